@@ -1,0 +1,102 @@
+# Everything that contributors and CI run. `make help` says what there is.
+#
+# `make demo` and `make test` need Go, make and git, nothing else: no C
+# compiler and no tool besides. Other targets build what they need, pinned in
+# .tools/<tool>/go.mod, into .bin.
+
+SHELL := /bin/sh
+.SHELLFLAGS := -euc
+MAKEFLAGS += --no-builtin-rules
+.SUFFIXES:
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := check
+
+GO ?= go
+BIN := $(CURDIR)/.bin
+BUILD := $(CURDIR)/.build
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+
+# Without cgo the binaries are static and no C compiler is asked for.
+export CGO_ENABLED := 0
+export PATH := $(BIN):$(PATH)
+
+##@ Every day
+
+.PHONY: check
+check: lint test ## What every change must pass (the default)
+
+.PHONY: demo
+demo: build ## Show the whole thing on real parts, in under a minute after the build
+	$(GO) build -trimpath -o $(BUILD)/bin/demo ./e2e/demo
+	$(BUILD)/bin/demo -bin $(BUILD)/bin -example examples/support
+
+.PHONY: test
+test: ## Unit, property, specification and integration tests
+	$(GO) test ./...
+
+.PHONY: lint
+lint: $(BIN)/golangci-lint $(BIN)/buf $(BIN)/protoc-gen-go $(BIN)/protoc-gen-go-grpc ## Go and proto lint; generated code as proto/ says; no breaking change of the contract
+	$(BIN)/golangci-lint run ./...
+	$(BIN)/buf lint
+	$(BIN)/buf format --diff --exit-code --path proto/reeve
+	rm -rf $(BUILD)/gen
+	$(BIN)/buf generate --template proto/buf.gen.yaml --output $(BUILD)/gen
+	diff -r $(BUILD)/gen/gen gen
+	if test -f proto/released.binpb; then $(BIN)/buf breaking --against proto/released.binpb; fi
+
+##@ More
+
+.PHONY: race
+race: export CGO_ENABLED := 1
+race: ## The same tests under the race detector (needs a C compiler)
+	$(GO) test -race ./...
+
+.PHONY: e2e
+e2e: build ## Built binaries, real faults: kill -9, hostile input, the README's tour
+	REEVE_BIN=$(BUILD)/bin $(GO) test -count=1 -timeout 15m ./e2e/...
+
+.PHONY: bench
+bench: build ## Measure against the anchors; a line each: bench <name> <value> <unit> <ratio> <target>
+	REEVE_BIN=$(BUILD)/bin $(GO) run ./e2e/bench
+
+.PHONY: build
+build: ## Build the binaries into .build/bin
+	$(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(BUILD)/bin/ \
+		./controlplane/cmd/reeve-controlplane ./controlplane/cmd/reevectl ./sidecar/cmd/reeve-sidecar
+	$(GO) build -trimpath -o $(BUILD)/bin/ ./examples/support/cmd/support-server ./examples/support/cmd/support-agent
+
+.PHONY: gen
+gen: $(BIN)/buf $(BIN)/protoc-gen-go $(BIN)/protoc-gen-go-grpc ## Generate gen/ from proto/
+	$(BIN)/buf generate --template proto/buf.gen.yaml
+
+.PHONY: cross
+cross: ## Compile for macOS on ARM, tests included
+	GOOS=darwin GOARCH=arm64 $(GO) build ./...
+	GOOS=darwin GOARCH=arm64 $(GO) vet ./...
+
+##@ Tools
+
+.PHONY: tools
+tools: $(BIN)/golangci-lint $(BIN)/buf $(BIN)/protoc-gen-go $(BIN)/protoc-gen-go-grpc ## Build the development tools into .bin
+
+$(BIN)/golangci-lint: .tools/golangci/go.mod .tools/golangci/go.sum
+	cd .tools/golangci && $(GO) build -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+$(BIN)/buf: .tools/buf/go.mod .tools/buf/go.sum
+	cd .tools/buf && $(GO) build -o $@ github.com/bufbuild/buf/cmd/buf
+
+$(BIN)/protoc-gen-go: .tools/gen/go.mod .tools/gen/go.sum
+	cd .tools/gen && $(GO) build -o $@ google.golang.org/protobuf/cmd/protoc-gen-go
+
+$(BIN)/protoc-gen-go-grpc: .tools/gen/go.mod .tools/gen/go.sum
+	cd .tools/gen && $(GO) build -o $@ google.golang.org/grpc/cmd/protoc-gen-go-grpc
+
+.PHONY: clean
+clean: ## Remove what was built, but not the tools
+	rm -rf $(BUILD)
+
+.PHONY: help
+help: ## Say what there is
+	@awk 'BEGIN { FS = ":.*## " } \
+		/^##@/ { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z0-9-]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
