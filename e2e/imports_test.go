@@ -1,0 +1,311 @@
+package e2e
+
+import (
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/reeve-authz/reeve"
+
+// rules is the architecture: who may not import whom. Patterns are import
+// paths, ours relative to the module; a final /... takes in the package itself
+// and all below it, and {a,b} is either.
+var rules = []rule{
+	{
+		from: "sidecar/...", to: "controlplane/...",
+		why: "control plane → what a grant means ← sidecar, never the other way",
+	},
+	{
+		from: "controlplane/...", to: "sidecar/internal/...",
+		why: "what the control plane shares with sidecars is what a grant means, not how it is enforced",
+	},
+	{
+		from: "{sidecar,controlplane,gen}/...", to: "{e2e,examples}/...",
+		why: "the product does not know who tries it",
+	},
+	{
+		from: "gen/...", to: "{sidecar,controlplane}/...",
+		why: "generated messages are a leaf",
+	},
+	{
+		from: "sidecar/{grant,pdp,condition,strictjson}",
+		to:   "{net,os,syscall,google.golang.org/grpc,golang.org/x/sys}/...",
+		why:  "a decision is a pure function: no network, no files, no transport",
+	},
+	{
+		from: "{sidecar/internal,controlplane/internal}/...", to: "{sidecar,controlplane}",
+		why: "a room does not know the house it is in",
+	},
+	{
+		from: "sidecar/internal/...", to: "sidecar/internal/...",
+		except: []string{
+			"sidecar/internal/xds → sidecar/internal/replica",
+			"sidecar/internal/pep → sidecar/internal/replica",
+			"sidecar/internal/mcp → sidecar/internal/pep",
+			"sidecar/internal/audit → sidecar/internal/spool",
+		},
+		why: "rooms meet through small interfaces that the composition root joins",
+	},
+	{
+		from: "controlplane/internal/...", to: "controlplane/internal/...",
+		except: []string{
+			"controlplane/internal/snapshot → controlplane/internal/store",
+			"controlplane/internal/xds → controlplane/internal/snapshot",
+			"controlplane/internal/xds → controlplane/internal/rollout",
+			"controlplane/internal/admin → controlplane/internal/store",
+			"controlplane/internal/enroll → controlplane/internal/store",
+		},
+		why: "rooms meet through small interfaces that the composition root joins",
+	},
+	{
+		from: "controlplane/cmd/reevectl/...", to: "{controlplane/internal,sidecar}/...",
+		except: []string{"sidecar/identity"},
+		why:    "the command line talks the admin API, as anyone else's would",
+	},
+	{
+		from: "{sidecar,controlplane,examples,e2e}/...", to: "go.etcd.io/...",
+		except: []string{"controlplane/internal/store"},
+		why:    "one room knows etcd",
+	},
+	{
+		from: "{sidecar,controlplane,examples,e2e}/...", to: "github.com/nats-io/...",
+		except: []string{"controlplane/internal/audit"},
+		why:    "one room knows NATS",
+	},
+	{
+		from: "sidecar/...", to: "buf.build/go/protovalidate/...",
+		why: "requests are validated where they are admitted; a sidecar stays small",
+	},
+	{
+		from: "{sidecar,controlplane}/...", to: "github.com/modelcontextprotocol/go-sdk/...",
+		except: []string{"sidecar/internal/mcp"},
+		why:    "one front door speaks MCP",
+	},
+	{
+		from: "{sidecar,controlplane}/...", to: "{flag,github.com/spf13/pflag,github.com/spf13/cobra}",
+		except: []string{"controlplane/cmd/...", "sidecar/cmd/...", "sidecar/settings"},
+		why:    "settings are data by the time a room sees them",
+	},
+	{
+		from: "{sidecar,controlplane}/...", to: "{log,testing,expvar}",
+		why: "logs go through the *slog.Logger that was passed in; tests stay in tests",
+	},
+}
+
+// A rule forbids packages that match from to import packages that match to.
+type rule struct {
+	from, to string
+	// except lists what the rule leaves alone: a package, either side, or
+	// "importer → imported". One that excuses nothing fails the test.
+	except []string
+	why    string
+}
+
+// junk names no noun, so everything ends up there.
+var junk = []string{
+	"base", "common", "core", "helper", "helpers", "lib", "misc", "shared",
+	"testutil", "testutils", "tools", "types", "util", "utils",
+}
+
+func TestImports(t *testing.T) {
+	t.Parallel()
+	for _, v := range violations(rules, parseModule(t)) {
+		t.Error(v)
+	}
+}
+
+// TestImportsAreSeen is the control of TestImports: each of these must be
+// reported.
+func TestImportsAreSeen(t *testing.T) {
+	t.Parallel()
+	rules := []rule{{
+		from: "sidecar/{grant,pdp}", to: "{net,controlplane}/...",
+		except: []string{"sidecar/grant → net/netip"},
+		why:    "pure",
+	}}
+	imports := func(paths ...string) *pkg {
+		p := &pkg{imports: make(map[string]string)}
+		for _, path := range paths {
+			p.imports[path] = "a.go"
+		}
+		return p
+	}
+	for _, c := range []struct {
+		name     string
+		packages map[string]*pkg
+		want     string
+	}{
+		{"allowed", map[string]*pkg{"sidecar/grant": imports("net/netip", "nettle", "sidecar/pdp")}, ""},
+		{"forbidden", map[string]*pkg{"sidecar/grant": imports("net/netip", "net")}, "a.go: sidecar/grant imports net: pure"},
+		{"below", map[string]*pkg{"sidecar/grant": imports("net/netip", "net/http")}, "a.go: sidecar/grant imports net/http: pure"},
+		{"not excused", map[string]*pkg{"sidecar/grant": imports("net/netip"), "sidecar/pdp": imports("net/netip")}, "a.go: sidecar/pdp imports net/netip: pure"},
+		{"stale exception", map[string]*pkg{"sidecar/grant": imports()}, `stale exception: sidecar/{grant,pdp} no longer needs "sidecar/grant → net/netip"`},
+		{"stale rule", map[string]*pkg{"sidecar": imports()}, "stale rule: no package matches sidecar/{grant,pdp}"},
+	} {
+		got := violations(rules, c.packages)
+		if c.want == "" && len(got) > 0 || c.want != "" && !slices.Contains(got, c.want) {
+			t.Errorf("%s: got %q, want %q", c.name, got, c.want)
+		}
+	}
+}
+
+func TestPackageNames(t *testing.T) {
+	t.Parallel()
+	for path, p := range parseModule(t) {
+		if slices.Contains(junk, filepath.Base(path)) || slices.Contains(junk, p.name) {
+			t.Errorf("%s: name the noun; %q is none", path, p.name)
+		}
+		if matches("gen/...", path) {
+			continue
+		}
+		if len(p.docs) != 1 {
+			t.Errorf("%s: %d package comments %v, want exactly one", path, len(p.docs), p.docs)
+		}
+		if p.inits > 0 {
+			t.Errorf("%s: %d init functions, want none", path, p.inits)
+		}
+	}
+}
+
+// violations returns what breaks the rules, and which of the rules and
+// exceptions have nothing left to say.
+func violations(rules []rule, packages map[string]*pkg) []string {
+	var found []string
+	for _, r := range rules {
+		applied := false
+		excused := make(map[string]bool)
+		for _, path := range slices.Sorted(maps.Keys(packages)) {
+			if !matches(r.from, path) {
+				continue
+			}
+			applied = true
+			for _, imported := range slices.Sorted(maps.Keys(packages[path].imports)) {
+				if imported == path || !matches(r.to, imported) {
+					continue
+				}
+				if e, ok := r.excuses(path, imported); ok {
+					excused[e] = true
+					continue
+				}
+				found = append(found, fmt.Sprintf("%s: %s imports %s: %s", packages[path].imports[imported], path, imported, r.why))
+			}
+		}
+		if !applied {
+			found = append(found, "stale rule: no package matches "+r.from)
+		}
+		for _, e := range r.except {
+			if !excused[e] {
+				found = append(found, fmt.Sprintf("stale exception: %s no longer needs %q", r.from, e))
+			}
+		}
+	}
+	return found
+}
+
+func (r rule) excuses(from, to string) (string, bool) {
+	for _, e := range r.except {
+		importer, imported, edge := strings.Cut(e, " → ")
+		switch {
+		case edge && matches(importer, from) && matches(imported, to),
+			!edge && (matches(e, from) || matches(e, to)):
+			return e, true
+		}
+	}
+	return "", false
+}
+
+// matches reports whether an import path fits a pattern.
+func matches(pattern, path string) bool {
+	before, rest, ok := strings.Cut(pattern, "{")
+	if ok {
+		alternatives, after, _ := strings.Cut(rest, "}")
+		for a := range strings.SplitSeq(alternatives, ",") {
+			if matches(before+a+after, path) {
+				return true
+			}
+		}
+		return false
+	}
+	tree, ok := strings.CutSuffix(pattern, "/...")
+	return path == tree || ok && strings.HasPrefix(path, tree+"/")
+}
+
+// pkg is what the rules need to know of a package, tests left out.
+type pkg struct {
+	name    string
+	docs    []string          // files that carry a package comment
+	imports map[string]string // import path → a file that has it
+	inits   int
+}
+
+// parseModule reads every package of the module in this process, so that the
+// test cache sees the files and runs the test again when one changes.
+func parseModule(t *testing.T) map[string]*pkg {
+	t.Helper()
+	root := os.DirFS("..")
+	packages := make(map[string]*pkg)
+	err := fs.WalkDir(root, ".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			if path != "." && (strings.HasPrefix(d.Name(), ".") || d.Name() == "testdata" || isModule(root, path)) {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		if !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return nil
+		}
+		return parseFile(packages, path)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return packages
+}
+
+// isModule reports whether a folder is a module of its own.
+func isModule(root fs.FS, path string) bool {
+	_, err := fs.Stat(root, path+"/go.mod")
+	return err == nil
+}
+
+func parseFile(packages map[string]*pkg, path string) error {
+	f, err := parser.ParseFile(token.NewFileSet(), filepath.Join("..", path), nil, parser.ParseComments|parser.SkipObjectResolution)
+	if err != nil {
+		return err
+	}
+	dir := filepath.ToSlash(filepath.Dir(path))
+	p := packages[dir]
+	if p == nil {
+		p = &pkg{name: f.Name.Name, imports: make(map[string]string)}
+		packages[dir] = p
+	}
+	if f.Doc != nil {
+		p.docs = append(p.docs, path)
+	}
+	for _, spec := range f.Imports {
+		imported, err := strconv.Unquote(spec.Path.Value)
+		if err != nil {
+			return err
+		}
+		p.imports[strings.TrimPrefix(imported, module+"/")] = path
+	}
+	for _, decl := range f.Decls {
+		if fn, ok := decl.(*ast.FuncDecl); ok && fn.Recv == nil && fn.Name.Name == "init" {
+			p.inits++
+		}
+	}
+	return nil
+}
