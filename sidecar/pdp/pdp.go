@@ -1,0 +1,81 @@
+// Package pdp is the policy decision point: whether a call may be made, and on
+// what authority. It is a pure function of what the agent holds, what it wants
+// and what time it is.
+package pdp
+
+import (
+	"time"
+
+	"github.com/reeve-authz/reeve/sidecar/grant"
+	"github.com/reeve-authz/reeve/sidecar/strictjson"
+)
+
+// A Kind is a kind of thing that can be called.
+type Kind = grant.Kind
+
+// The kinds.
+const (
+	Tool     = grant.ToolKind
+	Resource = grant.ResourceKind
+	Prompt   = grant.PromptKind
+	Method   = grant.MethodKind
+)
+
+// A Call is one attempt to use something on a server of the catalogue.
+type Call struct {
+	Kind Kind
+	// Server is the id of the server.
+	Server string
+	// Name is the server's own name for the thing: a tool's or prompt's name, a
+	// resource's URI, or a method.
+	Name string
+	// Args are the arguments; nil is none.
+	Args *strictjson.Object
+}
+
+// A Decision is the answer to a call. The zero Decision denies, as stale.
+type Decision struct {
+	// Allow is whether the call may be made.
+	Allow bool
+	// Reason is why.
+	Reason Reason
+	// Grant is the resource name of the grant that settled it; empty if none
+	// did.
+	Grant string
+	// GrantRevision is the revision that wrote that grant.
+	GrantRevision int64
+	// Revision is the revision of the snapshot that was decided on.
+	Revision int64
+}
+
+// A Finding is what one grant that covers the target said to a call.
+type Finding struct {
+	Grant *grant.Grant
+	// Applies is whether the grant had a say: an allow that allows, a forbid
+	// that forbids.
+	Applies bool
+	// Reason is granted or forbidden if it applies, and otherwise why not:
+	// expired, not_yet_valid or condition_false.
+	Reason Reason
+	// Detail is the evaluation error of the condition, if there was one.
+	Detail string
+}
+
+// Decide decides a call by what s holds at now. The zero Reason is never
+// returned: whether s may still be acted on is for the caller to know.
+func Decide(s *grant.Snapshot, c Call, now time.Time) Decision {
+	return Decision{Reason: NotGranted, Revision: s.Revision()}
+}
+
+// Explain decides as Decide does, and returns what each grant that covers the
+// target said, by grant name.
+func Explain(s *grant.Snapshot, c Call, now time.Time) (Decision, []Finding) {
+	return Decide(s, c, now), nil
+}
+
+// Visible reports whether the thing may be listed to the agent: some allow in
+// its window covers it, whatever its condition, and no forbid in its window
+// covers it unconditionally.
+func Visible(s *grant.Snapshot, server string, kind Kind, name string, now time.Time) bool {
+	return false
+}

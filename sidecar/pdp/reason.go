@@ -1,0 +1,46 @@
+package pdp
+
+// A Reason is the stable word for why a call was allowed or denied. Words are
+// never renamed: records and agents keep them.
+type Reason uint8
+
+// The reasons. Stale is the zero value, so that a decision nobody made denies.
+const (
+	Stale Reason = iota
+	Granted
+	NotGranted
+	Forbidden
+	ConditionFalse
+	Expired
+	NotYetValid
+	Suspended
+	UnknownTool
+	UnknownServer
+	Unavailable
+	Malformed
+	Overloaded
+)
+
+var words = [...]string{
+	Stale:          "stale",
+	Granted:        "granted",
+	NotGranted:     "not_granted",
+	Forbidden:      "forbidden",
+	ConditionFalse: "condition_false",
+	Expired:        "expired",
+	NotYetValid:    "not_yet_valid",
+	Suspended:      "suspended",
+	UnknownTool:    "unknown_tool",
+	UnknownServer:  "unknown_server",
+	Unavailable:    "unavailable",
+	Malformed:      "malformed",
+	Overloaded:     "overloaded",
+}
+
+// String returns the word.
+func (r Reason) String() string {
+	if int(r) < len(words) {
+		return words[r]
+	}
+	return "unknown"
+}
