@@ -16,6 +16,9 @@ import (
 	"github.com/spiffe/go-spiffe/v2/svid/x509svid"
 )
 
+// ErrInvalidRequest reports a certificate signing request that is not accepted.
+var ErrInvalidRequest = errors.New("invalid certificate request")
+
 const digestPrefix = "sha256:"
 
 // NewKey makes a P-256 key, the only kind that is used.
@@ -27,6 +30,25 @@ func NewKey() (*ecdsa.PrivateKey, error) {
 // names nobody: the issuer decides who the key's holder is.
 func NewRequest(key *ecdsa.PrivateKey) ([]byte, error) {
 	return x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
+}
+
+// ParseRequest is the inverse of [NewRequest]: it returns the key of a PKCS #10
+// request in DER if that is a P-256 key and the request is signed with it. What
+// the request says of its subject and extensions means nothing. The error wraps
+// [ErrInvalidRequest].
+func ParseRequest(der []byte) (*ecdsa.PublicKey, error) {
+	request, err := x509.ParseCertificateRequest(der)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalidRequest, err)
+	}
+	pub, ok := request.PublicKey.(*ecdsa.PublicKey)
+	if !ok || pub.Curve != elliptic.P256() {
+		return nil, fmt.Errorf("%w: the key is not a P-256 key", ErrInvalidRequest)
+	}
+	if err := request.CheckSignature(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalidRequest, err)
+	}
+	return pub, nil
 }
 
 // KeyDigest is SHA-256 of the public key's SubjectPublicKeyInfo.

@@ -5,7 +5,7 @@ package ca
 
 import (
 	"context"
-	"crypto/x509"
+	"crypto/ecdsa"
 	"errors"
 	"log/slog"
 	"net"
@@ -13,18 +13,14 @@ import (
 
 	"github.com/spiffe/go-spiffe/v2/bundle/x509bundle"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
+	"google.golang.org/protobuf/proto"
 
-	"github.com/reeve-authz/reeve/controlplane/internal/store"
 	"github.com/reeve-authz/reeve/sidecar/identity"
 )
 
-var (
-	// ErrInvalidRequest: a certificate signing request that is not accepted.
-	ErrInvalidRequest = errors.New("invalid certificate request")
-	// ErrKEK: the key encryption key is missing, unreadable or not the one the
-	// authority was sealed with.
-	ErrKEK = errors.New("wrong key encryption key")
-)
+// ErrKEK reports that the key encryption key is missing, unreadable, or not the
+// one that the authority was sealed with.
+var ErrKEK = errors.New("wrong key encryption key")
 
 // Config says whose authority it is.
 type Config struct {
@@ -39,17 +35,16 @@ type Config struct {
 // Authority issues SVIDs. It is safe for concurrent use.
 type Authority struct{}
 
-// Certificate is what was issued.
-type Certificate struct {
-	// Chain is in DER, leaf first.
-	Chain [][]byte
-	// NotAfter is when the leaf ends.
-	NotAfter time.Time
+// Records is the part of the store that keeps the authority.
+type Records interface {
+	// GetOrCreate returns the message of that name, and stores what create makes
+	// if there is none, in one transaction.
+	GetOrCreate(ctx context.Context, name, action string, create func() (proto.Message, error)) (proto.Message, error)
 }
 
 // Open reads the authority from the store, and makes it if there is none. The
 // error may be ErrKEK.
-func Open(ctx context.Context, s *store.Store, cfg Config, log *slog.Logger) (*Authority, error) {
+func Open(ctx context.Context, records Records, cfg Config, log *slog.Logger) (*Authority, error) {
 	return nil, errors.ErrUnsupported
 }
 
@@ -65,28 +60,16 @@ func (a *Authority) Roots() [][]byte { return nil }
 // Digest names the root as [identity.CADigest] does.
 func (a *Authority) Digest() string { return "" }
 
-// Request is a certificate signing request that was accepted.
-type Request struct {
-	// KeyDigest is SHA-256 of the key's SubjectPublicKeyInfo.
-	KeyDigest   [32]byte
-	certificate *x509.CertificateRequest
+// IssueAgent issues an SVID of one hour for pub to the agent of that resource
+// name and incarnation. The chain is in DER, leaf first.
+func (a *Authority) IssueAgent(pub *ecdsa.PublicKey, name, uid string) (chain [][]byte, notAfter time.Time, err error) {
+	return nil, time.Time{}, errors.ErrUnsupported
 }
 
-// ParseRequest accepts a PKCS #10 request in DER for a P-256 key that is signed
-// with that key. Its subject and extensions mean nothing. The error wraps
-// ErrInvalidRequest.
-func ParseRequest(der []byte) (*Request, error) { return nil, errors.ErrUnsupported }
-
-// IssueAgent issues an SVID of one hour to the agent of that resource name and
-// incarnation.
-func (a *Authority) IssueAgent(r *Request, name, uid string) (Certificate, error) {
-	return Certificate{}, errors.ErrUnsupported
-}
-
-// IssueAdmin issues a certificate to the administrator of that resource name
-// and incarnation. A ttl of 0 is 90 days.
-func (a *Authority) IssueAdmin(r *Request, name, uid string, ttl time.Duration) (Certificate, error) {
-	return Certificate{}, errors.ErrUnsupported
+// IssueAdmin issues a certificate for pub to the administrator of that resource
+// name and incarnation. A ttl of 0 is 90 days.
+func (a *Authority) IssueAdmin(pub *ecdsa.PublicKey, name, uid string, ttl time.Duration) (chain [][]byte, notAfter time.Time, err error) {
+	return nil, time.Time{}, errors.ErrUnsupported
 }
 
 // ServerNames are the names that the control plane's certificate carries beside

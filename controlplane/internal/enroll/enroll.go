@@ -4,21 +4,19 @@ package enroll
 
 import (
 	"context"
+	"crypto/ecdsa"
 	"errors"
 	"log/slog"
+	"time"
 
-	"google.golang.org/protobuf/types/known/timestamppb"
-
-	"github.com/reeve-authz/reeve/controlplane/internal/ca"
 	"github.com/reeve-authz/reeve/controlplane/internal/store"
 	enrollv1 "github.com/reeve-authz/reeve/gen/reeve/enroll/v1"
-	storev1 "github.com/reeve-authz/reeve/gen/reeve/store/v1"
 )
 
-// NewToken makes a join token and what the store keeps of it, to be put under
-// the name that is returned. agent is the agent's resource name.
-func NewToken(agent, uid, creator string, expire *timestamppb.Timestamp) (token, name string, kept *storev1.JoinToken, err error) {
-	return "", "", nil, errors.ErrUnsupported
+// issuer is the part of the certificate authority that is needed here.
+type issuer interface {
+	IssueAgent(pub *ecdsa.PublicKey, name, uid string) (chain [][]byte, notAfter time.Time, err error)
+	Roots() [][]byte
 }
 
 // Server serves enroll/v1.
@@ -28,7 +26,7 @@ type Server struct {
 
 // NewServer returns a server of enroll/v1. It needs no client certificate: the
 // caller proves itself in the request.
-func NewServer(s *store.Store, a *ca.Authority, log *slog.Logger) *Server { return nil }
+func NewServer(s *store.Store, a issuer, log *slog.Logger) *Server { return nil }
 
 // Attest implements enroll/v1.
 func (s *Server) Attest(ctx context.Context, r *enrollv1.AttestRequest) (*enrollv1.AttestResponse, error) {

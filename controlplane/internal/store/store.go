@@ -21,6 +21,7 @@ package store
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"log/slog"
 
@@ -191,6 +192,20 @@ func (s *Store) Changes(ctx context.Context, before int64, limit int) ([]*adminv
 func (s *Store) Update(ctx context.Context, meta Meta, change func(*Tx) error) (revision int64, err error) {
 	return 0, errors.ErrUnsupported
 }
+
+// GetOrCreate returns the message of that name. If there is none it stores, as a
+// change by the control plane, what create makes; of several that try at once
+// one succeeds and all return what it stored.
+func (s *Store) GetOrCreate(ctx context.Context, name, action string, create func() (proto.Message, error)) (proto.Message, error) {
+	return nil, errors.ErrUnsupported
+}
+
+// TokenName is the name that a join token is stored under.
+func TokenName(token string) string { return "" }
+
+// EnrollmentName is the name that the enrolment of a key is stored under, given
+// SHA-256 of its SubjectPublicKeyInfo.
+func EnrollmentName(keyDigest [sha256.Size]byte) string { return "" }
 
 // Watch calls handle with all there is, then with every change in order of
 // revision, one at a time. It returns when ctx ends, with its error; when handle
