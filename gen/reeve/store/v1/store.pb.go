@@ -12,6 +12,7 @@ package storev1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -320,13 +321,16 @@ func (x *Enrollment) GetCreateTime() *timestamppb.Timestamp {
 	return nil
 }
 
-// Presence says that a control plane may have granted freshness.
+// Presence says that a control plane may have granted freshness. It is written
+// before the first grant and removed when the last one must have ended.
 type Presence struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The process's incarnation.
 	Incarnation string `protobuf:"bytes,1,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
 	// When it was written.
-	CreateTime    *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	CreateTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	// The longest bound that the process grants.
+	Bound         *durationpb.Duration `protobuf:"bytes,3,opt,name=bound,proto3" json:"bound,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -375,11 +379,18 @@ func (x *Presence) GetCreateTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Presence) GetBound() *durationpb.Duration {
+	if x != nil {
+		return x.Bound
+	}
+	return nil
+}
+
 var File_reeve_store_v1_store_proto protoreflect.FileDescriptor
 
 const file_reeve_store_v1_store_proto_rawDesc = "" +
 	"\n" +
-	"\x1areeve/store/v1/store.proto\x12\x0ereeve.store.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"U\n" +
+	"\x1areeve/store/v1/store.proto\x12\x0ereeve.store.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"U\n" +
 	"\x04Head\x12\x19\n" +
 	"\bstore_id\x18\x01 \x01(\tR\astoreId\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x03R\bsequence\x12\x16\n" +
@@ -404,11 +415,12 @@ const file_reeve_store_v1_store_proto_rawDesc = "" +
 	"\x05agent\x18\x02 \x01(\tR\x05agent\x12\x1b\n" +
 	"\tagent_uid\x18\x03 \x01(\tR\bagentUid\x12;\n" +
 	"\vcreate_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"createTime\"i\n" +
+	"createTime\"\x9a\x01\n" +
 	"\bPresence\x12 \n" +
 	"\vincarnation\x18\x01 \x01(\tR\vincarnation\x12;\n" +
 	"\vcreate_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"createTimeB\xb3\x01\n" +
+	"createTime\x12/\n" +
+	"\x05bound\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x05boundB\xb3\x01\n" +
 	"\x12com.reeve.store.v1B\n" +
 	"StoreProtoP\x01Z7github.com/reeve-authz/reeve/gen/reeve/store/v1;storev1\xa2\x02\x03RSX\xaa\x02\x0eReeve.Store.V1\xca\x02\x0eReeve\\Store\\V1\xe2\x02\x1aReeve\\Store\\V1\\GPBMetadata\xea\x02\x10Reeve::Store::V1b\x06proto3"
 
@@ -432,17 +444,19 @@ var file_reeve_store_v1_store_proto_goTypes = []any{
 	(*Enrollment)(nil),            // 3: reeve.store.v1.Enrollment
 	(*Presence)(nil),              // 4: reeve.store.v1.Presence
 	(*timestamppb.Timestamp)(nil), // 5: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 6: google.protobuf.Duration
 }
 var file_reeve_store_v1_store_proto_depIdxs = []int32{
 	5, // 0: reeve.store.v1.JoinToken.expire_time:type_name -> google.protobuf.Timestamp
 	5, // 1: reeve.store.v1.JoinToken.use_time:type_name -> google.protobuf.Timestamp
 	5, // 2: reeve.store.v1.Enrollment.create_time:type_name -> google.protobuf.Timestamp
 	5, // 3: reeve.store.v1.Presence.create_time:type_name -> google.protobuf.Timestamp
-	4, // [4:4] is the sub-list for method output_type
-	4, // [4:4] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	6, // 4: reeve.store.v1.Presence.bound:type_name -> google.protobuf.Duration
+	5, // [5:5] is the sub-list for method output_type
+	5, // [5:5] is the sub-list for method input_type
+	5, // [5:5] is the sub-list for extension type_name
+	5, // [5:5] is the sub-list for extension extendee
+	0, // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_reeve_store_v1_store_proto_init() }
