@@ -1,6 +1,11 @@
 package strictjson
 
-import "errors"
+import (
+	"errors"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
 
 // ErrInvalid is wrapped by every error of this package.
 var ErrInvalid = errors.New("invalid JSON")
@@ -26,3 +31,27 @@ func (e *Error) Error() string {
 
 // Unwrap returns ErrInvalid.
 func (e *Error) Unwrap() error { return ErrInvalid }
+
+// maxSegment bounds what one key adds to a path, in bytes.
+const maxSegment = 64
+
+var pointer = strings.NewReplacer("~", "~0", "/", "~1")
+
+// under puts key in front of the path.
+func (e *Error) under(key string) *Error {
+	if len(key) > maxSegment {
+		end := maxSegment
+		for !utf8.RuneStart(key[end]) {
+			end--
+		}
+		key = key[:end] + "…"
+	}
+	e.Path = "/" + pointer.Replace(key) + e.Path
+	return e
+}
+
+// underIndex puts the index of an element in front of the path.
+func (e *Error) underIndex(i int) *Error {
+	e.Path = "/" + strconv.Itoa(i) + e.Path
+	return e
+}

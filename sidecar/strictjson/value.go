@@ -33,24 +33,35 @@ type Object struct {
 const scanned = 8
 
 // NewObject makes an object of members, in their order. Of members with equal
-// keys the last one counts.
+// keys the first one gives the place and the last one the value.
 func NewObject(members ...Member) *Object {
-	var o *Object
+	at := make(map[string]int, len(members))
+	kept := make([]Member, 0, len(members))
 	for _, m := range members {
-		o = o.With(m.Key, m.Value)
+		if i, ok := at[m.Key]; ok {
+			kept[i].Value = m.Value
+			continue
+		}
+		at[m.Key] = len(kept)
+		kept = append(kept, m)
 	}
-	return o
+	return newObject(kept)
 }
 
 func newObject(members []Member) *Object {
 	o := &Object{members: members}
 	if len(members) > scanned {
-		o.index = make(map[string]int, len(members))
-		for i := range members {
-			o.index[members[i].Key] = i
-		}
+		o.index = indexOf(members)
 	}
 	return o
+}
+
+func indexOf(members []Member) map[string]int {
+	index := make(map[string]int, 2*len(members))
+	for i := range members {
+		index[members[i].Key] = i
+	}
+	return index
 }
 
 // Len returns the number of members.

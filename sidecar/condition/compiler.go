@@ -1,0 +1,151 @@
+package condition
+
+import (
+	"fmt"
+	"runtime"
+	"strings"
+	"sync"
+	"weak"
+
+	"cel.dev/cel-go/cel"
+	"cel.dev/cel-go/common/types"
+)
+
+const (
+	// maxLength is the longest condition, in bytes.
+	maxLength = 4096
+	// maxNesting is how deep an expression may nest.
+	maxNesting = 50
+	// maxLoops is how deep all, exists, filter and their like may nest.
+	maxLoops = 2
+)
+
+// A Compiler compiles conditions and remembers the templates that are in use.
+// It is safe for concurrent use.
+type Compiler struct {
+	env *cel.Env
+	// templates holds, by key, the templates that some condition still refers
+	// to. *weak.Pointer[template] is not kept alive by it.
+	mu        sync.Mutex
+	templates map[string]weak.Pointer[template]
+}
+
+// NewCompiler returns a compiler that has compiled nothing yet.
+func NewCompiler() (*Compiler, error) {
+	env, err := newEnv()
+	if err != nil {
+		return nil, fmt.Errorf("make the CEL environment: %w", err)
+	}
+	return &Compiler{env: env, templates: make(map[string]weak.Pointer[template])}, nil
+}
+
+// Compile checks expr and returns it ready to be evaluated. An error wraps
+// ErrInvalid, names the place and says what to do about it.
+func (c *Compiler) Compile(expr string) (*Condition, error) {
+	key, constants := lift(expr)
+	if t := c.cached(key); t != nil {
+		return &Condition{template: t, constants: constants}, nil
+	}
+	if err := c.check(expr); err != nil {
+		return nil, err
+	}
+	ast, err := c.parse(source(key))
+	if err != nil {
+		return nil, fmt.Errorf("as a template: %w", err)
+	}
+	program, err := c.env.Program(ast, cel.EvalOptions(cel.OptOptimize), cel.CustomDecoratorV2(decorate))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	return &Condition{template: c.remember(key, &template{program: program}), constants: constants}, nil
+}
+
+// cached returns the template that is remembered by key; nil if there is none.
+func (c *Compiler) cached(key string) *template {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.templates[key].Value()
+}
+
+// remember returns the one template by key: t, unless another goroutine was
+// first.
+func (c *Compiler) remember(key string, t *template) *template {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if first := c.templates[key].Value(); first != nil {
+		return first
+	}
+	c.templates[key] = weak.Make(t)
+	runtime.AddCleanup(t, c.forget, key)
+	return t
+}
+
+// forget drops the template by key once nothing refers to it.
+func (c *Compiler) forget(key string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.templates[key].Value() == nil {
+		delete(c.templates, key)
+	}
+}
+
+// check reports what is wrong with a condition as it was written.
+func (c *Compiler) check(expr string) error {
+	if strings.TrimSpace(expr) == "" {
+		return fmt.Errorf("%w: it is empty; leave it out if the grant always applies", ErrInvalid)
+	}
+	if len(expr) > maxLength {
+		return fmt.Errorf("%w: it has %d bytes; at most %d are allowed", ErrInvalid, len(expr), maxLength)
+	}
+	if strings.Contains(expr, "__") && reserved(expr) {
+		return fmt.Errorf("%w: names that begin with two underscores are reserved; choose another", ErrInvalid)
+	}
+	ast, err := c.parse(expr)
+	if err != nil {
+		return err
+	}
+	if t := ast.OutputType(); !t.IsExactType(types.BoolType) && !t.IsExactType(types.DynType) {
+		return fmt.Errorf("%w: it is a %s; compare it with something, so that it is true or false", ErrInvalid, t)
+	}
+	return c.bound(ast)
+}
+
+// reserved reports whether a word of expr, or of a string in it, begins with
+// two underscores.
+func reserved(expr string) bool {
+	for i := range len(expr) - 1 {
+		if expr[i] == '_' && expr[i+1] == '_' && (i == 0 || !isLetter(expr[i-1]) && !isDigit(expr[i-1])) {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *Compiler) parse(expr string) (*cel.Ast, error) {
+	ast, issues := c.env.Compile(expr)
+	if issues == nil || issues.Err() == nil {
+		return ast, nil
+	}
+	first := issues.Errors()[0]
+	message := first.Message
+	if strings.HasPrefix(message, "undeclared reference") {
+		message += "; a condition can read agent.{name,id,namespace,labels}, tool.{server,name,effect,reach}, user, session, args and now"
+	}
+	return nil, fmt.Errorf("%w: at %d:%d: %s", ErrInvalid, first.Location.Line(), first.Location.Column()+1, message)
+}
+
+// source writes a key as an expression, with a variable for each constant.
+func source(key string) string {
+	var b strings.Builder
+	n := 0
+	for i := 0; i < len(key); i++ {
+		if key[i] == placeholder {
+			i++
+			b.WriteString(variable(key[i], n))
+			n++
+			continue
+		}
+		b.WriteByte(key[i])
+	}
+	return b.String()
+}

@@ -1,0 +1,180 @@
+package condition_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/reeve-authz/reeve/sidecar/condition"
+	"github.com/reeve-authz/reeve/sidecar/strictjson"
+)
+
+var now = time.Date(2026, 3, 2, 10, 0, 0, 0, time.UTC)
+
+func compiler(t testing.TB) *condition.Compiler {
+	t.Helper()
+	c, err := condition.NewCompiler()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func input(t testing.TB, args string) *condition.Input {
+	t.Helper()
+	in := &condition.Input{
+		Agent: condition.NewAgent("namespaces/shop/agents/triage", "triage", "shop", map[string]string{"team": "support"}),
+		Tool:  condition.NewTool("tickets", "refund", "destructive", "closed"),
+		Now:   now,
+	}
+	if args != "" {
+		v, err := strictjson.Parse([]byte(args), strictjson.Limits{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		in.Args, _ = v.(*strictjson.Object)
+	}
+	return in
+}
+
+const args = `{"amount": 100, "rate": 1.5, "repo": "acme/web", "urgent": true, "none": null,
+	"tags": ["a", "b"], "order": {"id": "o-1", "lines": [{"sku": "x", "n": 2}, {"sku": "y", "n": 3}]}}`
+
+func TestHolds(t *testing.T) {
+	t.Parallel()
+	c := compiler(t)
+	for expr, want := range map[string]string{
+		`true`:                                                      "true",
+		`args.amount <= 100`:                                        "true",
+		`args.amount <= 99`:                                         "false",
+		`args.amount<=99.5`:                                         "false",
+		`args.amount > -1 && args.rate == 1.5`:                      "true",
+		`args.repo.startsWith("acme/")`:                             "true",
+		`args.repo.startsWith('acme/')`:                             "true",
+		`args.repo.startsWith("other/")`:                            "false",
+		`args.repo in ["acme/web", "acme/api"]`:                     "true",
+		`args.repo in ["acme/api"]`:                                 "false",
+		`args.repo in ["1","2","3","4","5","6","7","acme/web"]`:     "true",
+		`args.amount in [1, 2, 100]`:                                "true",
+		`args.amount in [1, 2, 99]`:                                 "false",
+		`args["repo"] == "acme/web"`:                                "true",
+		`args.tags[1] == "b"`:                                       "true",
+		`args.tags.all(t, t in ["a", "b", "c"])`:                    "true",
+		`args.tags.exists(t, t == "c")`:                             "false",
+		`args.order.lines.all(l, l.n < 4 && size(l.sku) == 1)`:      "true",
+		`args.order == {"id": "o-1"}`:                               "false",
+		`args.order.lines[0] == {"sku": "x", "n": 2}`:               "true",
+		`"id" in args.order`:                                        "true",
+		`args.order.exists(k, k == "id")`:                           "true",
+		`size(args) == 7`:                                           "true",
+		`has(args.repo)`:                                            "true",
+		`has(args.missing)`:                                         "false",
+		`!has(args.order.id) || args.order.id == "o-1"`:             "true",
+		`args.none == null`:                                         "true",
+		`args.urgent`:                                               "true",
+		`args.missing == 1`:                                         "error",
+		`args.repo < 5`:                                             "error",
+		`args.repo`:                                                 "error",
+		`args.missing == 1 || args.amount == 100`:                   "true",
+		`agent.name == "namespaces/shop/agents/triage"`:             "true",
+		`agent.id == "triage" && agent.namespace == "shop"`:         "true",
+		`agent.labels.team == "support"`:                            "true",
+		`has(agent.labels.tier)`:                                    "false",
+		`tool.server + "/" + tool.name == "tickets/refund"`:         "true",
+		`tool.effect == "destructive" && tool.reach == "closed"`:    "true",
+		`has(user.email)`:                                           "false",
+		`user.email == "a@example.com"`:                             "error",
+		`now < timestamp("2026-03-02T10:00:01Z")`:                   "true",
+		`now < timestamp('2026-03-02T10:00:00Z')`:                   "false",
+		`now - timestamp("2026-03-02T09:00:00Z") == duration("1h")`: "true",
+		`now.getHours() >= 9 && now.getHours() < 18`:                "true",
+		`now.getHours("+02:00") == 12`:                              "true",
+		`args.repo.matches("^acme/[a-z]+$")`:                        "true",
+		`args.repo.matches("^acme/[0-9]+$")`:                        "false",
+		`"a\"b" == 'a"b'`:                                           "true",
+		`size("""x""") == 1`:                                        "true",
+		`r"\d" == "\\d"`:                                            "true",
+		`1.5e1 == 15.0 && 0x10 == 16`:                               "true",
+		`args.amount == 100u`:                                       "true",
+		`args.tags.all(x, x != "z") // yes`:                         "true",
+	} {
+		cond, err := c.Compile(expr)
+		if err != nil {
+			t.Errorf("%s: %v", expr, err)
+			continue
+		}
+		got := "false"
+		switch holds, err := cond.Holds(input(t, args)); {
+		case err != nil:
+			got = "error"
+		case holds:
+			got = "true"
+		}
+		if got != want {
+			t.Errorf("%s = %s, want %s", expr, got, want)
+		}
+	}
+}
+
+func TestCompileRefuses(t *testing.T) {
+	t.Parallel()
+	c := compiler(t)
+	for expr, want := range map[string]string{
+		``:                                    "it is empty",
+		`args.amount <=`:                      "at 1:15",
+		`args.amount` + "\n" + `  <= agnt.id`: "at 2:10: undeclared reference to 'agnt.id'",
+		`agent.nmae == "x"`:                   "a condition can read agent.{name",
+		`tool.input.x == 1`:                   "undeclared reference",
+		`size(args)`:                          "compare it with something",
+		`"a" < 1`:                             "no matching overload",
+		`args.x.matches("[")`:                 "at 1:16: invalid matches argument",
+		`now < timestamp("soon")`:             "invalid timestamp argument",
+		`__s0 == "x"`:                         "two underscores",
+		`args.a.all(__s0, __s0 == "x")`:       "two underscores",
+		strings.Repeat("(", 300) + "true" + strings.Repeat(")", 300): "recursion",
+		strings.Repeat("true && ", 600) + "true":                     "at most 4096",
+		`args.a.all(x, args.b.all(y, x == y))`:                       "at most 20000000 are allowed",
+		`args.a.all(x, x.all(y, y.all(z, z == 1)))`:                  "nesting",
+	} {
+		_, err := c.Compile(expr)
+		if !errors.Is(err, condition.ErrInvalid) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%.40s: got %v, want ErrInvalid that says %q", expr, err, want)
+		}
+	}
+}
+
+func BenchmarkHolds(b *testing.B) {
+	c := compiler(b)
+	for _, expr := range []string{`args.amount <= 100`, `args.repo.startsWith("acme/")`} {
+		cond, err := c.Compile(expr)
+		if err != nil {
+			b.Fatal(err)
+		}
+		in := input(b, `{"repo": "acme/web", "amount": 1000}`)
+		b.Run(expr, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := cond.Holds(in); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkCompile(b *testing.B) {
+	c := compiler(b)
+	expr := `args.repo.startsWith("acme/")`
+	keep, err := c.Compile(expr)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := c.Compile(`args.repo.startsWith("other/")`); err != nil {
+			b.Fatal(err)
+		}
+	}
+	_ = keep
+}

@@ -1,0 +1,94 @@
+package condition
+
+import (
+	"time"
+
+	"cel.dev/cel-go/common/types"
+	"cel.dev/cel-go/common/types/ref"
+	"cel.dev/cel-go/interpreter"
+
+	"github.com/reeve-authz/reeve/sidecar/strictjson"
+)
+
+// An Agent is what a condition can read of an agent, boxed once.
+type Agent struct {
+	name, id, namespace, labels ref.Val
+}
+
+// NewAgent boxes an agent: its resource name, id, namespace and labels.
+func NewAgent(name, id, namespace string, labels map[string]string) *Agent {
+	return &Agent{
+		name:      types.String(name),
+		id:        types.String(id),
+		namespace: types.String(namespace),
+		labels:    types.NewStringStringMap(adapter{}, labels),
+	}
+}
+
+// A Tool is what a condition can read of what is called, boxed once.
+type Tool struct {
+	server, name, effect, reach ref.Val
+}
+
+// NewTool boxes a tool: its server, its name there, and its effect and reach
+// as lower-case words, empty for what is not a tool.
+func NewTool(server, name, effect, reach string) *Tool {
+	return &Tool{
+		server: types.String(server),
+		name:   types.String(name),
+		effect: types.String(effect),
+		reach:  types.String(reach),
+	}
+}
+
+// Input is what conditions are evaluated over. One Input serves all conditions
+// of one decision, by one goroutine.
+type Input struct {
+	Agent *Agent
+	Tool  *Tool
+	Args  *strictjson.Object
+	Now   time.Time
+
+	// constants are those of the condition that is being evaluated.
+	constants []ref.Val
+}
+
+func (in *Input) activation() interpreter.Activation { return (*activation)(in) }
+
+// An activation is an Input as CEL wants it.
+type activation Input
+
+// Parent returns nil: there is no other scope.
+func (a *activation) Parent() interpreter.Activation { return nil }
+
+// ResolveName returns the value of a variable.
+func (a *activation) ResolveName(name string) (any, bool) {
+	switch name {
+	case argsName:
+		return (*object)(a.Args), true
+	case nowName:
+		return types.Timestamp{Time: a.Now}, true
+	case agentName:
+		return a.Agent.name, true
+	case agentID:
+		return a.Agent.id, true
+	case agentNamespace:
+		return a.Agent.namespace, true
+	case agentLabels:
+		return a.Agent.labels, true
+	case toolServer:
+		return a.Tool.server, true
+	case toolName:
+		return a.Tool.name, true
+	case toolEffect:
+		return a.Tool.effect, true
+	case toolReach:
+		return a.Tool.reach, true
+	case userName, sessionName:
+		return emptyMap, true
+	}
+	if n := slot(name); n >= 0 && n < len(a.constants) {
+		return a.constants[n], true
+	}
+	return nil, false
+}

@@ -1,0 +1,300 @@
+package condition
+
+import (
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"cel.dev/cel-go/common/types"
+	"cel.dev/cel-go/common/types/ref"
+)
+
+// The kinds of constants that are lifted, as they stand in a template's key.
+const (
+	liftedString   = 's'
+	liftedInt      = 'i'
+	liftedDouble   = 'd'
+	liftedTime     = 't'
+	liftedDuration = 'u'
+	liftedStrings  = 'S'
+	liftedInts     = 'I'
+)
+
+const (
+	// placeholder precedes a kind in a key. Conditions cannot contain it.
+	placeholder = 0
+	// slots is how many constants of all kinds are lifted out of one condition.
+	slots = 32
+	// maxLifted is the longest string that is lifted, in bytes. Longer ones stay
+	// in the template, where their own length counts as cost.
+	maxLifted = 256
+)
+
+// lift takes the constants out of a condition. Two conditions with equal keys
+// are the same but for the values of their constants, so that if one is well
+// typed the other is, and one program serves both. Where it is not sure what
+// it reads, it takes nothing out, and the key is the condition itself.
+func lift(expr string) (key string, constants []ref.Val) {
+	if len(expr) > maxLength {
+		return expr, nil
+	}
+	l := lifter{rest: expr, key: make([]byte, 0, 128)}
+	for l.rest != "" {
+		if !l.token() {
+			return expr, nil
+		}
+	}
+	return string(l.key), l.constants
+}
+
+// A lifter copies a condition into a key, token by token.
+type lifter struct {
+	rest      string
+	key       []byte
+	constants []ref.Val
+	// last is the token before this one: an identifier, or one byte.
+	last string
+	// keep is set in the argument of a function that must see its constant.
+	keep bool
+}
+
+// token takes one token and reports whether it understood it.
+func (l *lifter) token() bool {
+	c := l.rest[0]
+	switch {
+	case c == ' ' || c == '\t' || c == '\n' || c == '\r':
+		l.rest = strings.TrimLeft(l.rest, " \t\n\r")
+		l.key = append(l.key, ' ')
+		return true
+	case isLetter(c):
+		return l.word()
+	case c == '"' || c == '\'':
+		s, n, ok := quoted(l.rest)
+		if !ok {
+			return false
+		}
+		l.put(liftedString, s, n)
+		return true
+	case isDigit(c):
+		kind, n, ok := numeral(l.rest)
+		if !ok || l.last == "." {
+			return false
+		}
+		l.put(kind, l.rest[:n], n)
+		return true
+	case c == '[':
+		return l.list()
+	case strings.IndexByte("]{}().,-!?:+*/%=<>&|", c) >= 0:
+		if strings.HasPrefix(l.rest, "//") {
+			return false
+		}
+		if l.last == "(" && c == ')' || c == ',' || c == ')' {
+			l.keep = false
+		}
+		l.copy(1)
+		return true
+	default:
+		return false
+	}
+}
+
+// copy moves n bytes, one token, into the key.
+func (l *lifter) copy(n int) {
+	l.last = l.rest[:n]
+	l.key = append(l.key, l.last...)
+	l.rest = l.rest[n:]
+}
+
+func (l *lifter) word() bool {
+	n := 1
+	for n < len(l.rest) && (isLetter(l.rest[n]) || isDigit(l.rest[n])) {
+		n++
+	}
+	word, after := l.rest[:n], l.rest[n:]
+	if strings.HasPrefix(word, "__") || after != "" && (after[0] == '"' || after[0] == '\'') {
+		return false
+	}
+	if l.last != "." && (word == "timestamp" || word == "duration") && l.instant(word, after) {
+		return true
+	}
+	l.keep = strings.HasPrefix(after, "(") && (word == "matches" || strings.HasPrefix(word, "get"))
+	l.copy(n)
+	return true
+}
+
+// instant lifts timestamp("…") or duration("…") as a whole.
+func (l *lifter) instant(word, after string) bool {
+	if !strings.HasPrefix(after, "(\"") && !strings.HasPrefix(after, "('") {
+		return false
+	}
+	s, n, ok := quoted(after[1:])
+	if !ok || !strings.HasPrefix(after[1+n:], ")") {
+		return false
+	}
+	kind := byte(liftedTime)
+	if word == "duration" {
+		kind = liftedDuration
+	}
+	l.put(kind, s, len(word)+n+2)
+	return true
+}
+
+// list lifts a list of constants of one kind, or copies its bracket.
+func (l *lifter) list() bool {
+	// After an operand the bracket is an index, and an index is structure.
+	operand := l.last != "" && l.last != "in" &&
+		(isLetter(l.last[0]) || l.last == ")" || l.last == "]")
+	kind, elements, n := elementsOf(l.rest)
+	switch {
+	case operand && n > 0 && len(elements) == 1:
+		l.copy(n)
+		l.last = "]"
+	case operand || n == 0 || len(l.constants) == slots:
+		l.copy(1)
+	case kind == liftedString:
+		l.lift(liftedStrings, newStrings(elements), n)
+	default:
+		l.lift(liftedInts, types.DefaultTypeAdapter.NativeToValue(integers(elements)), n)
+	}
+	return true
+}
+
+// put lifts the constant that the next n bytes write, or copies them if it has
+// to stay.
+func (l *lifter) put(kind byte, text string, n int) {
+	if l.keep || len(l.constants) == slots || len(text) > maxLifted {
+		l.copy(n)
+		return
+	}
+	if v := constant(kind, text); v != nil {
+		l.lift(kind, v, n)
+		return
+	}
+	l.copy(n)
+}
+
+func (l *lifter) lift(kind byte, v ref.Val, n int) {
+	l.constants = append(l.constants, v)
+	l.key = append(l.key, placeholder, kind)
+	l.rest = l.rest[n:]
+	l.last = ")"
+}
+
+// constant returns the value that text writes, nil if it writes none.
+func constant(kind byte, text string) ref.Val {
+	switch kind {
+	case liftedString:
+		return types.String(text)
+	case liftedInt:
+		if n, err := strconv.ParseInt(text, 10, 64); err == nil {
+			return types.Int(n)
+		}
+	case liftedDouble:
+		if f, err := strconv.ParseFloat(text, 64); err == nil {
+			return types.Double(f)
+		}
+	case liftedTime:
+		if v, ok := types.String(text).ConvertToType(types.TimestampType).(types.Timestamp); ok {
+			return v
+		}
+	case liftedDuration:
+		if v, ok := types.String(text).ConvertToType(types.DurationType).(types.Duration); ok {
+			return v
+		}
+	}
+	return nil
+}
+
+// elementsOf reads "[a, b]" of constants of one kind; n is its length, 0 if s
+// begins with something else.
+func elementsOf(s string) (kind byte, elements []string, n int) {
+	n = 1
+	for {
+		n += space(s[n:])
+		if n == len(s) {
+			return 0, nil, 0
+		}
+		var k byte
+		var length int
+		var ok bool
+		text := ""
+		switch c := s[n]; {
+		case c == '"' || c == '\'':
+			k = liftedString
+			text, length, ok = quoted(s[n:])
+		case isDigit(c):
+			k, length, ok = numeral(s[n:])
+			text = s[n:][:length]
+			ok = ok && k == liftedInt && length <= 18
+		}
+		if !ok || len(text) > maxLifted || kind != 0 && k != kind {
+			return 0, nil, 0
+		}
+		kind, elements = k, append(elements, text)
+		n += length
+		n += space(s[n:])
+		switch {
+		case n < len(s) && s[n] == ',':
+			n++
+		case n < len(s) && s[n] == ']':
+			return kind, elements, n + 1
+		default:
+			return 0, nil, 0
+		}
+	}
+}
+
+// integers converts texts that numeral has read.
+func integers(texts []string) []int64 {
+	list := make([]int64, len(texts))
+	for i, t := range texts {
+		list[i], _ = strconv.ParseInt(t, 10, 64)
+	}
+	return list
+}
+
+func space(s string) int { return len(s) - len(strings.TrimLeft(s, " \t\n\r")) }
+
+// quoted reads a string that has neither escapes nor control characters; n is
+// its length with the quotes.
+func quoted(s string) (text string, n int, ok bool) {
+	for i := 1; i < len(s); i++ {
+		switch c := s[i]; {
+		case c == s[0]:
+			// Two quotes may open a string of three.
+			if i == 1 && len(s) > 2 && s[2] == s[0] {
+				return "", 0, false
+			}
+			return s[1:i], i + 1, utf8.ValidString(s[1:i])
+		case c == '\\' || c < ' ':
+			return "", 0, false
+		}
+	}
+	return "", 0, false
+}
+
+// numeral reads a decimal integer, or two with a point between them; n is its
+// length.
+func numeral(s string) (kind byte, n int, ok bool) {
+	kind = liftedInt
+	for n < len(s) && isDigit(s[n]) {
+		n++
+	}
+	if n < len(s) && s[n] == '.' {
+		kind = liftedDouble
+		whole := n
+		for n++; n < len(s) && isDigit(s[n]); n++ {
+		}
+		if n == whole+1 {
+			return 0, 0, false
+		}
+	}
+	if n < len(s) && (isLetter(s[n]) || s[n] == '.') {
+		return 0, 0, false
+	}
+	return kind, n, true
+}
+
+func isDigit(c byte) bool { return '0' <= c && c <= '9' }
+
+func isLetter(c byte) bool { return 'a' <= c|0x20 && c|0x20 <= 'z' || c == '_' }

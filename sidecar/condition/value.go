@@ -1,0 +1,150 @@
+package condition
+
+import (
+	"fmt"
+	"reflect"
+
+	"cel.dev/cel-go/common/types"
+	"cel.dev/cel-go/common/types/ref"
+	"cel.dev/cel-go/common/types/traits"
+
+	"github.com/reeve-authz/reeve/sidecar/strictjson"
+)
+
+// adapter makes CEL values of what strictjson reads.
+type adapter struct{}
+
+// NativeToValue returns v as a CEL value.
+func (adapter) NativeToValue(v any) ref.Val {
+	switch v := v.(type) {
+	case ref.Val:
+		return v
+	case string:
+		return types.String(v)
+	case int64:
+		return types.Int(v)
+	case float64:
+		return types.Double(v)
+	case bool:
+		return types.Bool(v)
+	case *strictjson.Object:
+		return (*object)(v)
+	case []strictjson.Value:
+		return types.NewDynamicList(adapter{}, v)
+	default:
+		return types.DefaultTypeAdapter.NativeToValue(v)
+	}
+}
+
+// An object is a JSON object as a CEL map; the same pointer, so that nothing is
+// converted or copied.
+type object strictjson.Object
+
+func (o *object) json() *strictjson.Object { return (*strictjson.Object)(o) }
+
+// Find returns the member called key.
+func (o *object) Find(key ref.Val) (ref.Val, bool) {
+	k, ok := key.(types.String)
+	if !ok {
+		return nil, false
+	}
+	v, ok := o.json().Get(string(k))
+	if !ok {
+		return nil, false
+	}
+	return adapter{}.NativeToValue(v), true
+}
+
+// Get returns the member called key, or an error value.
+func (o *object) Get(key ref.Val) ref.Val {
+	if v, ok := o.Find(key); ok {
+		return v
+	}
+	return types.NewErr("no such key: %v", key)
+}
+
+// Contains reports whether there is a member called key.
+func (o *object) Contains(key ref.Val) ref.Val {
+	_, ok := o.Find(key)
+	return types.Bool(ok)
+}
+
+// Size returns the number of members.
+func (o *object) Size() ref.Val { return types.Int(o.json().Len()) }
+
+// Iterator returns the keys, in the order of the text.
+func (o *object) Iterator() traits.Iterator {
+	keys := make([]string, 0, o.json().Len())
+	for k := range o.json().All() {
+		keys = append(keys, k)
+	}
+	return types.NewStringList(adapter{}, keys).Iterator()
+}
+
+// Equal reports whether other is a map of the same keys and equal values.
+func (o *object) Equal(other ref.Val) ref.Val {
+	m, ok := other.(traits.Mapper)
+	if !ok || m.Size() != o.Size() {
+		return types.False
+	}
+	for k, v := range o.json().All() {
+		w, ok := m.Find(types.String(k))
+		if !ok || types.Equal(adapter{}.NativeToValue(v), w) != types.True {
+			return types.False
+		}
+	}
+	return types.True
+}
+
+// Type returns the type of maps.
+func (o *object) Type() ref.Type { return types.MapType }
+
+// Value returns the JSON object.
+func (o *object) Value() any { return o.json() }
+
+// ConvertToType converts to a map, which it is, or to its type.
+func (o *object) ConvertToType(t ref.Type) ref.Val {
+	switch t {
+	case types.MapType:
+		return o
+	case types.TypeType:
+		return types.MapType
+	default:
+		return types.NewErr("a map cannot be converted to %s", t.TypeName())
+	}
+}
+
+// ConvertToNative is for conversions that conditions have no use for.
+func (o *object) ConvertToNative(t reflect.Type) (any, error) {
+	return nil, fmt.Errorf("a map cannot be converted to %v", t)
+}
+
+// stringSet is a constant list of strings that finds its elements by hash.
+type stringSet struct {
+	traits.Lister
+	set map[string]struct{}
+}
+
+// hashed is the length from which a hash beats a scan.
+const hashed = 8
+
+func newStrings(elements []string) ref.Val {
+	list := types.NewStringList(adapter{}, elements)
+	if len(elements) < hashed {
+		return list
+	}
+	set := make(map[string]struct{}, len(elements))
+	for _, e := range elements {
+		set[e] = struct{}{}
+	}
+	return &stringSet{Lister: list, set: set}
+}
+
+// Contains reports whether v is an element.
+func (s *stringSet) Contains(v ref.Val) ref.Val {
+	if v, ok := v.(types.String); ok {
+		_, found := s.set[string(v)]
+		return types.Bool(found)
+	}
+	return s.Lister.Contains(v)
+}
