@@ -5,6 +5,7 @@ package pep
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -13,23 +14,25 @@ import (
 
 	decisionv1 "github.com/reeve-authz/reeve/gen/reeve/decision/v1"
 	"github.com/reeve-authz/reeve/sidecar/grant"
+	"github.com/reeve-authz/reeve/sidecar/internal/replica"
 	"github.com/reeve-authz/reeve/sidecar/pdp"
 )
 
-// Replica is what this sidecar holds. Its methods are called by many
+// expiryCheck is how often Run looks whether the grant of an open call has
+// expired. What the control plane takes, and freshness that ends, is cut at
+// once, by Recheck.
+const expiryCheck = time.Second
+
+// Views has the newest view of what this sidecar holds. It is called by many
 // goroutines at once, for every call, and must return at once.
-type Replica interface {
-	// View returns what is held, and for how much longer it may be acted on:
-	// not at all unless that is positive.
-	View() (held *grant.Snapshot, fresh time.Duration)
-	// Now returns the time that expiries are compared with.
-	Now() time.Time
+type Views interface {
+	View() *replica.View
 }
 
 // Recorder keeps records. Its methods are called by many goroutines at once.
 type Recorder interface {
-	// Decide records a decision and returns its id. After an error the call
-	// must not be forwarded.
+	// Decide records a decision and returns its id. After an error, which the
+	// recorder has logged, the call must not be forwarded.
 	Decide(call pdp.Call, d pdp.Decision) (id string, err error)
 	// End records how the call of the decision id came to an end. reason is for
 	// WITHDRAWN.
@@ -39,82 +42,155 @@ type Recorder interface {
 // An Enforcer decides calls and watches over those that were allowed until
 // they end. It is safe for concurrent use.
 type Enforcer struct {
-	replica  Replica
+	views    Views
 	recorder Recorder
 	log      *slog.Logger
+	metrics  *metrics
 
 	mu   sync.Mutex
 	open map[*Permit]struct{}
 }
 
-// New returns an Enforcer. Its Recheck must be called whenever what the
-// replica holds has changed, and its Run must run while it is in use.
-func New(replica Replica, recorder Recorder, log *slog.Logger, meter metric.Meter) (*Enforcer, error) {
-	return &Enforcer{replica: replica, recorder: recorder, log: log, open: make(map[*Permit]struct{})}, nil
+// New returns an Enforcer. Its Recheck must be called whenever the view may
+// have lost authority, and its Run must run while it is in use.
+func New(views Views, recorder Recorder, log *slog.Logger, meter metric.Meter) (*Enforcer, error) {
+	e := &Enforcer{views: views, recorder: recorder, log: log, open: make(map[*Permit]struct{})}
+	m, err := newMetrics(meter, e.opened)
+	if err != nil {
+		return nil, fmt.Errorf("make metrics: %w", err)
+	}
+	e.metrics = m
+	return e, nil
 }
 
 // Authorize decides call and has the decision recorded. It always returns a
-// permit, which says what was decided; whether or not it allows the call, its
-// End must be called.
+// permit, which says what was decided.
 func (e *Enforcer) Authorize(ctx context.Context, call pdp.Call) *Permit {
-	return &Permit{Call: call}
+	began := time.Now()
+	p := &Permit{Call: call, enforcer: e}
+	p.held = e.views.View()
+	p.Decision = decide(p.held, call)
+	e.record(p)
+	e.metrics.decided(ctx, p.Decision.Reason, time.Since(began))
+	return p
 }
 
 // Admit is Authorize for what the protocol itself needs and no grant speaks
 // of: it allows anything to server while the sidecar may act at all, the agent
 // is active and the server is in the catalogue. Nothing is recorded.
-func (e *Enforcer) Admit(ctx context.Context, server string) *Permit {
-	return &Permit{Call: pdp.Call{Server: server}}
+func (e *Enforcer) Admit(server string) *Permit {
+	p := &Permit{Call: pdp.Call{Server: server}, enforcer: e}
+	p.held = e.views.View()
+	p.Decision = decide(p.held, p.Call)
+	return p
 }
 
-// Refuse records that a call was denied for reason by a front door, which
-// could not or would not put it to the question.
+// Refuse records that a front door denied call, for a reason of its own.
 func (e *Enforcer) Refuse(ctx context.Context, call pdp.Call, reason pdp.Reason) *Permit {
-	return &Permit{Call: call, Decision: pdp.Decision{Reason: reason}}
+	p := &Permit{Call: call, enforcer: e}
+	p.Decision = pdp.Decision{Reason: reason, Revision: e.views.View().Snapshot.Revision()}
+	e.record(p)
+	e.metrics.decided(ctx, p.Decision.Reason, 0)
+	return p
 }
 
-// Recheck decides every open permit again by what the replica holds now, and
-// cuts those that are no longer allowed. When it returns, nothing that it cut
-// is still being sent.
-func (e *Enforcer) Recheck() {}
+// decide fails closed: whatever it does not find, it denies.
+func decide(v *replica.View, call pdp.Call) pdp.Decision {
+	d := pdp.Decision{Revision: v.Snapshot.Revision()} // denies, as stale
+	switch {
+	case !v.Live():
+	case call.Kind == 0:
+		d = admit(v.Snapshot, call.Server)
+	default:
+		d = pdp.Decide(v.Snapshot, call, v.Now())
+	}
+	return d
+}
 
-// Run cuts what is open when freshness lapses. It returns when ctx ends, and
-// cuts everything that is then open.
+// admit decides what needs no grant.
+func admit(held *grant.Snapshot, server string) pdp.Decision {
+	d := pdp.Decision{Reason: pdp.Suspended, Revision: held.Revision()}
+	switch {
+	case held.Agent() == nil || !held.Agent().Active():
+	case held.Server(server) == nil:
+		d.Reason = pdp.UnknownServer
+	default:
+		d.Allow, d.Reason = true, pdp.Granted
+	}
+	return d
+}
+
+// record has the permit's decision recorded, or denies the call.
+func (e *Enforcer) record(p *Permit) {
+	id, err := e.recorder.Decide(p.Call, p.Decision)
+	if err != nil {
+		p.Decision.Allow, p.Decision.Reason = false, pdp.Unavailable
+		return
+	}
+	p.ID = id
+}
+
+// Visible returns a function that reports whether a thing on server may be
+// listed to the agent, by what is held now.
+func (e *Enforcer) Visible(server string) func(kind pdp.Kind, name string) bool {
+	v := e.views.View()
+	if !v.Live() {
+		return func(pdp.Kind, string) bool { return false }
+	}
+	now := v.Now()
+	return func(kind pdp.Kind, name string) bool { return pdp.Visible(v.Snapshot, server, kind, name, now) }
+}
+
+// Recheck decides every open permit again by v, and cuts those that are no
+// longer allowed. When it returns, nothing that it cut is still being sent.
+func (e *Enforcer) Recheck(v *replica.View) {
+	var cut []*Permit
+	for _, p := range e.permits() {
+		if d := decide(v, p.Call); !d.Allow {
+			p.cancel(&Cut{Decision: d})
+			cut = append(cut, p)
+		}
+	}
+	for _, p := range cut {
+		p.awaitSent()
+	}
+	if len(cut) > 0 {
+		e.log.Info("calls cut", slog.Int("calls", len(cut)), slog.Int64("revision", v.Snapshot.Revision()))
+	}
+}
+
+// Run cuts what is open when its grant expires. It returns when ctx ends, and
+// then cuts all that is open.
 func (e *Enforcer) Run(ctx context.Context) error {
-	<-ctx.Done()
-	return nil
+	ticker := time.NewTicker(expiryCheck)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			e.Recheck(e.views.View())
+		case <-ctx.Done():
+			for _, p := range e.permits() {
+				p.cancel(&Cut{})
+			}
+			return nil
+		}
+	}
 }
 
-// A Permit is the answer to one call, and while it allows the call, the handle
-// by which it can be taken back. Its fields do not change.
-type Permit struct {
-	// Call is what was decided.
-	Call pdp.Call
-	// Decision is the answer.
-	Decision pdp.Decision
-	// ID is the id of the decision's record; empty if there is none.
-	ID string
+// permits returns the open permits.
+func (e *Enforcer) permits() []*Permit {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	open := make([]*Permit, 0, len(e.open))
+	for p := range e.open {
+		open = append(open, p)
+	}
+	return open
 }
 
-// Forward runs send, which puts the call on the wire and returns when it is
-// there, unless the call is by now not allowed any more: then it returns the
-// decision that says so, and the call is recorded as withdrawn. The context
-// that send is given, and that whatever answers the call must be read under,
-// ends when the permit is cut, with a *Cut as its cause, and when End is
-// called.
-func (p *Permit) Forward(send func(ctx context.Context)) pdp.Decision {
-	return p.Decision
+// opened returns the number of open permits.
+func (e *Enforcer) opened() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.open)
 }
-
-// End says how the call came to an end. Only the first End counts.
-func (p *Permit) End(status decisionv1.Outcome_Status) {}
-
-// A Cut is the cause with which the context of a permit ends when its
-// authority is taken.
-type Cut struct {
-	// Decision is what the call would now be answered.
-	Decision pdp.Decision
-}
-
-// Error returns "cut: <reason>".
-func (c *Cut) Error() string { return "cut: " + c.Decision.Reason.String() }

@@ -1,0 +1,126 @@
+package pep
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	decisionv1 "github.com/reeve-authz/reeve/gen/reeve/decision/v1"
+	"github.com/reeve-authz/reeve/sidecar/grant"
+	"github.com/reeve-authz/reeve/sidecar/internal/replica"
+	"github.com/reeve-authz/reeve/sidecar/pdp"
+)
+
+// A Permit is the answer to one call and, while that allows the call, the
+// handle by which it can be taken back. Forward and End are for one goroutine
+// at a time.
+type Permit struct {
+	// Call is what was decided.
+	Call pdp.Call
+	// Decision is the answer.
+	Decision pdp.Decision
+	// ID is the id of the decision's record; empty if there is none.
+	ID string
+
+	enforcer *Enforcer
+	// held is the view that was decided on, until the call is forwarded.
+	held  *replica.View
+	began time.Time
+	// cancel ends the context of the call. It is set before the permit is open.
+	cancel context.CancelCauseFunc
+	// wire is locked while the call is being sent.
+	wire sync.Mutex
+}
+
+// A Cut is the cause with which the context of a permit ends when its
+// authority is taken.
+type Cut struct {
+	// Decision is how the call would now be answered.
+	Decision pdp.Decision
+}
+
+// Error returns "cut: <reason>".
+func (c *Cut) Error() string { return "cut: " + c.Decision.Reason.String() }
+
+// Forward runs send, which puts the call on the wire to the server it is given
+// and returns when it is there, if the call is still allowed. If it no longer
+// is, the call is recorded as withdrawn and ok is false: Decision then says
+// why.
+//
+// The context that send is given ends when the permit is cut, with a *Cut as
+// its cause, and when End is called. What comes back must be read under it.
+// send must return soon after its context has ended. After a Forward that was
+// ok, End must be called.
+func (p *Permit) Forward(ctx context.Context, send func(ctx context.Context, server *grant.Server)) (ok bool) {
+	if !p.Decision.Allow {
+		return false
+	}
+	ctx, p.cancel = context.WithCancelCause(ctx)
+	p.began = time.Now()
+	p.wire.Lock()
+	defer p.wire.Unlock()
+
+	// Open first, then look again: whoever publishes a new view after this
+	// finds the permit open, and what was published before this is seen here.
+	p.open()
+	v := p.enforcer.views.View()
+	d := p.Decision
+	if !v.Live() || v.Snapshot != p.held.Snapshot {
+		d = decide(v, p.Call)
+	}
+	p.held = nil // an open call must not keep an old snapshot alive
+	server := v.Snapshot.Server(p.Call.Server)
+	if d.Allow && server == nil {
+		d.Allow, d.Reason = false, pdp.UnknownServer
+	}
+	if !d.Allow {
+		p.Decision = d
+		p.finish(ctx, decisionv1.Outcome_WITHDRAWN)
+		return false
+	}
+	send(ctx, server)
+	return true
+}
+
+// End says how a call that was forwarded came to an end. Only the first End
+// counts, and a permit that was never forwarded has none.
+func (p *Permit) End(ctx context.Context, status decisionv1.Outcome_Status) {
+	if p.cancel != nil {
+		p.finish(ctx, status)
+	}
+}
+
+// awaitSent returns when the call is not being sent, or no longer.
+func (p *Permit) awaitSent() {
+	p.wire.Lock()
+	defer p.wire.Unlock()
+}
+
+func (p *Permit) open() {
+	e := p.enforcer
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.open[p] = struct{}{}
+}
+
+// finish closes the permit and records how it ended.
+func (p *Permit) finish(ctx context.Context, status decisionv1.Outcome_Status) {
+	e := p.enforcer
+	e.mu.Lock()
+	_, open := e.open[p]
+	delete(e.open, p)
+	e.mu.Unlock()
+	if !open {
+		return
+	}
+	p.cancel(nil)
+	if p.ID == "" {
+		return // what was only admitted leaves no record
+	}
+	took, reason := time.Since(p.began), pdp.Granted
+	if status == decisionv1.Outcome_WITHDRAWN {
+		took, reason = 0, p.Decision.Reason
+	}
+	e.metrics.ended(ctx, status)
+	e.recorder.End(p.ID, status, took, reason)
+}
