@@ -54,6 +54,7 @@ func run(ctx context.Context, args []string) (err error) {
 
 	mux := http.NewServeMux()
 	mux.Handle("/mcp", server.New(d, j, *stateless, log))
+	mux.HandleFunc("GET /healthz", func(http.ResponseWriter, *http.Request) {})
 	listener, err := net.Listen("tcp", *listen)
 	if err != nil {
 		return err

@@ -1,0 +1,217 @@
+// Package stack runs Reeve as its operators do: the built binaries, on this
+// machine's loopback, in a folder of their own. The demo and the end-to-end
+// tests stand on it.
+package stack
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// The example's names.
+const (
+	Namespace = "support"
+	Agent     = "frontline"
+	Server    = "desk"
+)
+
+// Config says what to run.
+type Config struct {
+	// Bin is the folder of the built binaries.
+	Bin string
+	// Dir is the folder for everything that is written; it must exist.
+	Dir string
+	// Example is the folder with support.yaml and grants.yaml.
+	Example string
+	// FreshnessBound is how long a sidecar that hears nothing may go on acting;
+	// 0 is the product's default.
+	FreshnessBound time.Duration
+	// Stateless makes the support server keep no MCP sessions.
+	Stateless bool
+}
+
+// A Stack is a control plane, the support server, and a sidecar beside one
+// agent.
+type Stack struct {
+	ControlPlane, Sidecar, Server *Process
+	// AdminAddress, SidecarAddress and EnrollAddress are the control plane's
+	// listeners, and MCPAddress is the sidecar's.
+	AdminAddress, SidecarAddress, EnrollAddress, MCPAddress string
+	// StateDir is the sidecar's, DataDir the control plane's.
+	StateDir, DataDir string
+	// JournalPath is the support server's own account of what reached it.
+	JournalPath string
+
+	cfg           Config
+	serverAddress string
+}
+
+// New prepares a stack on free ports. Nothing is started.
+func New(cfg Config) (*Stack, error) {
+	ports, err := FreePorts(7)
+	if err != nil {
+		return nil, err
+	}
+	address := func(i int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(ports[i])) }
+	s := &Stack{
+		cfg:          cfg,
+		AdminAddress: address(0), SidecarAddress: address(1), EnrollAddress: address(2), MCPAddress: address(3),
+		DataDir:  filepath.Join(cfg.Dir, "controlplane"),
+		StateDir: filepath.Join(cfg.Dir, "sidecar"),
+
+		serverAddress: address(6),
+	}
+	arguments := []string{
+		"run", "--data-dir", s.DataDir, "--admin-listen", s.AdminAddress, "--sidecar-listen", s.SidecarAddress,
+		"--enroll-listen", s.EnrollAddress, "--ops-listen", address(4),
+	}
+	if cfg.FreshnessBound > 0 {
+		arguments = append(arguments, "--freshness-bound", cfg.FreshnessBound.String())
+	}
+	s.ControlPlane = NewProcess(cfg.Dir, s.binary("reeve-controlplane"), "http://"+address(4)+"/readyz", arguments...)
+	s.Sidecar = NewProcess(cfg.Dir, s.binary("reeve-sidecar"), "http://"+address(5)+"/readyz",
+		"run", "--state-dir", s.StateDir, "--mcp-listen", s.MCPAddress, "--ops-listen", address(5))
+	serverData := filepath.Join(cfg.Dir, "server")
+	s.JournalPath = filepath.Join(serverData, "journal.jsonl")
+	s.Server = NewProcess(cfg.Dir, s.binary("support-server"), "http://"+s.serverAddress+"/healthz",
+		"-listen", s.serverAddress, "-data", serverData, "-stateless="+strconv.FormatBool(cfg.Stateless))
+	return s, nil
+}
+
+// Start starts everything: the server, the control plane with the example's
+// resources, and the sidecar, enrolled for the example's agent.
+func (s *Stack) Start(ctx context.Context) error {
+	if err := s.Server.Start(ctx); err != nil {
+		return err
+	}
+	if err := s.ControlPlane.Start(ctx); err != nil {
+		return err
+	}
+	if err := s.Apply(ctx, "support.yaml", "grants.yaml"); err != nil {
+		return err
+	}
+	if err := s.Enrol(ctx, Agent, s.StateDir); err != nil {
+		return err
+	}
+	return s.Sidecar.Start(ctx)
+}
+
+// Close ends what runs, the sidecar first.
+func (s *Stack) Close() {
+	for _, p := range []*Process{s.Sidecar, s.ControlPlane, s.Server} {
+		p.Stop(5 * time.Second)
+	}
+}
+
+// Apply applies files of the example, with the server's real address.
+func (s *Stack) Apply(ctx context.Context, files ...string) error {
+	for _, file := range files {
+		data, err := os.ReadFile(filepath.Join(s.cfg.Example, file))
+		if err != nil {
+			return fmt.Errorf("apply example: %w", err)
+		}
+		data = bytes.ReplaceAll(data, []byte("127.0.0.1:7090"), []byte(s.serverAddress))
+		if _, err := s.reevectl(ctx, bytes.NewReader(data), "apply", "-f", "-"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Token makes a join token for an agent of the example's namespace.
+func (s *Stack) Token(ctx context.Context, agent string) (Token, error) {
+	out, err := s.Reevectl(ctx, "token", "create", agent, "-n", Namespace, "-o", "json")
+	if err != nil {
+		return Token{}, err
+	}
+	var t Token
+	if err := json.Unmarshal(out, &t); err != nil || t.Token == "" || t.CADigest == "" {
+		return Token{}, fmt.Errorf("read join token: %w: %s", err, out)
+	}
+	return t, nil
+}
+
+// A Token is what enrols one sidecar.
+type Token struct {
+	Token    string `json:"token"`
+	CADigest string `json:"caDigest"`
+}
+
+// Enrol enrols a sidecar with a new token into a state directory.
+func (s *Stack) Enrol(ctx context.Context, agent, stateDir string) error {
+	token, err := s.Token(ctx, agent)
+	if err != nil {
+		return err
+	}
+	_, err = s.EnrolWith(ctx, token, stateDir)
+	return err
+}
+
+// EnrolWith enrols a sidecar with a token and returns what it printed.
+func (s *Stack) EnrolWith(ctx context.Context, t Token, stateDir string) ([]byte, error) {
+	return s.run(ctx, strings.NewReader(t.Token), "reeve-sidecar", "enroll", "--state-dir", stateDir, "--control-plane", s.SidecarAddress,
+		"--enroll-address", s.EnrollAddress, "--ca-digest", t.CADigest, "--join-token-file", "-")
+}
+
+// Endpoint returns the URL of an MCP server as the sidecar serves it, and the
+// local secret.
+func (s *Stack) Endpoint(server string) (url, secret string, err error) {
+	data, err := os.ReadFile(filepath.Join(s.StateDir, "local-secret"))
+	if err != nil {
+		return "", "", fmt.Errorf("read local secret: %w", err)
+	}
+	return "http://" + s.MCPAddress + "/mcp/" + server, strings.TrimSpace(string(data)), nil
+}
+
+// Reevectl runs reevectl as the first administrator and returns what it printed.
+// If it fails, the error carries what it said.
+func (s *Stack) Reevectl(ctx context.Context, args ...string) ([]byte, error) {
+	return s.reevectl(ctx, nil, args...)
+}
+
+func (s *Stack) reevectl(ctx context.Context, stdin io.Reader, args ...string) ([]byte, error) {
+	args = append([]string{"--config", filepath.Join(s.DataDir, "bootstrap", "config.yaml")}, args...)
+	return s.run(ctx, stdin, "reevectl", args...)
+}
+
+// A RunError is a command that failed.
+type RunError struct {
+	Command string
+	Code    int
+	Stderr  string
+}
+
+// Error implements error.
+func (e *RunError) Error() string {
+	return fmt.Sprintf("%s: exit code %d: %s", e.Command, e.Code, e.Stderr)
+}
+
+func (s *Stack) run(ctx context.Context, stdin io.Reader, program string, args ...string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, s.binary(program), args...)
+	cmd.Stdin = stdin
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return out, &RunError{
+			Command: program + " " + strings.Join(args, " "), Code: exit.ExitCode(), Stderr: strings.TrimSpace(stderr.String()),
+		}
+	}
+	return out, err
+}
+
+func (s *Stack) binary(name string) string {
+	return filepath.Join(s.cfg.Bin, name)
+}
