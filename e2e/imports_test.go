@@ -63,6 +63,8 @@ var rules = []rule{
 			"controlplane/internal/xds → controlplane/internal/snapshot",
 			"controlplane/internal/xds → controlplane/internal/rollout",
 			"controlplane/internal/admin → controlplane/internal/store",
+			"controlplane/internal/admin → controlplane/internal/admin/guard",
+			"controlplane/internal/admin → controlplane/internal/admin/mask",
 			"controlplane/internal/enroll → controlplane/internal/store",
 		},
 		why: "rooms meet through small interfaces that the composition root joins",

@@ -5,23 +5,57 @@ package admin
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"fmt"
 	"log/slog"
 	"time"
 
+	"buf.build/go/protovalidate"
 	"google.golang.org/grpc"
 
+	"github.com/reeve-authz/reeve/controlplane/internal/admin/guard"
+	"github.com/reeve-authz/reeve/controlplane/internal/store"
 	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
+	"github.com/reeve-authz/reeve/sidecar/grant"
 )
+
+// RevisionHeader is the response header in which every method that changes
+// something tells the revision of the change, to be waited for with
+// AwaitRevision.
+const RevisionHeader = "reeve-revision"
 
 // An Authority issues certificates to administrators. Safe for concurrent use.
 type Authority interface {
-	// IssueAdmin returns a chain in DER, leaf first, for the key of a PKCS #10
-	// request in DER. The certificate names the administrator and carries uid.
-	IssueAdmin(ctx context.Context, csr []byte, name, uid string) ([][]byte, error)
-	// Bundle returns the trust domain's roots in DER.
-	Bundle() [][]byte
-	// Digest returns "sha256:" and the hex SHA-256 of the root's public key.
+	// IssueAdmin returns a chain in DER, leaf first, and its end. It names the
+	// administrator, admins/{admin}, and carries uid. A ttl of 0 is the default.
+	IssueAdmin(pub *ecdsa.PublicKey, name, uid string, ttl time.Duration) (chain [][]byte, notAfter time.Time, err error)
+	// Roots returns the trust domain's roots in DER.
+	Roots() [][]byte
+	// Digest names the root as a sidecar is told it.
 	Digest() string
+}
+
+// State is the newest state that this control plane has applied. Safe for
+// concurrent use.
+type State interface {
+	guard.Administrators
+	// Held returns what the sidecars of an agent are meant to hold, or false if
+	// there is no agent of that resource name.
+	Held(agent string) (*grant.Snapshot, bool)
+	// Revision returns the revision of the state.
+	Revision() int64
+}
+
+// A Fleet knows what sidecars hold. Safe for concurrent use.
+type Fleet interface {
+	// List returns the sidecars that are connected or may still be fresh, in
+	// order of agent and instance.
+	List() []*adminv1.Sidecar
+	// Await returns nil when the revision, which the store must have reached, is
+	// in force, and not before. Until then it calls progress whenever there is
+	// some, and with in_force set before it returns nil. It fails with the error
+	// of progress, or of ctx when that ends first.
+	Await(ctx context.Context, revision int64, progress func(*adminv1.AwaitRevisionResponse) error) error
 }
 
 // Advertised is what a join token tells a sidecar about where to go.
@@ -36,6 +70,12 @@ type Advertised struct {
 
 // Config is what administration is built from. All fields are needed.
 type Config struct {
+	// Store keeps the resources.
+	Store *store.Store
+	// State is what has been applied of them.
+	State State
+	// Fleet knows what sidecars hold.
+	Fleet Fleet
 	// Authority issues certificates to administrators.
 	Authority Authority
 	// Advertised is told with every join token.
@@ -48,23 +88,45 @@ type Config struct {
 
 // Admin serves administration. Its methods may be called concurrently.
 type Admin struct {
-	cfg Config
+	cfg      Config
+	validate protovalidate.Validator
+	guard    *guard.Guard
 }
 
 // New returns administration over what cfg names. It starts nothing.
 func New(cfg Config) (*Admin, error) {
-	return &Admin{cfg: cfg}, nil
+	validate, err := protovalidate.New()
+	if err != nil {
+		return nil, fmt.Errorf("read the contract's constraints: %w", err)
+	}
+	return &Admin{
+		cfg:      cfg,
+		validate: validate,
+		guard:    guard.New(cfg.State, validate, statusOf, cfg.Log),
+	}, nil
 }
 
 // ServerOptions returns the interceptors that a server of these services must
-// have: they refuse callers without the role a method needs, requests that
-// break the contract, and turn errors into statuses. The Decisions service is
-// guarded by them too. A server without them must not register the services.
+// have: they refuse callers without the role that a method needs and requests
+// that break the contract, and turn errors into statuses. They guard the
+// Decisions service too, which is served elsewhere.
 func (a *Admin) ServerOptions() []grpc.ServerOption {
-	return nil
+	return []grpc.ServerOption{
+		grpc.ChainUnaryInterceptor(a.guard.Unary),
+		grpc.ChainStreamInterceptor(a.guard.Stream),
+	}
 }
 
-// Register registers every administrative service but Decisions.
+// Register registers every administrative service but Decisions, on a server
+// that has the ServerOptions.
 func (a *Admin) Register(r grpc.ServiceRegistrar) {
-	adminv1.RegisterNamespacesServer(r, adminv1.UnimplementedNamespacesServer{})
+	adminv1.RegisterNamespacesServer(r, &namespaces{Admin: a})
+	adminv1.RegisterAgentsServer(r, &agents{Admin: a})
+	adminv1.RegisterServersServer(r, &servers{Admin: a})
+	adminv1.RegisterToolsServer(r, &tools{Admin: a})
+	adminv1.RegisterGrantsServer(r, &grants{Admin: a})
+	adminv1.RegisterApplyServer(r, &apply{Admin: a})
+	adminv1.RegisterSidecarsServer(r, &sidecars{Admin: a})
+	adminv1.RegisterAdminsServer(r, &admins{Admin: a})
+	adminv1.RegisterChangesServer(r, &changes{Admin: a})
 }

@@ -1,0 +1,93 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
+	decisionv1 "github.com/reeve-authz/reeve/gen/reeve/decision/v1"
+	grantv1 "github.com/reeve-authz/reeve/gen/reeve/grant/v1"
+	"github.com/reeve-authz/reeve/sidecar/grant"
+	"github.com/reeve-authz/reeve/sidecar/pdp"
+	"github.com/reeve-authz/reeve/sidecar/strictjson"
+)
+
+// argumentLimits are those that a sidecar's front door has.
+var argumentLimits = strictjson.Limits{Depth: 64}
+
+// kinds are the kinds of calls by the field of a target.
+var kinds = map[string]pdp.Kind{
+	"tool": pdp.Tool, "resource": pdp.Resource, "prompt": pdp.Prompt, "method": pdp.Method,
+}
+
+// ExplainCall implements adminv1.GrantsServer: what a sidecar that holds the
+// newest state would decide, by the code that it would decide with.
+func (s *grants) ExplainCall(_ context.Context, req *adminv1.ExplainCallRequest) (*adminv1.ExplainCallResponse, error) {
+	if _, err := nameOf((*grantv1.Agent)(nil), req.GetAgent()); err != nil {
+		return nil, err
+	}
+	call, err := callOf(req)
+	if err != nil {
+		return nil, err
+	}
+	held, ok := s.cfg.State.Held(req.GetAgent())
+	if !ok {
+		return nil, fmt.Errorf("%w agent: there is no %q: see the list of agents", ErrInvalid, req.GetAgent())
+	}
+	now := s.cfg.Now()
+	if req.GetTime() != nil {
+		now = req.GetTime().AsTime()
+	}
+	decision, findings := pdp.Explain(held, call, now)
+	resp := &adminv1.ExplainCallResponse{
+		Verdict:  decisionv1.Decision_DENY,
+		Reason:   decision.Reason.String(),
+		Grant:    decision.Grant,
+		Revision: decision.Revision,
+	}
+	if decision.Allow {
+		resp.Verdict = decisionv1.Decision_ALLOW
+	}
+	for _, f := range findings {
+		resp.Findings = append(resp.Findings, finding(f))
+	}
+	return resp, nil
+}
+
+// callOf turns a request into the call that it asks about.
+func callOf(req *adminv1.ExplainCallRequest) (pdp.Call, error) {
+	field, text := targetOf(req.GetTarget())
+	server, name, ok := grant.SplitTarget(text)
+	if !ok || strings.HasSuffix(name, "*") {
+		return pdp.Call{}, fmt.Errorf("%w target.%s: %q is not one thing to call: write server/name", ErrInvalid, field, text)
+	}
+	call := pdp.Call{Kind: kinds[field], Server: server, Name: name}
+	if len(req.GetArguments()) == 0 {
+		return call, nil
+	}
+	args, err := strictjson.Parse(req.GetArguments(), argumentLimits)
+	if err != nil {
+		return pdp.Call{}, fmt.Errorf("%w arguments: %w", ErrInvalid, err)
+	}
+	if call.Args, ok = args.(*strictjson.Object); !ok {
+		return pdp.Call{}, fmt.Errorf(`%w arguments: they are not a JSON object, such as {"amount": 5}`, ErrInvalid)
+	}
+	return call, nil
+}
+
+func finding(f pdp.Finding) *adminv1.ExplainCallResponse_Finding {
+	said := &adminv1.ExplainCallResponse_Finding{
+		Grant:   f.Grant.Name(),
+		Effect:  grantv1.Grant_ALLOW,
+		Applies: f.Applies,
+		Detail:  f.Detail,
+	}
+	if f.Grant.Forbids() {
+		said.Effect = grantv1.Grant_FORBID
+	}
+	if said.GetDetail() == "" && !f.Applies {
+		said.Detail = f.Reason.String()
+	}
+	return said
+}
