@@ -1,0 +1,276 @@
+package snapshot
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/reeve-authz/reeve/controlplane/internal/store"
+	grantv1 "github.com/reeve-authz/reeve/gen/reeve/grant/v1"
+	"github.com/reeve-authz/reeve/sidecar/grant"
+)
+
+// A builder keeps the sets of all agents up to date, at a cost that grows with
+// what a change affects. It is used by one goroutine.
+//
+// Every change goes the same way: put or remove alters the index and marks, for
+// each agent concerned, the names that may enter, leave or change; finish looks
+// at the marked names only.
+type builder struct {
+	spaces map[string]*space
+	marked map[*agent]map[grant.Name]struct{}
+	gone   map[string]struct{} // agents that were removed, by resource name
+}
+
+// A space is the index of one namespace.
+type space struct {
+	namespace string
+
+	agents  map[string]*agent
+	grants  map[string]*granted
+	servers map[string]*server
+	// naming are the grants whose subjects name an agent id, there or not.
+	naming map[string]set[*granted]
+	// selecting are the grants with a selector, by the first label it asks for.
+	selecting map[label]set[*granted]
+	// labelled are the agents that carry a label.
+	labelled map[label]set[*agent]
+	// reaching are the grants by what their targets reach.
+	reaching map[reach]set[*granted]
+}
+
+type (
+	set[T comparable] map[T]struct{}
+	label             struct{ key, value string }
+)
+
+// An agent with the grants that cover it.
+type agent struct {
+	id     string
+	space  *space
+	stored *grantv1.Agent
+	entry  *Entry
+	grants set[*granted]
+	// reaches counts the grants in grants that reach a part of the catalogue.
+	reaches map[reach]int
+	view    *View
+}
+
+// A granted is a grant with the agents that it covers.
+type granted struct {
+	id      string
+	stored  *grantv1.Grant
+	entry   *Entry
+	reaches []reach
+	covers  set[*agent]
+}
+
+// A server of the catalogue, there or only spoken of by its tools.
+type server struct {
+	entry *Entry
+	tools map[string]*Entry
+}
+
+func newBuilder() *builder {
+	return &builder{
+		spaces: make(map[string]*space),
+		marked: make(map[*agent]map[grant.Name]struct{}),
+		gone:   make(map[string]struct{}),
+	}
+}
+
+func (b *builder) space(namespace string) *space {
+	s, ok := b.spaces[namespace]
+	if !ok {
+		s = &space{
+			namespace: namespace,
+			agents:    make(map[string]*agent), grants: make(map[string]*granted), servers: make(map[string]*server),
+			naming: make(map[string]set[*granted]), selecting: make(map[label]set[*granted]),
+			labelled: make(map[label]set[*agent]), reaching: make(map[reach]set[*granted]),
+		}
+		b.spaces[namespace] = s
+	}
+	return s
+}
+
+// put takes in a resource of a namespace.
+func (b *builder) put(n grant.Name, r store.Resource) error {
+	entry, err := NewEntry(r.Name, r.Revision, r.Message)
+	if err != nil {
+		return err
+	}
+	s := b.space(n.Namespace)
+	switch m := r.Message.(type) {
+	case *grantv1.Agent:
+		b.putAgent(s, n, m, entry)
+	case *grantv1.Grant:
+		b.removeGrant(s, n)
+		b.putGrant(s, n, m, entry)
+	case *grantv1.Server:
+		s.server(n.ID).entry = entry
+		b.markReached(s, n, reach{server: n.ID})
+	case *grantv1.Tool:
+		s.server(n.Server).tools[n.ID] = entry
+		b.markReached(s, n, reach{server: n.Server, tool: n.ID}, reach{server: n.Server, tool: "*"})
+	default:
+		return fmt.Errorf("index %s: %T has no place", r.Name, m)
+	}
+	return nil
+}
+
+// remove takes out a resource of a namespace; one that is not there is nothing.
+func (b *builder) remove(n grant.Name) {
+	s := b.space(n.Namespace)
+	switch n.Collection {
+	case grant.Agents:
+		b.removeAgent(s, n)
+	case grant.Grants:
+		b.removeGrant(s, n)
+	case grant.Servers:
+		s.server(n.ID).entry = nil
+		b.markReached(s, n, reach{server: n.ID})
+	case grant.Tools:
+		delete(s.server(n.Server).tools, n.ID)
+		b.markReached(s, n, reach{server: n.Server, tool: n.ID}, reach{server: n.Server, tool: "*"})
+	case grant.Namespaces:
+		// A namespace goes when nothing is left in it.
+	}
+}
+
+func (s *space) server(id string) *server {
+	v, ok := s.servers[id]
+	if !ok {
+		v = &server{tools: make(map[string]*Entry)}
+		s.servers[id] = v
+	}
+	return v
+}
+
+func (b *builder) putAgent(s *space, n grant.Name, m *grantv1.Agent, entry *Entry) {
+	a, ok := s.agents[n.ID]
+	if !ok {
+		a = &agent{
+			id: n.ID, space: s, view: nothing,
+			grants: make(set[*granted]), reaches: make(map[reach]int),
+		}
+		s.agents[n.ID] = a
+		delete(b.gone, entry.Name)
+	}
+	for k, v := range a.stored.GetLabels() {
+		drop(s.labelled, label{k, v}, a)
+	}
+	for k, v := range m.GetLabels() {
+		add(s.labelled, label{k, v}, a)
+	}
+	a.stored, a.entry = m, entry
+	b.mark(a, n)
+
+	candidates := make(set[*granted])
+	for g := range s.naming[a.id] {
+		candidates[g] = struct{}{}
+	}
+	for k, v := range m.GetLabels() {
+		for g := range s.selecting[label{k, v}] {
+			candidates[g] = struct{}{}
+		}
+	}
+	for g := range a.grants {
+		if !grant.Covers(g.stored.GetSubjects(), a.id, m.GetLabels()) {
+			b.unlink(a, g)
+		}
+	}
+	for g := range candidates {
+		if _, ok := a.grants[g]; !ok && grant.Covers(g.stored.GetSubjects(), a.id, m.GetLabels()) {
+			b.link(a, g)
+		}
+	}
+}
+
+func (b *builder) removeAgent(s *space, n grant.Name) {
+	a, ok := s.agents[n.ID]
+	if !ok {
+		return
+	}
+	for g := range a.grants {
+		delete(g.covers, a)
+	}
+	for k, v := range a.stored.GetLabels() {
+		drop(s.labelled, label{k, v}, a)
+	}
+	delete(s.agents, n.ID)
+	delete(b.marked, a)
+	b.gone[n.String()] = struct{}{}
+}
+
+func (b *builder) putGrant(s *space, n grant.Name, m *grantv1.Grant, entry *Entry) {
+	g := &granted{id: n.ID, stored: m, entry: entry, reaches: reachOf(m), covers: make(set[*agent])}
+	s.grants[n.ID] = g
+	for _, r := range g.reaches {
+		add(s.reaching, r, g)
+	}
+	candidates := make(set[*agent])
+	for _, id := range m.GetSubjects().GetAgents() {
+		add(s.naming, id, g)
+		if a, ok := s.agents[id]; ok {
+			candidates[a] = struct{}{}
+		}
+	}
+	if first, ok := firstLabel(m); ok {
+		add(s.selecting, first, g)
+		for a := range s.labelled[first] {
+			candidates[a] = struct{}{}
+		}
+	}
+	for a := range candidates {
+		if grant.Covers(m.GetSubjects(), a.id, a.stored.GetLabels()) {
+			b.link(a, g)
+		}
+	}
+}
+
+func (b *builder) removeGrant(s *space, n grant.Name) {
+	g, ok := s.grants[n.ID]
+	if !ok {
+		return
+	}
+	for a := range g.covers {
+		b.unlink(a, g)
+	}
+	for _, r := range g.reaches {
+		drop(s.reaching, r, g)
+	}
+	for _, id := range g.stored.GetSubjects().GetAgents() {
+		drop(s.naming, id, g)
+	}
+	if first, ok := firstLabel(g.stored); ok {
+		drop(s.selecting, first, g)
+	}
+	delete(s.grants, n.ID)
+}
+
+// firstLabel returns the least label that the grant's selector asks for: every
+// agent it covers carries that one.
+func firstLabel(g *grantv1.Grant) (label, bool) {
+	labels := g.GetSubjects().GetSelector().GetMatchLabels()
+	if len(labels) == 0 {
+		return label{}, false
+	}
+	first := slices.Min(slices.Collect(maps.Keys(labels)))
+	return label{first, labels[first]}, true
+}
+
+func add[K, T comparable](index map[K]set[T], key K, item T) {
+	s, ok := index[key]
+	if !ok {
+		s = make(set[T])
+		index[key] = s
+	}
+	s[item] = struct{}{}
+}
+
+func drop[K, T comparable](index map[K]set[T], key K, item T) {
+	delete(index[key], item)
+	if len(index[key]) == 0 {
+		delete(index, key)
+	}
+}

@@ -1,0 +1,137 @@
+package snapshot
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	grantv1 "github.com/reeve-authz/reeve/gen/reeve/grant/v1"
+	"github.com/reeve-authz/reeve/sidecar/grant"
+)
+
+// A reach is a part of the catalogue that a grant's target speaks of: a server
+// itself (no tool), one of its tools, all of its tools ("*"), or everything
+// (server "*").
+type reach struct{ server, tool string }
+
+var everything = reach{server: "*"}
+
+// reachOf returns what the targets of a grant reach, each once.
+func reachOf(g *grantv1.Grant) []reach {
+	var all []reach
+	for _, t := range g.GetTargets() {
+		var target string
+		tool := false
+		switch t := t.GetTarget().(type) {
+		case *grantv1.Target_Tool:
+			target, tool = t.Tool, true
+		case *grantv1.Target_Resource:
+			target = t.Resource
+		case *grantv1.Target_Prompt:
+			target = t.Prompt
+		case *grantv1.Target_Method:
+			target = t.Method
+		default:
+			// Of a kind that is not known here: it reaches nothing.
+			continue
+		}
+		if tool && target == "*" {
+			all = append(all, everything)
+			continue
+		}
+		server, name, ok := grant.SplitTarget(target)
+		if !ok {
+			continue
+		}
+		all = append(all, reach{server: server})
+		if tool {
+			all = append(all, reach{server: server, tool: name})
+		}
+	}
+	slices.SortFunc(all, func(a, b reach) int {
+		return cmp.Or(strings.Compare(a.server, b.server), strings.Compare(a.tool, b.tool))
+	})
+	return slices.Compact(all)
+}
+
+// link notes that g covers a.
+func (b *builder) link(a *agent, g *granted) {
+	a.grants[g] = struct{}{}
+	g.covers[a] = struct{}{}
+	b.mark(a, a.space.name(grant.Grants, g.id))
+	for _, r := range g.reaches {
+		a.reaches[r]++
+		if a.reaches[r] == 1 {
+			b.markReach(a, r)
+		}
+	}
+}
+
+// unlink notes that g no longer covers a.
+func (b *builder) unlink(a *agent, g *granted) {
+	delete(a.grants, g)
+	delete(g.covers, a)
+	b.mark(a, a.space.name(grant.Grants, g.id))
+	for _, r := range g.reaches {
+		a.reaches[r]--
+		if a.reaches[r] == 0 {
+			delete(a.reaches, r)
+			b.markReach(a, r)
+		}
+	}
+}
+
+// mark has finish look at a name in the agent's set.
+func (b *builder) mark(a *agent, n grant.Name) {
+	names, ok := b.marked[a]
+	if !ok {
+		names = make(map[grant.Name]struct{})
+		b.marked[a] = names
+	}
+	names[n] = struct{}{}
+}
+
+// markReach marks for the agent all of the catalogue that r reaches.
+func (b *builder) markReach(a *agent, r reach) {
+	s := a.space
+	tools := func(id string, v *server) {
+		for tool := range v.tools {
+			b.mark(a, s.tool(id, tool))
+		}
+	}
+	switch {
+	case r == everything:
+		for id, v := range s.servers {
+			b.mark(a, s.name(grant.Servers, id))
+			tools(id, v)
+		}
+	case r.tool == "":
+		b.mark(a, s.name(grant.Servers, r.server))
+	case r.tool == "*":
+		if v, ok := s.servers[r.server]; ok {
+			tools(r.server, v)
+		}
+	default:
+		b.mark(a, s.tool(r.server, r.tool))
+	}
+}
+
+// markReached marks n for every agent with a grant that reaches it in one of
+// the ways.
+func (b *builder) markReached(s *space, n grant.Name, ways ...reach) {
+	for _, r := range append(ways, everything) {
+		for g := range s.reaching[r] {
+			for a := range g.covers {
+				b.mark(a, n)
+			}
+		}
+	}
+}
+
+func (s *space) name(c grant.Collection, id string) grant.Name {
+	return grant.Name{Collection: c, Namespace: s.namespace, ID: id}
+}
+
+func (s *space) tool(server, id string) grant.Name {
+	return grant.Name{Collection: grant.Tools, Namespace: s.namespace, Server: server, ID: id}
+}

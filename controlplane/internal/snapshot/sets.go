@@ -1,0 +1,96 @@
+package snapshot
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"github.com/reeve-authz/reeve/sidecar/grant"
+)
+
+// finish returns the sets that differ from those of the last finish, by the
+// agents' resource names; nil for an agent that is gone.
+func (b *builder) finish() map[string]*View {
+	changed := make(map[string]*View)
+	for name := range b.gone {
+		changed[name] = nil
+	}
+	for a, names := range b.marked {
+		if next := a.next(names); next != a.view {
+			a.view = next
+			changed[a.entry.Name] = next
+		}
+	}
+	clear(b.gone)
+	clear(b.marked)
+	return changed
+}
+
+// next returns the agent's set as it must be now, if it differs from view in
+// nothing but names; view itself if it does not differ.
+func (a *agent) next(names map[grant.Name]struct{}) *View {
+	type change struct {
+		name string
+		t    Type
+		to   *Entry
+	}
+	var changes []change
+	for n := range names {
+		c := change{name: n.String(), t: typeOf[n.Collection], to: a.space.wanted(a, n)}
+		if a.view.Find(c.t, c.name) != c.to {
+			changes = append(changes, c)
+		}
+	}
+	if len(changes) == 0 {
+		return a.view
+	}
+	next := &View{uid: a.stored.GetUid(), state: a.stored.GetState()}
+	next.entries = make([]*Entry, 0, len(a.view.entries)+len(changes))
+	slices.SortFunc(changes, func(x, y change) int {
+		return cmp.Or(cmp.Compare(x.t, y.t), strings.Compare(x.name, y.name))
+	})
+	from := 0
+	for _, c := range changes {
+		at, there := a.view.find(c.t, c.name)
+		next.entries = append(next.entries, a.view.entries[from:at]...)
+		if c.to != nil {
+			next.entries = append(next.entries, c.to)
+		}
+		from = at
+		if there {
+			from++
+		}
+	}
+	next.entries = append(next.entries, a.view.entries[from:]...)
+	return next
+}
+
+// typeOf is the type under which a collection is streamed.
+var typeOf = map[grant.Collection]Type{
+	grant.Agents: Agents, grant.Servers: Servers, grant.Tools: Tools, grant.Grants: Grants,
+}
+
+// wanted returns the entry that belongs under n in the agent's set; nil if none.
+func (s *space) wanted(a *agent, n grant.Name) *Entry {
+	switch n.Collection {
+	case grant.Agents:
+		return a.entry
+	case grant.Grants:
+		if g, ok := s.grants[n.ID]; ok {
+			if _, ok := a.grants[g]; ok {
+				return g.entry
+			}
+		}
+	case grant.Servers:
+		if v, ok := s.servers[n.ID]; ok && a.reaches[everything]+a.reaches[reach{server: n.ID}] > 0 {
+			return v.entry
+		}
+	case grant.Tools:
+		v, ok := s.servers[n.Server]
+		if ok && a.reaches[everything]+a.reaches[reach{n.Server, "*"}]+a.reaches[reach{n.Server, n.ID}] > 0 {
+			return v.tools[n.ID]
+		}
+	case grant.Namespaces:
+	}
+	return nil
+}
