@@ -35,15 +35,16 @@ type Authority interface {
 	Digest() string
 }
 
-// State is the newest state that this control plane has applied. Safe for
-// concurrent use.
-type State interface {
-	guard.Administrators
-	// Held returns what the sidecars of an agent are meant to hold, or false if
-	// there is no agent of that resource name.
-	Held(agent string) (*grant.Snapshot, bool)
-	// Revision returns the revision of the state.
+// A View is the state at one revision, as this control plane has applied it.
+// Immutable and safe for concurrent use.
+type View interface {
+	// Revision returns the revision.
 	Revision() int64
+	// Admin returns the administrator of a resource name, or nil if there is none.
+	Admin(name string) *adminv1.Admin
+	// Held returns what the sidecars of an agent are meant to hold, or nil if
+	// there is no agent of that resource name.
+	Held(agent string) (*grant.Snapshot, error)
 }
 
 // A Fleet knows what sidecars hold. Safe for concurrent use.
@@ -51,6 +52,8 @@ type Fleet interface {
 	// List returns the sidecars that are connected or may still be fresh, in
 	// order of agent and instance.
 	List() []*adminv1.Sidecar
+	// Applied returns the newest revision that sidecars are meant to hold.
+	Applied() int64
 	// Await returns nil when the revision, which the store must have reached, is
 	// in force, and not before. Until then it calls progress whenever there is
 	// some, and with in_force set before it returns nil. It fails with the error
@@ -72,8 +75,9 @@ type Advertised struct {
 type Config struct {
 	// Store keeps the resources.
 	Store *store.Store
-	// State is what has been applied of them.
-	State State
+	// Newest returns the newest view of them, and a channel that is closed when
+	// there is a newer one. Safe for concurrent use.
+	Newest func() (View, <-chan struct{})
 	// Fleet knows what sidecars hold.
 	Fleet Fleet
 	// Authority issues certificates to administrators.
@@ -99,11 +103,11 @@ func New(cfg Config) (*Admin, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the contract's constraints: %w", err)
 	}
-	return &Admin{
-		cfg:      cfg,
-		validate: validate,
-		guard:    guard.New(cfg.State, validate, statusOf, cfg.Log),
-	}, nil
+	find := func(name string) *adminv1.Admin {
+		view, _ := cfg.Newest()
+		return view.Admin(name)
+	}
+	return &Admin{cfg: cfg, validate: validate, guard: guard.New(find, validate, statusOf, cfg.Log)}, nil
 }
 
 // ServerOptions returns the interceptors that a server of these services must

@@ -23,7 +23,7 @@ var kinds = map[string]pdp.Kind{
 
 // ExplainCall implements adminv1.GrantsServer: what a sidecar that holds the
 // newest state would decide, by the code that it would decide with.
-func (s *grants) ExplainCall(_ context.Context, req *adminv1.ExplainCallRequest) (*adminv1.ExplainCallResponse, error) {
+func (s *grants) ExplainCall(ctx context.Context, req *adminv1.ExplainCallRequest) (*adminv1.ExplainCallResponse, error) {
 	if _, err := nameOf((*grantv1.Agent)(nil), req.GetAgent()); err != nil {
 		return nil, err
 	}
@@ -31,8 +31,19 @@ func (s *grants) ExplainCall(_ context.Context, req *adminv1.ExplainCallRequest)
 	if err != nil {
 		return nil, err
 	}
-	held, ok := s.cfg.State.Held(req.GetAgent())
-	if !ok {
+	head, err := s.cfg.Store.Head(ctx)
+	if err != nil {
+		return nil, err
+	}
+	view, err := s.reach(ctx, head.Revision)
+	if err != nil {
+		return nil, err
+	}
+	held, err := view.Held(req.GetAgent())
+	if err != nil {
+		return nil, err
+	}
+	if held == nil {
 		return nil, fmt.Errorf("%w agent: there is no %q: see the list of agents", ErrInvalid, req.GetAgent())
 	}
 	now := s.cfg.Now()

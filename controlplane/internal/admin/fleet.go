@@ -30,7 +30,7 @@ func (s *sidecars) ListSidecars(_ context.Context, req *adminv1.ListSidecarsRequ
 	if err != nil {
 		return nil, err
 	}
-	resp := &adminv1.ListSidecarsResponse{Revision: s.cfg.State.Revision()}
+	resp := &adminv1.ListSidecarsResponse{Revision: s.cfg.Fleet.Applied()}
 	for _, c := range s.cfg.Fleet.List() {
 		at := c.GetAgent() + "/" + c.GetInstance()
 		if !strings.HasPrefix(c.GetAgent(), prefix) || at <= after {

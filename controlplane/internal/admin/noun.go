@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strconv"
 	"time"
 
@@ -29,6 +30,10 @@ type resource interface {
 // fixed are the fields of resources that only the control plane writes. An
 // agent's state has methods of its own.
 var fixed = []string{"name", "etag", "create_time", "update_time", "uid", "state"}
+
+// maxLag is how long a caller waits for this control plane to catch up with the
+// store.
+const maxLag = 2 * time.Second
 
 // label names a resource in errors: grant "namespaces/default/grants/refund".
 func label(m resource) string {
@@ -97,22 +102,50 @@ func set(m proto.Message, field protoreflect.Name, v protoreflect.Value) {
 }
 
 // change makes one change in the caller's name. The caller must still be who it
-// was when the call was admitted, in the same transaction.
+// was when the call was admitted, in the same transaction. It returns when this
+// control plane has applied the change, so that whoever changed something sees
+// it; if that takes too long, without.
 func (a *Admin) change(ctx context.Context, reason string, dry bool, fn func(*store.Tx) error) (int64, error) {
 	caller := guard.CallerFrom(ctx)
-	return a.cfg.Store.Update(ctx,
-		store.Meta{Actor: caller.ID, Action: caller.Method, Reason: reason, DryRun: dry},
-		func(tx *store.Tx) error {
-			r, err := tx.Get(ctx, caller.Name)
-			if err != nil && !errors.Is(err, store.ErrNotFound) {
-				return err
-			}
-			self, ok := r.Message.(*adminv1.Admin)
-			if !ok || self.GetUid() != caller.UID || !guard.May(self.GetRole(), caller.Method) {
-				return errGone
-			}
-			return fn(tx)
-		})
+	meta := store.Meta{Actor: caller.ID, Action: caller.Method, Reason: reason, DryRun: dry}
+	revision, err := a.cfg.Store.Update(ctx, meta, func(tx *store.Tx) error {
+		r, err := tx.Get(ctx, caller.Name)
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+		self, ok := r.Message.(*adminv1.Admin)
+		if !ok || self.GetUid() != caller.UID || !guard.May(self.GetRole(), caller.Method) {
+			return errGone
+		}
+		return fn(tx)
+	})
+	if err != nil {
+		return 0, err
+	}
+	if _, err := a.reach(ctx, revision); err != nil {
+		a.cfg.Log.WarnContext(ctx, "change not applied yet",
+			slog.Int64("revision", revision), slog.String("error", err.Error()))
+	}
+	return revision, nil
+}
+
+// reach returns a view of a revision or a later one. It waits a short while for
+// it.
+func (a *Admin) reach(ctx context.Context, revision int64) (View, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, maxLag, fmt.Errorf(
+		"%w: this control plane has not applied revision %d yet: try again", ErrUnavailable, revision))
+	defer cancel()
+	for {
+		view, stale := a.cfg.Newest()
+		if view.Revision() >= revision {
+			return view, nil
+		}
+		select {
+		case <-stale:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
 }
 
 // intent is what a caller wants of put.

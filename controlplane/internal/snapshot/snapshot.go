@@ -9,6 +9,7 @@ import (
 
 	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
 	grantv1 "github.com/reeve-authz/reeve/gen/reeve/grant/v1"
+	"github.com/reeve-authz/reeve/sidecar/grant"
 	"github.com/reeve-authz/reeve/sidecar/identity"
 )
 
@@ -33,6 +34,16 @@ func (s *Snapshot) StoreID() string { return s.storeID }
 // View returns the set of an agent by the agent's resource name; nil if there
 // is no such agent.
 func (s *Snapshot) View(agent string) *View { return s.views.get(agent) }
+
+// Held returns what a sidecar of an agent makes of the agent's set; nil if there
+// is no such agent.
+func (s *Snapshot) Held(agent string) (*grant.Snapshot, error) {
+	v := s.View(agent)
+	if v == nil {
+		return nil, nil //nolint:nilnil // the absence of an agent is not an error
+	}
+	return v.Held(s.revision)
+}
 
 // Admin returns an administrator by resource name; nil if there is none. The
 // message must not be changed.

@@ -21,13 +21,6 @@ import (
 	"github.com/reeve-authz/reeve/sidecar/identity"
 )
 
-// Administrators knows who administers. Safe for concurrent use.
-type Administrators interface {
-	// Admin returns the administrator of a resource name, or false if the newest
-	// state this control plane has applied has none.
-	Admin(name string) (*adminv1.Admin, bool)
-}
-
 // Caller is an administrator whom a connection's certificate names and the
 // store knows.
 type Caller struct {
@@ -57,18 +50,20 @@ func CallerFrom(ctx context.Context) Caller {
 
 // Guard holds the interceptors. Safe for concurrent use.
 type Guard struct {
-	admins   Administrators
+	find     func(name string) *adminv1.Admin
 	validate protovalidate.Validator
 	statusOf func(error) *status.Status
 	log      *slog.Logger
 }
 
-// New returns a guard that asks admins who may do what, and statusOf what
-// callers are told of an error.
+// New returns a guard. find returns the administrator of a resource name as
+// this control plane knows it, or nil; statusOf returns what callers are told of
+// an error. Both must be safe for concurrent use.
 func New(
-	admins Administrators, validate protovalidate.Validator, statusOf func(error) *status.Status, log *slog.Logger,
+	find func(name string) *adminv1.Admin, validate protovalidate.Validator,
+	statusOf func(error) *status.Status, log *slog.Logger,
 ) *Guard {
-	return &Guard{admins: admins, validate: validate, statusOf: statusOf, log: log}
+	return &Guard{find: find, validate: validate, statusOf: statusOf, log: log}
 }
 
 // Unary guards unary methods.
@@ -97,14 +92,14 @@ func (g *Guard) Stream(srv any, stream grpc.ServerStream, info *grpc.StreamServe
 	if err != nil {
 		return err
 	}
-	return g.refuse(ctx, handle(srv, &guarded{ServerStream: stream, ctx: ctx, check: g.check}))
+	return g.refuse(ctx, handle(srv, &guarded{ServerStream: stream, ctx: ctx, guard: g}))
 }
 
 // guarded is a stream whose caller is known and whose requests are checked.
 type guarded struct {
 	grpc.ServerStream
 	ctx   context.Context //nolint:containedctx // grpc.ServerStream hands its context out by a method
-	check func(any) error
+	guard *Guard
 }
 
 func (s *guarded) Context() context.Context { return s.ctx }
@@ -113,7 +108,16 @@ func (s *guarded) RecvMsg(m any) error {
 	if err := s.ServerStream.RecvMsg(m); err != nil {
 		return err
 	}
-	return s.check(m)
+	return s.guard.check(m)
+}
+
+// SendMsg ends the stream of a caller who was removed since it was opened.
+func (s *guarded) SendMsg(m any) error {
+	c := CallerFrom(s.ctx)
+	if admin := s.guard.find(c.Name); admin.GetUid() != c.UID || !May(admin.GetRole(), c.Method) {
+		return status.Errorf(codes.PermissionDenied, "%s may not call %s any more", c.ID, word(c.Method))
+	}
+	return s.ServerStream.SendMsg(m)
 }
 
 // admit finds out who calls and whether they may.
@@ -122,8 +126,8 @@ func (g *Guard) admit(ctx context.Context, method string) (context.Context, erro
 	if err != nil {
 		return nil, status.Error(codes.Unauthenticated, "a client certificate of this trust domain is required: choose a context with one")
 	}
-	admin, ok := g.admins.Admin(peer.Name)
-	if peer.Kind != identity.Admin || !ok || admin.GetUid() == "" || admin.GetUid() != peer.UID {
+	admin := g.find(peer.Name)
+	if peer.Kind != identity.Admin || admin.GetUid() == "" || admin.GetUid() != peer.UID {
 		g.log.WarnContext(ctx, "administration refused",
 			slog.String("actor", peer.ID.String()), slog.String("method", method))
 		return nil, status.Errorf(codes.PermissionDenied, "%s is not an administrator, or not any more: "+
@@ -133,10 +137,13 @@ func (g *Guard) admit(ctx context.Context, method string) (context.Context, erro
 		g.log.WarnContext(ctx, "administration refused",
 			slog.String("actor", peer.ID.String()), slog.String("method", method))
 		return nil, status.Errorf(codes.PermissionDenied, "%s is a %s and may not call %s: ask an owner",
-			peer.Name, strings.ToLower(admin.GetRole().String()), method[strings.LastIndex(method, "/")+1:])
+			peer.Name, strings.ToLower(admin.GetRole().String()), word(method))
 	}
 	return WithCaller(ctx, Caller{Name: peer.Name, ID: peer.ID.String(), UID: peer.UID, Method: method}), nil
 }
+
+// word is a method's own name.
+func word(method string) string { return method[strings.LastIndex(method, "/")+1:] }
 
 // check validates a request against the constraints of the contract. The
 // resource in an update with a mask is not whole: it is validated when it has
