@@ -21,14 +21,23 @@ package store
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
+	"fmt"
 	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"go.etcd.io/etcd/client/pkg/v3/transport"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
-	storev1 "github.com/reeve-authz/reeve/gen/reeve/store/v1"
 )
 
 // What callers branch on. Errors of this package wrap at most one of these.
@@ -134,133 +143,171 @@ type Event struct {
 	Deletes []string
 }
 
+// timeout is how long etcd may take for one request. It is above what an
+// election takes, so that one is survived by waiting.
+const timeout = 5 * time.Second
+
 // Store is a connection to the store, or the store itself if it is embedded. It
 // is safe for concurrent use.
-type Store struct{}
+type Store struct {
+	log    *slog.Logger
+	client *clientv3.Client
+	server *embedded // nil if etcd is not ours
+	close  func() error
+
+	writing chan struct{}        // held, by sending, while a change is made
+	seen    atomic.Pointer[Head] // the highest head seen; only see replaces it
+
+	failed  chan struct{} // closed after failure is set
+	failure error
+	fail1st sync.Once
+}
 
 // Open starts the embedded etcd, or connects to the one at cfg.Endpoints, and
 // makes the store if it is new. It returns when the store answers, or with an
 // error when ctx ends. The caller must Close the Store.
 func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Store, error) {
-	return nil, errors.ErrUnsupported
+	if cfg.Dir == "" || len(cfg.Endpoints) > 0 {
+		client, err := remote(cfg)
+		if err != nil {
+			return nil, fmt.Errorf("open store: %w", err)
+		}
+		return connect(ctx, client, nil, log)
+	}
+	server, err := startEmbedded(ctx, cfg.Dir, zap.New(&bridge{log: log}))
+	if err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	return connect(ctx, clientv3.Config{Endpoints: []string{server.endpoint}}, server, log)
+}
+
+// connect takes over server, which may be nil, also if it fails.
+func connect(ctx context.Context, cfg clientv3.Config, server *embedded, log *slog.Logger) (*Store, error) {
+	s := &Store{
+		log:     log,
+		server:  server,
+		writing: make(chan struct{}, 1),
+		failed:  make(chan struct{}),
+	}
+	s.seen.Store(&Head{})
+	s.close = sync.OnceValue(s.release)
+	cfg.Logger = zap.New(&bridge{log: log})
+	cfg.DialTimeout = timeout
+	cfg.DialKeepAliveTime = 2 * timeout
+	cfg.DialKeepAliveTimeout = timeout
+	var err error
+	s.client, err = clientv3.New(cfg)
+	if err == nil {
+		err = s.found(ctx)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open store: %w", err), s.Close())
+	}
+	return s, nil
+}
+
+// remote says how to connect to an etcd that is not ours.
+func remote(cfg Config) (clientv3.Config, error) {
+	switch {
+	case cfg.Dir == "" && len(cfg.Endpoints) == 0:
+		return clientv3.Config{}, errors.New("neither a directory nor endpoints are set")
+	case cfg.Dir != "" && len(cfg.Endpoints) > 0:
+		return clientv3.Config{}, errors.New("both a directory and endpoints are set; choose one")
+	case cfg.CertFile == "" || cfg.KeyFile == "" || cfg.CAFile == "":
+		return clientv3.Config{}, errors.New("endpoints need mutual TLS: set the certificate, key and CA files")
+	}
+	endpoints := make([]string, len(cfg.Endpoints))
+	for i, e := range cfg.Endpoints {
+		scheme, host, found := strings.Cut(e, "://")
+		if !found {
+			host = e
+		} else if scheme != "https" {
+			return clientv3.Config{}, fmt.Errorf("endpoint %s is not https", e)
+		}
+		endpoints[i] = "https://" + host
+	}
+	files := transport.TLSInfo{CertFile: cfg.CertFile, KeyFile: cfg.KeyFile, TrustedCAFile: cfg.CAFile}
+	tls, err := files.ClientConfig()
+	return clientv3.Config{Endpoints: endpoints, TLS: tls}, err
 }
 
 // Run waits until ctx ends, then returns nil; or until the store cannot be used
 // any more, then it says why. It does not close the Store.
 func (s *Store) Run(ctx context.Context) error {
-	<-ctx.Done()
-	return nil
+	var crashed <-chan error
+	var stopped <-chan struct{}
+	if s.server != nil {
+		crashed = s.server.etcd.Err()
+		stopped = s.server.etcd.Server.StopNotify()
+	}
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-crashed:
+		return fmt.Errorf("embedded etcd ended: %w", err)
+	case <-stopped:
+		return errors.New("embedded etcd ended")
+	case <-s.failed:
+		return s.failure
+	}
 }
 
 // Close ends the connection and the embedded etcd, and returns when nothing of
 // them runs any more. Calls in progress fail. It may be called again.
-func (s *Store) Close() error { return nil }
+func (s *Store) Close() error { return s.close() }
 
-// Get reads one resource, at the newest revision: the read is linearizable. The
-// error may be ErrNotFound.
-func (s *Store) Get(ctx context.Context, name string) (Resource, error) {
-	return Resource{}, errors.ErrUnsupported
+func (s *Store) release() error {
+	var err error
+	if s.client != nil {
+		err = s.client.Close()
+		if errors.Is(err, context.Canceled) { // what a closed client calls itself
+			err = nil
+		}
+	}
+	if s.server != nil {
+		s.server.stop()
+	}
+	return err
 }
 
-// List reads the resources whose names begin with prefix and are greater than
-// after, at most limit of them (0 is no limit), in order of name. revision says
-// at which revision to read; 0 is the newest, which is linearizable. The error
-// may be ErrCompacted.
-func (s *Store) List(ctx context.Context, prefix, after string, limit int, revision int64) (Page, error) {
-	return Page{}, errors.ErrUnsupported
+// broken says why the store cannot be used any more, or nil.
+func (s *Store) broken() error {
+	select {
+	case <-s.failed:
+		return s.failure
+	default:
+		return nil
+	}
 }
 
-// Head reads the head. The read is linearizable: it shows every change that was
-// made before Head was called.
-func (s *Store) Head(ctx context.Context) (Head, error) { return Head{}, errors.ErrUnsupported }
-
-// Changes reads change records, newest first, at most limit of them: those
-// before the sequence before, or the newest if it is 0.
-func (s *Store) Changes(ctx context.Context, before int64, limit int) ([]*adminv1.Change, error) {
-	return nil, errors.ErrUnsupported
+// condemn makes the Store useless from now on, because of err.
+func (s *Store) condemn(ctx context.Context, err error) error {
+	s.fail1st.Do(func() {
+		s.failure = err
+		close(s.failed)
+		s.log.ErrorContext(ctx, "store cannot be trusted", slog.Any("error", err))
+	})
+	return err
 }
 
-// Update makes one change. It calls change, which reads and writes through the
-// Tx, and commits all its writes at one revision if nothing was written to the
-// store meanwhile, or else calls change again. change must therefore have no
-// effects beyond the Tx. If change returns an error nothing is written and the
-// error is returned as it is. If it writes nothing, or meta.DryRun is set, the
-// newest revision is returned and no change is recorded.
-//
-// Errors may be ErrConflict, ErrTooLarge and ErrOffline; after an ErrOffline
-// the change may have been made.
-func (s *Store) Update(ctx context.Context, meta Meta, change func(*Tx) error) (revision int64, err error) {
-	return 0, errors.ErrUnsupported
-}
-
-// GetOrCreate returns the message of that name. If there is none it stores, as a
-// change by the control plane, what create makes; of several that try at once
-// one succeeds and all return what it stored.
-func (s *Store) GetOrCreate(ctx context.Context, name, action string, create func() (proto.Message, error)) (proto.Message, error) {
-	return nil, errors.ErrUnsupported
-}
-
-// TokenName is the name that a join token is stored under.
-func TokenName(token string) string { return "" }
-
-// EnrollmentName is the name that the enrolment of a key is stored under, given
-// SHA-256 of its SubjectPublicKeyInfo.
-func EnrollmentName(keyDigest [sha256.Size]byte) string { return "" }
-
-// Watch calls handle with all there is, then with every change in order of
-// revision, one at a time. It returns when ctx ends, with its error; when handle
-// fails, with that error; or when the store cannot be trusted any more
-// (ErrRolledBack, ErrForeignWrite). All else (an unreachable store, a lost
-// leader, a compaction, a lost event) it survives. A slow handle delays the
-// events, and loses none.
-func (s *Store) Watch(ctx context.Context, handle func(Event) error) error {
-	return errors.ErrUnsupported
-}
-
-// Tx is a change in the making. It is used by one goroutine, and not after the
-// function that it was passed to has returned. All its reads are of one
-// revision, with its own writes on top.
-type Tx struct{}
-
-// Revision is the revision that the Tx reads at.
-func (tx *Tx) Revision() int64 { return 0 }
-
-// Get reads one resource; the error may be ErrNotFound. A resource that this Tx
-// has put has revision 0.
-func (tx *Tx) Get(ctx context.Context, name string) (Resource, error) {
-	return Resource{}, errors.ErrUnsupported
-}
-
-// List reads the resources whose names begin with prefix, in order of name.
-func (tx *Tx) List(ctx context.Context, prefix string) ([]Resource, error) {
-	return nil, errors.ErrUnsupported
-}
-
-// Put writes a resource, whether there was one or not. m must be of the type
-// that goes with the name, and is not kept.
-func (tx *Tx) Put(name string, m proto.Message) error { return errors.ErrUnsupported }
-
-// Create is Put for a resource that must not be there yet; the error may be
-// ErrExists.
-func (tx *Tx) Create(ctx context.Context, name string, m proto.Message) error {
-	return errors.ErrUnsupported
-}
-
-// Delete removes a resource; if there is none, it does nothing.
-func (tx *Tx) Delete(name string) error { return errors.ErrUnsupported }
-
-// PutPresence records that a control plane of this incarnation may grant
-// freshness.
-func (s *Store) PutPresence(ctx context.Context, p *storev1.Presence) error {
-	return errors.ErrUnsupported
-}
-
-// DeletePresence removes the record of an incarnation.
-func (s *Store) DeletePresence(ctx context.Context, incarnation string) error {
-	return errors.ErrUnsupported
-}
-
-// Presences reads all records of incarnations.
-func (s *Store) Presences(ctx context.Context) ([]*storev1.Presence, error) {
-	return nil, errors.ErrUnsupported
+// failing puts what etcd answered into this package's terms.
+func failing(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	if ended := context.Cause(ctx); ended != nil {
+		return ended
+	}
+	code := status.Code(err)
+	switch {
+	case errors.Is(err, rpctypes.ErrCompacted):
+		return fmt.Errorf("%w: %w", ErrCompacted, err)
+	case errors.Is(err, rpctypes.ErrTooManyOps), errors.Is(err, rpctypes.ErrRequestTooLarge):
+		return fmt.Errorf("%w: %w", ErrTooLarge, err)
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled),
+		code == codes.Unavailable, code == codes.DeadlineExceeded, code == codes.Canceled:
+		return fmt.Errorf("%w: %w", ErrOffline, err)
+	default:
+		return err
+	}
 }
