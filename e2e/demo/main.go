@@ -40,7 +40,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
 	}
 	defer func() {
 		if err != nil {
-			err = fmt.Errorf("%w\nWhat the processes wrote is in %s.", err, dir) //nolint:revive // two sentences for a person
+			err = fmt.Errorf("%w\n(what the processes wrote is in %s)", err, dir)
 			return
 		}
 		err = os.RemoveAll(dir)

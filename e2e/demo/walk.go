@@ -9,11 +9,10 @@ import (
 	"strings"
 	"time"
 
-	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
-	decisionv1 "github.com/reeve-authz/reeve/gen/reeve/decision/v1"
-
 	"github.com/reeve-authz/reeve/e2e/stack"
 	"github.com/reeve-authz/reeve/examples/support/agent"
+	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
+	decisionv1 "github.com/reeve-authz/reeve/gen/reeve/decision/v1"
 )
 
 // demo is one walk. It remembers every call, to find it again in the log.

@@ -124,6 +124,9 @@ func (p *Process) ended() error {
 	return p.exit
 }
 
+// Name returns the program's name.
+func (p *Process) Name() string { return p.name }
+
 // PID returns the process id, 0 if it is not running.
 func (p *Process) PID() int {
 	p.mu.Lock()

@@ -122,7 +122,7 @@ func (s *Stack) Apply(ctx context.Context, files ...string) error {
 			return fmt.Errorf("apply example: %w", err)
 		}
 		data = bytes.ReplaceAll(data, []byte("127.0.0.1:7090"), []byte(s.serverAddress))
-		if _, err := s.reevectl(ctx, bytes.NewReader(data), "apply", "-f", "-"); err != nil {
+		if _, err := s.ReevectlIn(ctx, bytes.NewReader(data), "apply", "-f", "-"); err != nil {
 			return err
 		}
 	}
@@ -177,11 +177,12 @@ func (s *Stack) Endpoint(server string) (url, secret string, err error) {
 // Reevectl runs reevectl as the first administrator and returns what it printed.
 // If it fails, the error carries what it said.
 func (s *Stack) Reevectl(ctx context.Context, args ...string) ([]byte, error) {
-	return s.reevectl(ctx, nil, args...)
+	return s.ReevectlIn(ctx, nil, args...)
 }
 
-func (s *Stack) reevectl(ctx context.Context, stdin io.Reader, args ...string) ([]byte, error) {
-	args = append([]string{"--config", filepath.Join(s.DataDir, "bootstrap", "config.yaml")}, args...)
+// ReevectlIn is Reevectl with a standard input.
+func (s *Stack) ReevectlIn(ctx context.Context, stdin io.Reader, args ...string) ([]byte, error) {
+	args = append([]string{"--config", filepath.Join(s.DataDir, "bootstrap", "context.yaml")}, args...)
 	return s.run(ctx, stdin, "reevectl", args...)
 }
 
