@@ -44,7 +44,7 @@ func NewCompiler() (*Compiler, error) {
 func (c *Compiler) Compile(expr string) (*Condition, error) {
 	key, constants := lift(expr)
 	if t := c.cached(key); t != nil {
-		return &Condition{template: t, constants: constants}, nil
+		return newCondition(t, constants), nil
 	}
 	if err := c.check(expr); err != nil {
 		return nil, err
@@ -57,7 +57,7 @@ func (c *Compiler) Compile(expr string) (*Condition, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
-	return &Condition{template: c.remember(key, &template{program: program}), constants: constants}, nil
+	return newCondition(c.remember(key, &template{program: program}), constants), nil
 }
 
 // cached returns the template that is remembered by key; nil if there is none.

@@ -18,8 +18,27 @@ var ErrInvalid = errors.New("invalid condition")
 // A Condition is one compiled condition: a shared program and its own
 // constants. It is immutable and safe for concurrent use.
 type Condition struct {
-	template  *template
-	constants []ref.Val
+	template *template
+	// Constants in the order of the text: few of them lie beside the rest, where
+	// they are found without another look-up in memory.
+	few  [2]ref.Val
+	many []ref.Val
+}
+
+func newCondition(t *template, constants []ref.Val) *Condition {
+	c := &Condition{template: t}
+	if copy(c.few[:], constants) < len(constants) {
+		c.many = constants
+	}
+	return c
+}
+
+// constant returns the n-th constant.
+func (c *Condition) constant(n int) ref.Val {
+	if c.many != nil {
+		return c.many[n]
+	}
+	return c.few[n]
 }
 
 // A template is what conditions that differ only in their constants share.
@@ -30,7 +49,7 @@ type template struct {
 // Holds reports whether the condition is true of in. An error means that it
 // could not be evaluated; what that means is for the caller to say.
 func (c *Condition) Holds(in *Input) (bool, error) {
-	in.constants = c.constants
+	in.condition = c
 	v, _, err := c.template.program.Eval(in.activation())
 	if err != nil {
 		return false, err

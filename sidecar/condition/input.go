@@ -49,8 +49,8 @@ type Input struct {
 	Args  *strictjson.Object
 	Now   time.Time
 
-	// constants are those of the condition that is being evaluated.
-	constants []ref.Val
+	// condition is the one that is being evaluated.
+	condition *Condition
 }
 
 func (in *Input) activation() interpreter.Activation { return (*activation)(in) }
@@ -87,8 +87,8 @@ func (a *activation) ResolveName(name string) (any, bool) {
 	case userName, sessionName:
 		return emptyMap, true
 	}
-	if n := slot(name); n >= 0 && n < len(a.constants) {
-		return a.constants[n], true
+	if n := slot(name); n >= 0 {
+		return a.condition.constant(n), true
 	}
 	return nil, false
 }

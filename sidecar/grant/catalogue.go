@@ -1,18 +1,72 @@
 package grant
 
 import (
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+
 	grantv1 "github.com/reeve-authz/reeve/gen/reeve/grant/v1"
+	"github.com/reeve-authz/reeve/sidecar/condition"
 )
+
+// checkName reports what is wrong with a resource name that should be one of
+// collection.
+func checkName(name string, collection Collection) error {
+	n, err := ParseName(name)
+	if err != nil {
+		return fmt.Errorf("name: %w", err)
+	}
+	if n.Collection != collection {
+		return fmt.Errorf("name: %w: %q is not one of %s", ErrInvalid, name, collection)
+	}
+	return nil
+}
+
+func sortedKeys(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }
+
+func logValue(e Entry) slog.Value {
+	return slog.GroupValue(slog.String("name", e.Name()), slog.Int64("revision", e.Revision()))
+}
 
 // An Agent is the principal that a snapshot belongs to.
 type Agent struct {
-	name     string
-	revision int64
-	active   bool
+	name      string
+	revision  int64
+	message   *grantv1.Agent
+	variables *condition.Agent
 }
 
-// ParseAgent parses an agent as it is stored or as it is streamed.
-func ParseAgent(m *grantv1.Agent, revision int64) (*Agent, error) { return nil, ErrInvalid }
+// ParseAgent parses an agent as it is stored or as it is streamed. The message
+// must not change afterwards.
+func ParseAgent(m *grantv1.Agent, revision int64) (*Agent, error) {
+	if err := checkName(m.GetName(), Agents); err != nil {
+		return nil, err
+	}
+	switch m.GetState() {
+	case grantv1.Agent_ACTIVE, grantv1.Agent_SUSPENDED, grantv1.Agent_RETIRED:
+	default:
+		return nil, fmt.Errorf("state: %w: want ACTIVE, SUSPENDED or RETIRED", ErrInvalid)
+	}
+	if len(m.GetLabels()) > maxLabels {
+		return nil, fmt.Errorf("labels: %w: %d labels; at most %d are allowed", ErrInvalid, len(m.GetLabels()), maxLabels)
+	}
+	if err := checkLabels("labels", m.GetLabels()); err != nil {
+		return nil, err
+	}
+	n, err := ParseName(m.GetName())
+	if err != nil {
+		return nil, err
+	}
+	return &Agent{
+		name:      m.GetName(),
+		revision:  revision,
+		message:   m,
+		variables: condition.NewAgent(m.GetName(), n.ID, n.Namespace, m.GetLabels()),
+	}, nil
+}
 
 // Name returns the resource name.
 func (a *Agent) Name() string { return a.name }
@@ -20,24 +74,71 @@ func (a *Agent) Name() string { return a.name }
 // Revision returns the revision that wrote the agent.
 func (a *Agent) Revision() int64 { return a.revision }
 
+// Message returns what was parsed. It must not be changed.
+func (a *Agent) Message() *grantv1.Agent { return a.message }
+
 // Active reports whether the agent may act on its grants.
-func (a *Agent) Active() bool { return a.active }
+func (a *Agent) Active() bool { return a.message.GetState() == grantv1.Agent_ACTIVE }
 
-func (a *Agent) entry() {}
+// Variables returns what conditions read of the agent.
+func (a *Agent) Variables() *condition.Agent { return a.variables }
 
-// ProjectAgent returns the part of a stored agent that is streamed.
-func ProjectAgent(m *grantv1.Agent) *grantv1.Agent { return m }
+// LogValue returns the agent as it is logged.
+func (a *Agent) LogValue() slog.Value { return logValue(a) }
+
+func (a *Agent) key() string { return a.name }
+
+// unless returns a, or nil if it is gone.
+func (a *Agent) unless(gone Entry) *Agent {
+	if g, ok := gone.(*Agent); ok && g == a {
+		return nil
+	}
+	return a
+}
 
 // A Server is an MCP server of the catalogue.
 type Server struct {
 	name     string
 	id       string
-	url      string
 	revision int64
+	message  *grantv1.Server
 }
 
-// ParseServer parses a server as it is stored or as it is streamed.
-func ParseServer(m *grantv1.Server, revision int64) (*Server, error) { return nil, ErrInvalid }
+// ParseServer parses a server as it is stored or as it is streamed. The message
+// must not change afterwards.
+func ParseServer(m *grantv1.Server, revision int64) (*Server, error) {
+	if err := checkName(m.GetName(), Servers); err != nil {
+		return nil, err
+	}
+	if problem := checkURL(m.GetHttp().GetUrl()); problem != "" {
+		return nil, fmt.Errorf("http.url: %w: %s", ErrInvalid, problem)
+	}
+	n, err := ParseName(m.GetName())
+	if err != nil {
+		return nil, err
+	}
+	return &Server{name: m.GetName(), id: n.ID, revision: revision, message: m}, nil
+}
+
+// checkURL returns what is wrong with the URL of an MCP endpoint.
+func checkURL(s string) string {
+	u, err := url.Parse(s)
+	switch {
+	case s == "":
+		return "say how the server is reached, as in https://tickets.example.com/mcp"
+	case len(s) > 2048:
+		return "at most 2048 bytes are allowed"
+	case err != nil || u.Opaque != "" || u.Hostname() == "":
+		return "want an absolute URL such as https://tickets.example.com/mcp"
+	case u.Scheme != "http" && u.Scheme != "https":
+		return "want http or https"
+	case u.User != nil:
+		return "it must not carry credentials"
+	case strings.ContainsAny(s, "?#"):
+		return "it must not have a query or a fragment"
+	}
+	return ""
+}
 
 // Name returns the resource name.
 func (s *Server) Name() string { return s.name }
@@ -45,26 +146,66 @@ func (s *Server) Name() string { return s.name }
 // Revision returns the revision that wrote the server.
 func (s *Server) Revision() int64 { return s.revision }
 
+// Message returns what was parsed. It must not be changed.
+func (s *Server) Message() *grantv1.Server { return s.message }
+
 // ID returns the last part of the resource name.
 func (s *Server) ID() string { return s.id }
 
 // URL returns the absolute http or https URL of the MCP endpoint.
-func (s *Server) URL() string { return s.url }
+func (s *Server) URL() string { return s.message.GetHttp().GetUrl() }
 
-func (s *Server) entry() {}
+// LogValue returns the server as it is logged.
+func (s *Server) LogValue() slog.Value { return logValue(s) }
 
-// ProjectServer returns the part of a stored server that is streamed.
-func ProjectServer(m *grantv1.Server) *grantv1.Server { return m }
+func (s *Server) key() string { return s.name }
 
 // A Tool is one tool of a catalogue server with our classification of it.
 type Tool struct {
 	name         string
 	server, tool string
 	revision     int64
+	message      *grantv1.Tool
+	variables    *condition.Tool
 }
 
-// ParseTool parses a tool as it is stored or as it is streamed.
-func ParseTool(m *grantv1.Tool, revision int64) (*Tool, error) { return nil, ErrInvalid }
+// The words of a tool's classification, as conditions compare them.
+var (
+	effects = map[grantv1.Tool_Effect]string{
+		grantv1.Tool_READ: "read", grantv1.Tool_WRITE: "write", grantv1.Tool_DESTRUCTIVE: "destructive",
+	}
+	reaches = map[grantv1.Tool_Reach]string{
+		grantv1.Tool_CLOSED: "closed", grantv1.Tool_OPEN_WORLD: "open_world",
+	}
+)
+
+// ParseTool parses a tool as it is stored or as it is streamed. The message
+// must not change afterwards.
+func ParseTool(m *grantv1.Tool, revision int64) (*Tool, error) {
+	if err := checkName(m.GetName(), Tools); err != nil {
+		return nil, err
+	}
+	effect, ok := effects[m.GetEffect()]
+	if !ok {
+		return nil, fmt.Errorf("effect: %w: want READ, WRITE or DESTRUCTIVE", ErrInvalid)
+	}
+	reach, ok := reaches[m.GetReach()]
+	if !ok {
+		return nil, fmt.Errorf("reach: %w: want CLOSED or OPEN_WORLD", ErrInvalid)
+	}
+	n, err := ParseName(m.GetName())
+	if err != nil {
+		return nil, err
+	}
+	return &Tool{
+		name:      m.GetName(),
+		server:    n.Server,
+		tool:      n.ID,
+		revision:  revision,
+		message:   m,
+		variables: condition.NewTool(n.Server, n.ID, effect, reach),
+	}, nil
+}
 
 // Name returns the resource name.
 func (t *Tool) Name() string { return t.name }
@@ -72,13 +213,21 @@ func (t *Tool) Name() string { return t.name }
 // Revision returns the revision that wrote the tool.
 func (t *Tool) Revision() int64 { return t.revision }
 
+// Message returns what was parsed. It must not be changed.
+func (t *Tool) Message() *grantv1.Tool { return t.message }
+
 // Server returns the id of the tool's server.
 func (t *Tool) Server() string { return t.server }
 
 // ID returns the server's own name for the tool.
 func (t *Tool) ID() string { return t.tool }
 
-func (t *Tool) entry() {}
+// Variables returns what conditions read of the tool.
+func (t *Tool) Variables() *condition.Tool { return t.variables }
 
-// ProjectTool returns the part of a stored tool that is streamed.
-func ProjectTool(m *grantv1.Tool) *grantv1.Tool { return m }
+// LogValue returns the tool as it is logged.
+func (t *Tool) LogValue() slog.Value { return logValue(t) }
+
+func (t *Tool) key() string { return t.name }
+
+func (t *Tool) thing() thing { return thing{ToolKind, t.server, t.tool} }

@@ -5,27 +5,22 @@ package grant
 
 import (
 	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"sync"
 	"time"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	grantv1 "github.com/reeve-authz/reeve/gen/reeve/grant/v1"
+	"github.com/reeve-authz/reeve/sidecar/condition"
 )
 
 // ErrInvalid is wrapped by every error about a message's content. The text
 // begins with the field: `targets[1].tool: …`.
 var ErrInvalid = errors.New("invalid")
-
-// A Kind is a kind of thing that an agent can call.
-type Kind uint8
-
-// The kinds. There is no zero kind: a call without one matches no grant.
-const (
-	ToolKind Kind = iota + 1
-	ResourceKind
-	PromptKind
-	MethodKind
-)
 
 // An Entry is one of *Grant, *Agent, *Server and *Tool: parsed, immutable,
 // safe for concurrent use.
@@ -35,23 +30,135 @@ type Entry interface {
 	// Revision returns the store revision that wrote the entry, as passed to
 	// the parser; 0 if it was not stored yet.
 	Revision() int64
-	entry()
+	// LogValue returns the entry as it is logged.
+	LogValue() slog.Value
+
+	key() string
 }
 
 // ParseEntry parses a *grantv1.Grant, Agent, Server or Tool that the store
 // wrote at revision (0: not stored yet). Errors wrap ErrInvalid.
-func ParseEntry(m proto.Message, revision int64) (Entry, error) { return nil, ErrInvalid }
+func ParseEntry(m proto.Message, revision int64) (Entry, error) {
+	switch m := m.(type) {
+	case *grantv1.Grant:
+		return entryOf(ParseGrant(m, revision))
+	case *grantv1.Agent:
+		return entryOf(ParseAgent(m, revision))
+	case *grantv1.Server:
+		return entryOf(ParseServer(m, revision))
+	case *grantv1.Tool:
+		return entryOf(ParseTool(m, revision))
+	default:
+		return nil, fmt.Errorf("%w: a message of type %T is no entry", ErrInvalid, m)
+	}
+}
+
+// entryOf keeps a nil pointer from becoming an Entry.
+func entryOf[E Entry](e E, err error) (Entry, error) {
+	if err != nil {
+		return nil, err
+	}
+	return e, nil
+}
 
 // A Grant allows or forbids its targets within a window of time, under an
 // optional condition. Whom it covers is not part of it.
 type Grant struct {
-	name     string
-	revision int64
+	// notBefore and expire are in nanoseconds since 1970, held to what an int64
+	// can say.
+	notBefore, expire int64
+	condition         condition.Condition
+	conditional       bool
+	forbid            bool
+	name              string
+	revision          int64
+	targets           []thing
+	message           *grantv1.Grant
 }
 
 // ParseGrant parses a grant as it is stored or as it is streamed. Subjects are
-// not looked at: see ValidateSubjects.
-func ParseGrant(m *grantv1.Grant, revision int64) (*Grant, error) { return nil, ErrInvalid }
+// not looked at: see ValidateSubjects. The message must not change afterwards.
+func ParseGrant(m *grantv1.Grant, revision int64) (*Grant, error) {
+	g := &Grant{name: m.GetName(), revision: revision, message: m, notBefore: math.MinInt64}
+	if err := checkName(g.name, Grants); err != nil {
+		return nil, err
+	}
+	if len(m.ProtoReflect().GetUnknown()) > 0 {
+		return nil, fmt.Errorf("%w: the grant has a field that this version does not know; what it restricts cannot be told", ErrInvalid)
+	}
+	switch m.GetEffect() {
+	case grantv1.Grant_ALLOW:
+	case grantv1.Grant_FORBID:
+		g.forbid = true
+	default:
+		return nil, fmt.Errorf("effect: %w: want ALLOW or FORBID", ErrInvalid)
+	}
+	var err error
+	if g.targets, err = parseTargets(m.GetTargets()); err != nil {
+		return nil, err
+	}
+	if err := g.parseWindow(m); err != nil {
+		return nil, err
+	}
+	if expr := m.GetCondition(); expr != "" {
+		if g.condition, err = compile(expr); err != nil {
+			return nil, err
+		}
+		g.conditional = true
+	}
+	return g, nil
+}
+
+// compiler is shared by the whole process, since templates are worth sharing
+// and hold nothing of anyone's.
+var compiler = sync.OnceValues(condition.NewCompiler)
+
+func compile(expr string) (condition.Condition, error) {
+	c, err := compiler()
+	if err != nil {
+		return condition.Condition{}, err
+	}
+	cond, err := c.Compile(expr)
+	if err != nil {
+		return condition.Condition{}, fmt.Errorf("condition: %w: %w", ErrInvalid, err)
+	}
+	return *cond, nil
+}
+
+func (g *Grant) parseWindow(m *grantv1.Grant) error {
+	if m.GetExpireTime() == nil {
+		return fmt.Errorf("expire_time: %w: a grant must expire; set the instant from which it no longer applies", ErrInvalid)
+	}
+	if err := m.GetExpireTime().CheckValid(); err != nil {
+		return fmt.Errorf("expire_time: %w: %w", ErrInvalid, err)
+	}
+	g.expire = nanoseconds(m.GetExpireTime())
+	if m.GetNotBefore() == nil {
+		return nil
+	}
+	if err := m.GetNotBefore().CheckValid(); err != nil {
+		return fmt.Errorf("not_before: %w: %w", ErrInvalid, err)
+	}
+	g.notBefore = nanoseconds(m.GetNotBefore())
+	if g.notBefore >= g.expire {
+		return fmt.Errorf("not_before: %w: the grant would expire before it applies", ErrInvalid)
+	}
+	return nil
+}
+
+func nanoseconds(t *timestamppb.Timestamp) int64 { return Instant(t.AsTime()) }
+
+// Instant returns t in nanoseconds since 1970, held to what an int64 can say.
+func Instant(t time.Time) int64 {
+	switch s := t.Unix(); {
+	case s >= math.MaxInt64/int64(time.Second):
+		return math.MaxInt64
+	case s <= math.MinInt64/int64(time.Second):
+		return math.MinInt64
+	default:
+		return s*int64(time.Second) + int64(t.Nanosecond())
+	}
+}
 
 // Name returns the resource name.
 func (g *Grant) Name() string { return g.name }
@@ -59,27 +166,29 @@ func (g *Grant) Name() string { return g.name }
 // Revision returns the revision that wrote the grant.
 func (g *Grant) Revision() int64 { return g.revision }
 
+// Message returns what was parsed. It must not be changed.
+func (g *Grant) Message() *grantv1.Grant { return g.message }
+
 // Forbids reports whether the grant takes authority away.
-func (g *Grant) Forbids() bool { return false }
+func (g *Grant) Forbids() bool { return g.forbid }
 
-// NotBefore returns the instant from which the grant applies; zero if always.
-func (g *Grant) NotBefore() time.Time { return time.Time{} }
+// Begun reports whether the grant applies already at an Instant.
+func (g *Grant) Begun(at int64) bool { return g.notBefore <= at }
 
-// ExpireTime returns the instant from which the grant no longer applies.
-func (g *Grant) ExpireTime() time.Time { return time.Time{} }
+// Expired reports whether the grant no longer applies at an Instant.
+func (g *Grant) Expired(at int64) bool { return at >= g.expire }
 
-// Condition returns the text of the condition; empty if there is none.
-func (g *Grant) Condition() string { return "" }
+// Condition returns the condition; nil if the grant always applies.
+func (g *Grant) Condition() *condition.Condition {
+	if !g.conditional {
+		return nil
+	}
+	return &g.condition
+}
 
-func (g *Grant) entry() {}
+// LogValue returns the grant as it is logged.
+func (g *Grant) LogValue() slog.Value {
+	return slog.GroupValue(slog.String("name", g.name), slog.Int64("revision", g.revision))
+}
 
-// Project returns the part of a stored grant that is streamed.
-func Project(g *grantv1.Grant) *grantv1.Grant { return g }
-
-// ValidateSubjects reports what is wrong with the subjects of a grant that is
-// about to be stored. The error wraps ErrInvalid.
-func ValidateSubjects(sub *grantv1.Subjects) error { return nil }
-
-// Covers reports whether sub selects the agent of this id and these labels.
-// Both are of one namespace.
-func Covers(sub *grantv1.Subjects, agentID string, labels map[string]string) bool { return false }
+func (g *Grant) key() string { return g.name }

@@ -1,11 +1,19 @@
 package grant
 
-import "iter"
+import (
+	"hash/maphash"
+	"iter"
+	"slices"
+	"strings"
+)
 
-// A Snapshot is the immutable set of what one agent holds at one revision. It
-// is safe for concurrent use.
+// A Snapshot is the immutable set of what one agent holds at one revision, all
+// of one namespace. It is safe for concurrent use.
 type Snapshot struct {
 	revision int64
+	agent    *Agent
+	entries  trie[string, Entry]
+	index    index
 }
 
 // Empty returns the snapshot that holds nothing, at revision 0.
@@ -13,30 +21,88 @@ func Empty() *Snapshot { return &Snapshot{} }
 
 // Apply returns the snapshot at revision in which the entries named by remove
 // are gone and those of upsert are in place of what had their names. A name in
-// both ends up in place. s does not change. The cost grows with what is
-// changed, not with what is held.
+// both ends up in place; of two entries with one name the last one does. s does
+// not change. The cost grows with what is changed and with the number of grants
+// on the same targets, not with what is held.
 func (s *Snapshot) Apply(revision int64, upsert []Entry, remove []string) *Snapshot {
-	return &Snapshot{revision: revision}
+	next := &Snapshot{revision: revision, agent: s.agent, entries: s.entries}
+	x := &changer{index: s.index, edit: &edit{}}
+	for _, name := range remove {
+		hash := maphash.String(seed, name)
+		if old := next.entries.get(hash, name); old != nil {
+			next.entries = next.entries.remove(x.edit, hash, name)
+			next.agent = next.agent.unless(old)
+			x.drop(old)
+		}
+	}
+	for _, e := range upsert {
+		name := e.Name()
+		hash := maphash.String(seed, name)
+		if old := next.entries.get(hash, name); old != nil {
+			x.drop(old)
+		}
+		next.entries = next.entries.put(x.edit, hash, e)
+		if a, ok := e.(*Agent); ok {
+			next.agent = a
+		}
+		x.add(e)
+	}
+	next.index = x.done()
+	return next
 }
 
 // Revision returns the revision of the last Apply.
 func (s *Snapshot) Revision() int64 { return s.revision }
 
 // Len returns the number of entries.
-func (s *Snapshot) Len() int { return 0 }
+func (s *Snapshot) Len() int { return s.entries.len }
 
 // Agent returns the agent that the snapshot belongs to; nil if it holds none,
 // and then nothing may be done.
-func (s *Snapshot) Agent() *Agent { return nil }
+func (s *Snapshot) Agent() *Agent { return s.agent }
 
 // Server returns the server with this id; nil if there is none.
-func (s *Snapshot) Server(id string) *Server { return nil }
+func (s *Snapshot) Server(id string) *Server {
+	if shelf := s.index.shelf(id); shelf != nil {
+		return shelf.server
+	}
+	return nil
+}
 
 // Tool returns the tool that server calls name; nil if there is none.
-func (s *Snapshot) Tool(server, name string) *Tool { return nil }
+func (s *Snapshot) Tool(server, name string) *Tool {
+	t := thing{ToolKind, server, name}
+	if c := s.index.covers.get(t.hash(), t); c != nil {
+		return c.tool
+	}
+	return nil
+}
+
+// Covering appends to dst the covers whose grants name a thing or a set that it
+// is in. If the thing is a tool of the catalogue, its own cover is the first.
+func (s *Snapshot) Covering(dst []*Cover, kind Kind, server, name string) []*Cover {
+	return s.index.covering(dst, thing{kind, server, name})
+}
 
 // Lookup returns the entry with this resource name, and whether there is one.
-func (s *Snapshot) Lookup(name string) (Entry, bool) { return nil, false }
+func (s *Snapshot) Lookup(name string) (Entry, bool) {
+	e := s.entries.get(maphash.String(seed, name), name)
+	return e, e != nil
+}
 
 // All returns the entries in the order of their resource names.
-func (s *Snapshot) All() iter.Seq[Entry] { return func(func(Entry) bool) {} }
+func (s *Snapshot) All() iter.Seq[Entry] {
+	return func(yield func(Entry) bool) {
+		entries := make([]Entry, 0, s.Len())
+		s.entries.root.all(func(e Entry) bool {
+			entries = append(entries, e)
+			return true
+		})
+		slices.SortFunc(entries, func(a, b Entry) int { return strings.Compare(a.Name(), b.Name()) })
+		for _, e := range entries {
+			if !yield(e) {
+				return
+			}
+		}
+	}
+}

@@ -4,6 +4,7 @@
 package pdp
 
 import (
+	"log/slog"
 	"time"
 
 	"github.com/reeve-authz/reeve/sidecar/grant"
@@ -48,6 +49,16 @@ type Decision struct {
 	Revision int64
 }
 
+// LogValue returns the decision as it is logged.
+func (d Decision) LogValue() slog.Value {
+	return slog.GroupValue(
+		slog.Bool("allow", d.Allow),
+		slog.String("reason", d.Reason.String()),
+		slog.String("grant", d.Grant),
+		slog.Int64("revision", d.Revision),
+	)
+}
+
 // A Finding is what one grant that covers the target said to a call.
 type Finding struct {
 	Grant *grant.Grant
@@ -61,21 +72,35 @@ type Finding struct {
 	Detail string
 }
 
-// Decide decides a call by what s holds at now. The zero Reason is never
-// returned: whether s may still be acted on is for the caller to know.
+// Decide decides a call by what s holds at now. A forbid that applies beats
+// every allow; of several grants that settle it alike the first by name does.
+// It never answers stale: whether s may still be acted on is for the caller to
+// know.
 func Decide(s *grant.Snapshot, c Call, now time.Time) Decision {
-	return Decision{Reason: NotGranted, Revision: s.Revision()}
+	e := evaluators.Get().(*evaluation)
+	d := e.decide(s, c, now)
+	e.release()
+	return d
 }
 
 // Explain decides as Decide does, and returns what each grant that covers the
 // target said, by grant name.
 func Explain(s *grant.Snapshot, c Call, now time.Time) (Decision, []Finding) {
-	return Decide(s, c, now), nil
+	e := evaluators.Get().(*evaluation)
+	defer e.release()
+	d := e.decide(s, c, now)
+	if d.Reason == Suspended || d.Reason == UnknownServer || d.Reason == UnknownTool {
+		return d, nil
+	}
+	return d, e.findings()
 }
 
 // Visible reports whether the thing may be listed to the agent: some allow in
 // its window covers it, whatever its condition, and no forbid in its window
 // covers it unconditionally.
 func Visible(s *grant.Snapshot, server string, kind Kind, name string, now time.Time) bool {
-	return false
+	e := evaluators.Get().(*evaluation)
+	defer e.release()
+	c := Call{Kind: kind, Server: server, Name: name}
+	return e.begin(s, c, now) == Granted && e.visible()
 }

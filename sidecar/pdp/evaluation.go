@@ -1,0 +1,177 @@
+package pdp
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/reeve-authz/reeve/sidecar/condition"
+	"github.com/reeve-authz/reeve/sidecar/grant"
+)
+
+// An evaluation is one decision in the making. Evaluations are reused, which
+// is what keeps decisions free of allocations.
+type evaluation struct {
+	call  Call
+	at    int64 // now, as a grant.Instant
+	input condition.Input
+	// covers hold the grants that name the target; room is theirs as long as
+	// they are few.
+	covers []*grant.Cover
+	room   [4]*grant.Cover
+}
+
+var evaluators = sync.Pool{New: func() any { return new(evaluation) }}
+
+// release gives e back, holding on to nothing.
+func (e *evaluation) release() {
+	*e = evaluation{}
+	evaluators.Put(e)
+}
+
+// decide settles the call.
+func (e *evaluation) decide(s *grant.Snapshot, c Call, now time.Time) Decision {
+	d := Decision{Revision: s.Revision()}
+	if d.Reason = e.begin(s, c, now); d.Reason != Granted {
+		return d
+	}
+	if g := e.forbidding(); g != nil {
+		d.Reason, d.Grant, d.GrantRevision = Forbidden, g.Name(), g.Revision()
+		return d
+	}
+	g, reason := e.allowing()
+	d.Allow, d.Reason = reason == Granted, reason
+	if g != nil {
+		d.Grant, d.GrantRevision = g.Name(), g.Revision()
+	}
+	return d
+}
+
+// begin finds what covers the call. It returns Granted if that is to decide,
+// and otherwise why the call is denied whatever the grants say.
+func (e *evaluation) begin(s *grant.Snapshot, c Call, now time.Time) Reason {
+	agent := s.Agent()
+	if agent == nil || !agent.Active() {
+		return Suspended
+	}
+	if s.Server(c.Server) == nil {
+		return UnknownServer
+	}
+	e.covers = s.Covering(e.room[:0], c.Kind, c.Server, c.Name)
+	if c.Kind == Tool {
+		if len(e.covers) == 0 || e.covers[0].Tool() == nil {
+			return UnknownTool
+		}
+		e.input.Tool = e.covers[0].Tool().Variables()
+	}
+	e.call, e.at = c, grant.Instant(now)
+	e.input.Agent, e.input.Args, e.input.Now = agent.Variables(), c.Args, now
+	return Granted
+}
+
+// forbidding returns the first forbid by name that applies; nil if none does.
+func (e *evaluation) forbidding() (first *grant.Grant) {
+	for _, c := range e.covers {
+		for _, g := range c.Forbids() {
+			if first != nil && first.Name() <= g.Name() {
+				break
+			}
+			if applies, _, _ := e.ask(g); applies {
+				first = g
+				break
+			}
+		}
+	}
+	return first
+}
+
+// allowing returns the first allow by name that applies, and Granted. If none
+// does, it returns why not, and the grant that came nearest, if any.
+func (e *evaluation) allowing() (first *grant.Grant, reason Reason) {
+	reason = NotGranted
+	for _, c := range e.covers {
+		for _, g := range c.Allows() {
+			if reason == Granted && first.Name() <= g.Name() {
+				break
+			}
+			_, r, _ := e.ask(g)
+			if nearer(r, reason) || r == reason && g.Name() < first.Name() {
+				first, reason = g, r
+			}
+		}
+	}
+	return first, reason
+}
+
+// near ranks why an allow did not allow: the nearer it came, the higher.
+var near = [...]int8{NotGranted: 0, Expired: 1, NotYetValid: 2, ConditionFalse: 3, Granted: 4}
+
+func nearer(a, b Reason) bool { return near[a] > near[b] }
+
+// ask returns whether g applies, why or why not, and the error of its condition
+// if that could not be evaluated: then an allow does not apply and a forbid
+// does.
+func (e *evaluation) ask(g *grant.Grant) (applies bool, reason Reason, err error) {
+	switch {
+	case g.Expired(e.at):
+		return false, Expired, nil
+	case !g.Begun(e.at):
+		return false, NotYetValid, nil
+	}
+	applies = true
+	if c := g.Condition(); c != nil {
+		applies, err = c.Holds(e.variables())
+		if err != nil {
+			applies = g.Forbids()
+		}
+	}
+	switch {
+	case !applies:
+		return false, ConditionFalse, err
+	case g.Forbids():
+		return true, Forbidden, err
+	default:
+		return true, Granted, nil
+	}
+}
+
+// variables returns what conditions read. What is not a tool is boxed when the
+// first condition asks for it.
+func (e *evaluation) variables() *condition.Input {
+	if e.input.Tool == nil {
+		e.input.Tool = condition.NewTool(e.call.Server, e.call.Name, "", "")
+	}
+	return &e.input
+}
+
+// findings asks every grant that covers the call, each once.
+func (e *evaluation) findings() []Finding {
+	var findings []Finding
+	for _, c := range e.covers {
+		for _, g := range slices.Concat(c.Forbids(), c.Allows()) {
+			f := Finding{Grant: g}
+			var err error
+			if f.Applies, f.Reason, err = e.ask(g); err != nil {
+				f.Detail = err.Error()
+			}
+			findings = append(findings, f)
+		}
+	}
+	slices.SortFunc(findings, func(a, b Finding) int { return cmp.Compare(a.Grant.Name(), b.Grant.Name()) })
+	return slices.CompactFunc(findings, func(a, b Finding) bool { return a.Grant == b.Grant })
+}
+
+// visible reports whether what covers the call lets it be listed.
+func (e *evaluation) visible() bool {
+	inWindow := func(g *grant.Grant) bool { return g.Begun(e.at) && !g.Expired(e.at) }
+	forbidden := func(g *grant.Grant) bool { return g.Condition() == nil && inWindow(g) }
+	allowed := false
+	for _, c := range e.covers {
+		if slices.ContainsFunc(c.Forbids(), forbidden) {
+			return false
+		}
+		allowed = allowed || slices.ContainsFunc(c.Allows(), inWindow)
+	}
+	return allowed
+}
