@@ -1,0 +1,61 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"time"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+)
+
+// invoice is what the measured tool takes.
+type invoice struct {
+	Customer string  `json:"customer" jsonschema:"who pays"`
+	Amount   float64 `json:"amount" jsonschema:"how much"`
+	Currency string  `json:"currency" jsonschema:"in what"`
+}
+
+// serveTools serves an MCP server with one tool that does next to nothing, so
+// that what is measured is the way there.
+func serveTools(ctx context.Context) error {
+	server := mcp.NewServer(&mcp.Implementation{Name: "till", Version: "1"}, nil)
+	mcp.AddTool(server, &mcp.Tool{Name: "invoice", Description: "Write an invoice."},
+		func(_ context.Context, _ *mcp.CallToolRequest, in invoice) (*mcp.CallToolResult, any, error) {
+			return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: "invoiced " + in.Customer}}}, nil, nil
+		})
+	return serve(ctx, mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return server }, nil))
+}
+
+// serveProxy serves a bare reverse proxy to target, with connections enough to
+// keep.
+func serveProxy(ctx context.Context, target string) error {
+	u, err := url.Parse(target)
+	if err != nil {
+		return err
+	}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.MaxIdleConnsPerHost = 64
+	return serve(ctx, &httputil.ReverseProxy{
+		Transport: transport,
+		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(u) },
+	})
+}
+
+// serve serves on a free loopback port, which it prints, until ctx ends.
+func serve(ctx context.Context, handler http.Handler) error {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
+	context.AfterFunc(ctx, func() { _ = server.Close() }) // the measurement is over
+	fmt.Printf("http://%s\n", listener.Addr())
+	if err := server.Serve(listener); ctx.Err() == nil {
+		return err
+	}
+	return nil
+}
