@@ -1,16 +1,99 @@
 package audit
 
 import (
+	"context"
+	"fmt"
 	"log/slog"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/proto"
 
 	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
+	decisionv1 "github.com/reeve-authz/reeve/gen/reeve/decision/v1"
+)
+
+// Sizes of a page.
+const (
+	defaultPage = 100
+	maxPage     = 1000
 )
 
 // Decisions implements adminv1.DecisionsServer over a log. Who may call it is
 // settled before.
 type Decisions struct {
 	adminv1.UnimplementedDecisionsServer
+	records *Log
+	log     *slog.Logger
 }
 
 // NewDecisions returns the service.
-func NewDecisions(l *Log, log *slog.Logger) *Decisions { return &Decisions{} }
+func NewDecisions(l *Log, log *slog.Logger) *Decisions { return &Decisions{records: l, log: log} }
+
+// ListDecisions implements adminv1.DecisionsServer.
+func (s *Decisions) ListDecisions(ctx context.Context, req *adminv1.ListDecisionsRequest) (*adminv1.ListDecisionsResponse, error) {
+	f, err := parseFilter(req.GetFilter())
+	if err != nil {
+		return nil, statusOf(ctx, s.log, err)
+	}
+	from, err := parseToken(req.GetPageToken(), req.GetFilter())
+	if err != nil {
+		return nil, statusOf(ctx, s.log, err)
+	}
+	size := int(req.GetPageSize())
+	if size <= 0 {
+		size = defaultPage
+	}
+	page, next, done, err := s.records.list(ctx, f, from, min(size, maxPage))
+	if err != nil {
+		return nil, statusOf(ctx, s.log, err)
+	}
+	res := &adminv1.ListDecisionsResponse{Decisions: page}
+	if !done {
+		if res.NextPageToken, err = next.token(req.GetFilter()); err != nil {
+			return nil, statusOf(ctx, s.log, err)
+		}
+	}
+	return res, nil
+}
+
+// FollowDecisions implements adminv1.DecisionsServer. The header is sent when
+// nothing that is stored after it will be missed.
+func (s *Decisions) FollowDecisions(req *adminv1.FollowDecisionsRequest, stream grpc.ServerStreamingServer[adminv1.FollowDecisionsResponse]) error {
+	ctx := stream.Context()
+	f, err := parseFilter(req.GetFilter())
+	if err != nil {
+		return statusOf(ctx, s.log, err)
+	}
+	f.start, f.end = time.Time{}, time.Time{}
+	following := func() error { return stream.SendHeader(metadata.MD{}) }
+	err = s.records.follow(ctx, f.subject, following, func(b stored) error {
+		return sendMatching(stream, f, b)
+	})
+	return statusOf(ctx, s.log, err)
+}
+
+// sendMatching sends the records of a batch that a follower wants.
+func sendMatching(stream grpc.ServerStreamingServer[adminv1.FollowDecisionsResponse], f filter, s stored) error {
+	b, err := s.batch()
+	if err != nil {
+		return err
+	}
+	for i, encoded := range b.GetRecords() {
+		r := &decisionv1.Record{}
+		if err := proto.Unmarshal(encoded, r); err != nil {
+			return fmt.Errorf("decode record %d of batch %d: %w", i, s.position, err)
+		}
+		if r.GetOutcome() == nil && !f.matches(r) {
+			continue
+		}
+		if f.id != "" && r.GetOutcome() != nil && r.GetOutcome().GetDecision() != f.id {
+			continue
+		}
+		if err := stream.Send(&adminv1.FollowDecisionsResponse{Record: r}); err != nil {
+			return err
+		}
+	}
+	return nil
+}

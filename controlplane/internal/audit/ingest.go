@@ -2,9 +2,13 @@ package audit
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io"
 	"log/slog"
 
 	"go.opentelemetry.io/otel/metric"
+	"google.golang.org/grpc"
 
 	ingestv1 "github.com/reeve-authz/reeve/gen/reeve/ingest/v1"
 )
@@ -12,10 +16,76 @@ import (
 // Ingest implements ingestv1.IngestServer over a log.
 type Ingest struct {
 	ingestv1.UnimplementedIngestServer
+	lanes   *lanes
+	agentOf func(context.Context) (string, error)
+	log     *slog.Logger
+	metrics *metrics
 }
 
 // NewIngest returns the service. agentOf tells the agent's resource name from
-// the verified certificate of the peer.
+// the verified certificate of the peer, and nothing else.
 func NewIngest(l *Log, agentOf func(context.Context) (string, error), log *slog.Logger, meter metric.Meter) (*Ingest, error) {
-	return &Ingest{}, nil
+	m, err := newMetrics(meter)
+	if err != nil {
+		return nil, err
+	}
+	return &Ingest{
+		lanes:   &lanes{log: l, of: make(map[source]*lane)},
+		agentOf: agentOf, log: log, metrics: m,
+	}, nil
+}
+
+// Push implements ingestv1.IngestServer.
+func (g *Ingest) Push(stream grpc.BidiStreamingServer[ingestv1.PushRequest, ingestv1.PushResponse]) error {
+	ctx := stream.Context()
+	agent, err := g.agentOf(ctx)
+	if err != nil {
+		return statusOf(ctx, g.log, fmt.Errorf("%w: %w", errForeign, err))
+	}
+	var held *lane
+	defer func() {
+		if held != nil {
+			g.lanes.leave(held)
+		}
+	}()
+	for {
+		req, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		b, err := parseBatch(agent, req)
+		if err != nil {
+			return g.refuse(ctx, agent, req, err)
+		}
+		if held == nil || held.source != b.source {
+			if held != nil {
+				g.lanes.leave(held)
+			}
+			held = g.lanes.enter(b.source)
+		}
+		sequence, added, err := held.push(ctx, b)
+		if err != nil {
+			return g.refuse(ctx, agent, req, err)
+		}
+		g.metrics.stored(ctx, added, int64(len(b.encoded))-added)
+		if err := stream.Send(&ingestv1.PushResponse{StoredSequence: sequence}); err != nil {
+			return err
+		}
+	}
+}
+
+// refuse logs why a batch was not stored. All but a log that cannot be written
+// and a batch that repeats are signs that somebody meddled with records, or of
+// a defect.
+func (g *Ingest) refuse(ctx context.Context, agent string, req *ingestv1.PushRequest, cause error) error {
+	g.metrics.refused(ctx)
+	if ctx.Err() == nil && !errors.Is(cause, errOffline) {
+		g.log.ErrorContext(ctx, "records refused",
+			slog.String("agent", agent), slog.String("instance", req.GetInstance()),
+			slog.Int64("first_sequence", req.GetFirstSequence()), slog.Any("error", cause))
+	}
+	return statusOf(ctx, g.log, cause)
 }

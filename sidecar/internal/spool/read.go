@@ -79,7 +79,7 @@ func (s *Spool) segmentOf(sequence int64) (segment, bool, error) {
 		return 0
 	})
 	if !found {
-		return segment{}, false, fmt.Errorf("read record %d: it was acknowledged and deleted", sequence)
+		return segment{}, false, fmt.Errorf("%w: record %d was acknowledged", ErrGone, sequence)
 	}
 	return s.segments[i], true, nil
 }

@@ -25,6 +25,9 @@ var (
 	ErrFull = errors.New("spool full")
 	// ErrDamaged is returned when records are not as they were written.
 	ErrDamaged = errors.New("spool damaged")
+	// ErrGone is returned when records are to be read that were acknowledged and
+	// are deleted.
+	ErrGone = errors.New("records deleted")
 	// errSealed is returned by Append on a spool that takes no more records.
 	errSealed = errors.New("spool sealed")
 )
