@@ -91,6 +91,19 @@ func ControlPlaneID(td spiffeid.TrustDomain) spiffeid.ID {
 	return spiffeid.RequireFromSegments(td, "controlplane")
 }
 
+// IDOf is the SPIFFE ID of the agent or administrator of a resource name.
+func IDOf(td spiffeid.TrustDomain, name string) (spiffeid.ID, error) {
+	segments := strings.Split(name, "/")
+	switch {
+	case len(segments) == 4 && segments[0] == "namespaces" && segments[2] == "agents":
+		return AgentID(td, segments[1], segments[3])
+	case len(segments) == 2 && segments[0] == "admins":
+		return AdminID(td, segments[1])
+	default:
+		return spiffeid.ID{}, fmt.Errorf("%q names no agent or administrator", name)
+	}
+}
+
 // PeerFromContext returns the peer of a gRPC call that came in over
 // [ServerTLS]. Nothing but the certificate is looked at. The error wraps
 // [ErrNoPeer].
@@ -134,7 +147,7 @@ func PeerFromCertificate(cert *x509.Certificate) (Peer, error) {
 	}, nil
 }
 
-// parseID is the inverse of AgentID, AdminID and ControlPlaneID.
+// parseID is the inverse of IDOf and ControlPlaneID.
 func parseID(id spiffeid.ID) (kind PeerKind, name string) {
 	segments := strings.Split(id.Path(), "/") // the path begins with a slash
 	switch {
