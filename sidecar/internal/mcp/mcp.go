@@ -5,13 +5,24 @@
 package mcp
 
 import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
+	"strings"
+	"sync"
 	"time"
 
 	"go.opentelemetry.io/otel/metric"
 
+	"github.com/reeve-authz/reeve/sidecar/internal/mcp/message"
+	"github.com/reeve-authz/reeve/sidecar/internal/mcp/sse"
 	"github.com/reeve-authz/reeve/sidecar/internal/pep"
+	"github.com/reeve-authz/reeve/sidecar/strictjson"
 )
 
 // Config is what a Handler is made of. A zero limit means its default.
@@ -31,7 +42,8 @@ type Config struct {
 	// MaxAnswer is the longest message taken from a server, in bytes. Default
 	// 16 MiB.
 	MaxAnswer int
-	// BodyTimeout is how long an agent may take to send a message. Default 10 s.
+	// BodyTimeout is how long an agent may take to send a message, or to take
+	// a piece of an answer. Default 10 s.
 	BodyTimeout time.Duration
 	// CallTimeout is how long a server may take to answer a message. Default
 	// 15 min.
@@ -42,18 +54,136 @@ type Config struct {
 
 // A Handler serves every server of the catalogue at /mcp/{server}. It is safe
 // for concurrent use.
-type Handler struct{}
+type Handler struct {
+	config    Config
+	door      door
+	limits    strictjson.Limits
+	transport *http.Transport
+	sessions  *sessions
+	metrics   *metrics
+	log       *slog.Logger
+
+	requests, streams chan struct{} // a place for each that may be in progress
+	bodies            sync.Pool     // of *bytes.Buffer
+	scanners          sync.Pool     // of *message.Scanner
+	readers           sync.Pool     // of *sse.Reader
+}
 
 // New returns a Handler.
-func New(cfg Config) (*Handler, error) { return &Handler{}, nil }
+func New(cfg Config) (*Handler, error) {
+	if cfg.Secret == "" {
+		return nil, errors.New("make MCP handler: the local secret is empty")
+	}
+	m, err := newMetrics(cfg.Meter)
+	if err != nil {
+		return nil, fmt.Errorf("make metrics: %w", err)
+	}
+	cfg.MaxRequests = cmp.Or(cfg.MaxRequests, 512)
+	cfg.MaxStreams = cmp.Or(cfg.MaxStreams, 128)
+	cfg.MaxBody = cmp.Or(cfg.MaxBody, 4<<20)
+	cfg.MaxAnswer = cmp.Or(cfg.MaxAnswer, 16<<20)
+	cfg.BodyTimeout = cmp.Or(cfg.BodyTimeout, 10*time.Second)
+	cfg.CallTimeout = cmp.Or(cfg.CallTimeout, 15*time.Minute)
+	return &Handler{
+		config:    cfg,
+		door:      newDoor(cfg.Secret),
+		limits:    strictjson.Limits{Depth: 64, Size: cfg.MaxBody},
+		transport: newTransport(),
+		sessions:  newSessions(),
+		metrics:   m,
+		log:       cfg.Log,
+		requests:  make(chan struct{}, cfg.MaxRequests),
+		streams:   make(chan struct{}, cfg.MaxStreams),
+		bodies:    sync.Pool{New: func() any { return new(bytes.Buffer) }},
+		scanners:  sync.Pool{New: func() any { return new(message.Scanner) }},
+		readers:   sync.Pool{New: func() any { return new(sse.Reader) }},
+	}, nil
+}
 
-// ServeHTTP serves one exchange of streamable HTTP.
-func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {}
+// newTransport returns how servers are reached. HTTP/1.1 only: when its
+// RoundTrip has returned for a request that was cut, the connection is closed
+// and nothing more of the request can leave. Answers are not compressed,
+// because they are read, and redirects are not followed by a transport.
+func newTransport() *http.Transport {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	return &http.Transport{
+		DialContext:            (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+		TLSHandshakeTimeout:    10 * time.Second,
+		MaxIdleConnsPerHost:    256,
+		IdleConnTimeout:        90 * time.Second,
+		MaxResponseHeaderBytes: 64 << 10,
+		DisableCompression:     true,
+		Protocols:              protocols,
+	}
+}
 
 // NewServer returns an HTTP server for h with the limits on headers and time
 // that a Handler cannot set for itself. Serving and closing it is up to the
 // caller.
-func NewServer(h *Handler) *http.Server { return &http.Server{Handler: h} }
+func NewServer(h *Handler) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 5 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    32 << 10,
+		ErrorLog:          slog.NewLogLogger(h.log.Handler(), slog.LevelDebug),
+	}
+}
 
-// Close releases the connections to servers. Nothing may be served any more.
-func (h *Handler) Close() {}
+// Close releases the connections to servers and ends what they still wait for.
+// Nothing may be served any more.
+func (h *Handler) Close(ctx context.Context) {
+	h.sessions.close(ctx)
+	h.transport.CloseIdleConnections()
+}
+
+// ServeHTTP serves one exchange of streamable HTTP.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	began := time.Now()
+	o := h.serve(w, r)
+	h.metrics.ended(r.Context(), o, time.Since(began))
+}
+
+func (h *Handler) serve(w http.ResponseWriter, r *http.Request) outcome {
+	if refused := h.door.check(r); refused != nil {
+		if refused.status == http.StatusUnauthorized {
+			w.Header().Set("WWW-Authenticate", `Bearer realm="reeve"`)
+		}
+		h.log.WarnContext(r.Context(), "refused at the door",
+			slog.String("problem", refused.message), slog.String("remote", r.RemoteAddr))
+		refused.write(w, 0, message.ID{})
+		return outcomeRefused
+	}
+	server, ok := strings.CutPrefix(r.URL.Path, "/mcp/")
+	if !ok || server == "" || strings.Contains(server, "/") {
+		refused := &refusal{status: http.StatusNotFound, code: message.CodeInvalidRequest, message: "Servers are at /mcp/{server}."}
+		refused.write(w, 0, message.ID{})
+		return outcomeRefused
+	}
+	x := &exchange{h: h, w: w, r: r, server: server, key: sessionKey{server, r.Header.Get(headerSession)}}
+	places, what := h.requests, "messages"
+	if r.Method == http.MethodGet {
+		places, what = h.streams, "streams"
+	}
+	select {
+	case places <- struct{}{}:
+		defer func() { <-places }()
+	default:
+		return x.refuse(overloaded(what))
+	}
+	switch r.Method {
+	case http.MethodPost:
+		return x.post()
+	case http.MethodGet:
+		return x.get()
+	case http.MethodDelete:
+		return x.delete()
+	default:
+		w.Header().Set("Allow", "GET, POST, DELETE")
+		return x.refuse(&refusal{
+			status: http.StatusMethodNotAllowed, code: message.CodeInvalidRequest,
+			message: "Streamable HTTP has the methods GET, POST and DELETE.",
+		})
+	}
+}

@@ -147,7 +147,7 @@ func (e *Enforcer) Recheck(v *replica.View) {
 	var cut []*Permit
 	for _, p := range e.permits() {
 		if d := decide(v, p.Call); !d.Allow {
-			p.cancel(&Cut{Decision: d})
+			p.cut(d)
 			cut = append(cut, p)
 		}
 	}
@@ -170,7 +170,7 @@ func (e *Enforcer) Run(ctx context.Context) error {
 			e.Recheck(e.views.View())
 		case <-ctx.Done():
 			for _, p := range e.permits() {
-				p.cancel(&Cut{})
+				p.cut(pdp.Decision{})
 			}
 			return nil
 		}

@@ -3,6 +3,7 @@ package pep
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	decisionv1 "github.com/reeve-authz/reeve/gen/reeve/decision/v1"
@@ -30,6 +31,8 @@ type Permit struct {
 	cancel context.CancelCauseFunc
 	// wire is locked while the call is being sent.
 	wire sync.Mutex
+	// taken is set when the permit has been cut.
+	taken atomic.Pointer[Cut]
 }
 
 // A Cut is the cause with which the context of a permit ends when its
@@ -82,12 +85,38 @@ func (p *Permit) Forward(ctx context.Context, send func(ctx context.Context, ser
 	return true
 }
 
+// Taken returns how the call would now be answered, if the permit was cut.
+// Unlike the other methods it may be called at any time.
+func (p *Permit) Taken() (d pdp.Decision, taken bool) {
+	if c := p.taken.Load(); c != nil {
+		return c.Decision, true
+	}
+	return pdp.Decision{}, false
+}
+
+// Withdraw says that an allowed call will not be forwarded, for the reason of
+// d.
+func (p *Permit) Withdraw(ctx context.Context, d pdp.Decision) {
+	if p.Decision.Allow && p.cancel == nil && p.ID != "" {
+		p.enforcer.metrics.ended(ctx, decisionv1.Outcome_WITHDRAWN)
+		p.enforcer.recorder.End(p.ID, decisionv1.Outcome_WITHDRAWN, 0, d.Reason)
+	}
+	p.Decision = d
+}
+
 // End says how a call that was forwarded came to an end. Only the first End
 // counts, and a permit that was never forwarded has none.
 func (p *Permit) End(ctx context.Context, status decisionv1.Outcome_Status) {
 	if p.cancel != nil {
 		p.finish(ctx, status)
 	}
+}
+
+// cut takes the permit back.
+func (p *Permit) cut(d pdp.Decision) {
+	c := &Cut{Decision: d}
+	p.taken.Store(c)
+	p.cancel(c)
 }
 
 // awaitSent returns when the call is not being sent, or no longer.

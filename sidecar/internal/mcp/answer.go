@@ -1,0 +1,225 @@
+package mcp
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"mime"
+	"net/http"
+	"time"
+
+	decisionv1 "github.com/reeve-authz/reeve/gen/reeve/decision/v1"
+	"github.com/reeve-authz/reeve/sidecar/internal/mcp/message"
+	"github.com/reeve-authz/reeve/sidecar/internal/mcp/sse"
+)
+
+// maxText is how much of an answer is passed on that is no message.
+const maxText = 64 << 10
+
+// answer passes on what the server answered.
+func (x *exchange) answer(ctx context.Context, resp *http.Response) (decisionv1.Outcome_Status, outcome) {
+	good := resp.StatusCode >= 200 && resp.StatusCode < 300
+	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	switch {
+	case resp.Header.Get("Content-Encoding") != "":
+		return x.broken(ctx, errors.New("the answer is encoded, which was not asked for"))
+	case resp.StatusCode == http.StatusUnauthorized:
+		return x.broken(ctx, errors.New("the server wants credentials"))
+	case resp.StatusCode >= 300 && resp.StatusCode < 400:
+		return x.broken(ctx, fmt.Errorf("the server redirects with status %d: the catalogue must name the right URL", resp.StatusCode))
+	case resp.StatusCode == http.StatusNotFound && x.key.id != "":
+		x.h.sessions.end(ctx, x.key)
+	}
+	x.session(ctx, resp, good)
+	copyHeaders(x.w.Header(), resp.Header, toAgent, "")
+	switch {
+	case good && kind == "text/event-stream" && (x.kind == message.Request || x.r.Method == http.MethodGet):
+		return x.relay(ctx, resp)
+	case kind == "application/json" && x.kind == message.Request:
+		return x.one(ctx, resp)
+	case good && x.kind == message.Request:
+		return x.broken(ctx, fmt.Errorf("the answer is %q", kind))
+	default:
+		return x.plain(resp, good)
+	}
+}
+
+// session remembers a session that the server begins, and tells the agent.
+func (x *exchange) session(ctx context.Context, resp *http.Response, good bool) {
+	id := resp.Header.Get(headerSession)
+	switch {
+	case id == "" || !good:
+		return
+	case x.key.id == "" && x.origin.rule.begins:
+		x.key.id = id
+		x.h.sessions.begin(ctx, x.key)
+	case id != x.key.id:
+		return
+	}
+	x.w.Header().Set(headerSession, id)
+}
+
+// plain passes on an answer that is no message: an acknowledgement, or words.
+func (x *exchange) plain(resp *http.Response, good bool) (decisionv1.Outcome_Status, outcome) {
+	text, _ := io.ReadAll(io.LimitReader(resp.Body, maxText)) // what there is of it
+	if good {
+		text = nil
+	}
+	h := x.w.Header()
+	h.Set("Cache-Control", "no-store")
+	if len(text) > 0 {
+		h.Set("Content-Type", "text/plain; charset=utf-8")
+		h.Set("X-Content-Type-Options", "nosniff")
+	}
+	x.w.WriteHeader(resp.StatusCode)
+	_, _ = x.w.Write(text) // the agent has gone; there is nobody to tell
+	if !good {
+		return decisionv1.Outcome_ERROR, outcomeAnswered
+	}
+	return decisionv1.Outcome_OK, outcomeAnswered
+}
+
+// one passes on the message that is the whole answer.
+func (x *exchange) one(ctx context.Context, resp *http.Response) (decisionv1.Outcome_Status, outcome) {
+	buf := x.h.bodies.Get().(*bytes.Buffer)
+	defer func() {
+		if buf.Cap() <= maxKept {
+			buf.Reset()
+			x.h.bodies.Put(buf)
+		}
+	}()
+	limit := int64(x.h.config.MaxAnswer)
+	n, err := buf.ReadFrom(io.LimitReader(resp.Body, limit+1))
+	if err == nil && n > limit {
+		return x.broken(ctx, fmt.Errorf("the answer is longer than %d bytes", limit))
+	}
+	if err != nil {
+		status, o, refused := x.failure(ctx, err)
+		x.refuse(refused)
+		return status, o
+	}
+	t := x.take(ctx, buf.Bytes())
+	switch {
+	case t.err != nil:
+		return x.broken(ctx, t.err)
+	case !t.final:
+		return x.broken(ctx, errors.New("the answer is to something else"))
+	}
+	x.deadline()
+	defer x.done()
+	writeMessage(x.w, resp.StatusCode, t.text)
+	return t.status, t.outcome
+}
+
+// relay passes on a stream of events until it ends.
+func (x *exchange) relay(ctx context.Context, resp *http.Response) (decisionv1.Outcome_Status, outcome) {
+	x.h.metrics.streams.Add(ctx, 1)
+	defer x.h.metrics.streams.Add(ctx, -1)
+	reader := x.h.readers.Get().(*sse.Reader)
+	reader.Reset(resp.Body, x.h.config.MaxAnswer)
+	defer x.h.readers.Put(reader)
+	defer x.done()
+	h := x.w.Header()
+	h.Set("Content-Type", "text/event-stream")
+	h.Set("Cache-Control", "no-cache, no-store, no-transform")
+	h.Set("X-Accel-Buffering", "no")
+	if x.kind != message.Request {
+		// A stream that only listens may have nothing to say for long.
+		x.deadline()
+		_ = http.NewResponseController(x.w).Flush()
+	}
+	last := taken{status: decisionv1.Outcome_OK, outcome: outcomeAnswered}
+	var out []byte
+	for {
+		event, err := reader.Next()
+		if err != nil {
+			return x.ended(ctx, err, last)
+		}
+		if len(event.Data) > 0 {
+			if event.Name != "" && event.Name != "message" {
+				continue // no client knows another, so none can be judged
+			}
+			t := x.take(ctx, event.Data)
+			if t.err != nil {
+				return x.ended(ctx, t.err, last)
+			}
+			if t.final {
+				last = t
+			}
+			if event.Data = t.text; t.text == nil && event.ID == "" {
+				continue
+			}
+		}
+		event.ID = x.tag(event.ID)
+		out = sse.Append(out[:0], event)
+		if err := x.write(out, !reader.Ready()); err != nil {
+			return decisionv1.Outcome_CANCELLED, outcomeCancelled
+		}
+	}
+}
+
+// ended says how a stream ended that err ended, and tells the agent if it would
+// wait in vain.
+func (x *exchange) ended(ctx context.Context, err error, last taken) (decisionv1.Outcome_Status, outcome) {
+	answered := last.final || x.kind != message.Request
+	if answered && errors.Is(err, io.EOF) {
+		return last.status, last.outcome
+	}
+	status, o, refused := x.failure(ctx, err)
+	if answered {
+		if last.final && o == outcomeFailed {
+			return last.status, last.outcome
+		}
+		return status, o
+	}
+	if o != outcomeFailed || x.stream == 0 {
+		_ = x.write(sse.Append(nil, sse.Event{Name: "message", Data: refused.append(nil, x.origin.id)}), true)
+	}
+	return status, o
+}
+
+// tag makes the id of an event one that only this session can resume after.
+func (x *exchange) tag(event string) string {
+	if event == "" || x.long {
+		return ""
+	}
+	if x.stream == 0 {
+		x.stream = x.h.sessions.resumable(x.key, x.origin)
+	}
+	if x.stream == 0 {
+		return ""
+	}
+	return x.h.sessions.tag(x.key, x.stream, event)
+}
+
+// broken answers that the server's answer cannot be passed on.
+func (x *exchange) broken(ctx context.Context, err error) (decisionv1.Outcome_Status, outcome) {
+	x.h.log.WarnContext(ctx, "answer not passed on", slog.String("server", x.server), slog.Any("error", err))
+	x.refuse(failed(x.server, "gave an answer that cannot be passed on: "+err.Error()+"."))
+	return decisionv1.Outcome_FAILED, outcomeFailed
+}
+
+// write writes a piece of a stream.
+func (x *exchange) write(text []byte, flush bool) error {
+	x.deadline()
+	if _, err := x.w.Write(text); err != nil {
+		return err
+	}
+	if !flush {
+		return nil
+	}
+	return http.NewResponseController(x.w).Flush()
+}
+
+// deadline limits how long the agent may take to take the next piece.
+func (x *exchange) deadline() {
+	_ = http.NewResponseController(x.w).SetWriteDeadline(time.Now().Add(x.h.config.BodyTimeout)) // not every listener has deadlines
+}
+
+// done lifts the deadline for the next exchange on the connection.
+func (x *exchange) done() {
+	_ = http.NewResponseController(x.w).SetWriteDeadline(time.Time{})
+}

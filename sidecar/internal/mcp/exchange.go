@@ -1,0 +1,268 @@
+package mcp
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"mime"
+	"net/http"
+	"os"
+	"strconv"
+	"time"
+
+	decisionv1 "github.com/reeve-authz/reeve/gen/reeve/decision/v1"
+	"github.com/reeve-authz/reeve/sidecar/grant"
+	"github.com/reeve-authz/reeve/sidecar/internal/mcp/message"
+	"github.com/reeve-authz/reeve/sidecar/internal/pep"
+	"github.com/reeve-authz/reeve/sidecar/pdp"
+)
+
+// maxKept is the longest message whose buffer is kept for another, and whose
+// answer can be resumed.
+const maxKept = 64 << 10
+
+// An exchange is one HTTP request of the agent and what answers it.
+type exchange struct {
+	h      *Handler
+	w      http.ResponseWriter
+	r      *http.Request
+	server string
+	key    sessionKey
+
+	// origin is what is to be answered.
+	origin origin
+	kind   message.Kind
+	// long says that the message was too long to be remembered.
+	long    bool
+	permits []*pep.Permit
+	// stream is the number of the stream that answers; 0 until it has one.
+	stream uint64
+	// event is the server's id of the event after which the stream resumes.
+	event string
+	// begun says that an answer has begun to be written.
+	begun bool
+}
+
+// refuse answers in the server's place.
+func (x *exchange) refuse(r *refusal) outcome {
+	r.write(x.w, x.kind, x.origin.id)
+	switch r.code {
+	case message.CodeDenied:
+		return outcomeDenied
+	case message.CodeInternal:
+		return outcomeFailed
+	default:
+		return outcomeRefused
+	}
+}
+
+// post serves a message of the agent.
+func (x *exchange) post() outcome {
+	m, refused := x.read()
+	if m != nil {
+		x.origin.id = m.ID
+	}
+	if refused != nil {
+		x.h.log.DebugContext(x.r.Context(), "message refused", slog.String("problem", refused.message))
+		return x.refuse(refused)
+	}
+	x.kind = m.Kind
+	var calls []pdp.Call
+	if m.Kind != message.Response {
+		x.origin.rule = ruleOf(m.Method)
+		var err *message.Error
+		if calls, err = x.origin.rule.calls(x.server, m); err != nil {
+			return x.refuse(malformed(err))
+		}
+	}
+	ctx := x.r.Context()
+	if err := checkHeaders(x.r.Header, m, x.origin.rule.about(m)); err != nil {
+		x.h.log.WarnContext(ctx, "headers contradict the message", slog.String("problem", err.Problem))
+		for _, c := range calls {
+			x.h.config.Enforcer.Refuse(ctx, c, pdp.Malformed)
+		}
+		return x.refuse(malformed(err))
+	}
+	if !x.h.sessions.known(x.key) {
+		x.kind = 0 // the status is the answer: the agent is to begin a new session
+		return x.refuse(unknownSession)
+	}
+	if m.Kind == message.Response {
+		return x.reply(m)
+	}
+	x.origin.calls = calls
+	if refused := x.authorize(ctx); refused != nil {
+		return x.refuse(refused)
+	}
+	if m.Method != "subscriptions/listen" {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, x.h.config.CallTimeout)
+		defer cancel()
+	}
+	return x.forward(ctx, http.MethodPost, m.Append(make([]byte, 0, 1024)))
+}
+
+// read reads the message. What it returns with a refusal has at most an ID.
+func (x *exchange) read() (*message.Message, *refusal) {
+	if t, _, err := mime.ParseMediaType(x.r.Header.Get("Content-Type")); err != nil || t != "application/json" {
+		return nil, &refusal{status: http.StatusUnsupportedMediaType, code: message.CodeInvalidRequest, message: "Content-Type must be application/json."}
+	}
+	max := int64(x.h.config.MaxBody)
+	tooLong := &refusal{
+		status: http.StatusRequestEntityTooLarge, code: message.CodeInvalidRequest,
+		message: "The message is longer than " + strconv.FormatInt(max, 10) + " bytes.",
+	}
+	if x.r.ContentLength > max {
+		return nil, tooLong
+	}
+	control := http.NewResponseController(x.w)
+	_ = control.SetReadDeadline(time.Now().Add(x.h.config.BodyTimeout)) // not every listener has deadlines
+	buf := x.h.bodies.Get().(*bytes.Buffer)
+	defer func() {
+		if buf.Cap() <= maxKept {
+			buf.Reset()
+			x.h.bodies.Put(buf)
+		}
+	}()
+	_, err := buf.ReadFrom(http.MaxBytesReader(x.w, x.r.Body, max))
+	var long *http.MaxBytesError
+	switch {
+	case errors.As(err, &long):
+		return nil, tooLong
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return nil, &refusal{status: http.StatusRequestTimeout, code: message.CodeInvalidRequest, message: "The message took too long to arrive."}
+	case err != nil:
+		return nil, &refusal{status: http.StatusBadRequest, code: message.CodeInvalidRequest, message: "The message broke off."}
+	}
+	_ = control.SetReadDeadline(time.Time{})
+	x.long = buf.Len() > maxKept
+	m, err := message.Parse(buf.Bytes(), x.h.limits)
+	var invalid *message.Error
+	if errors.As(err, &invalid) {
+		return m, malformed(invalid)
+	}
+	return m, nil
+}
+
+var unknownSession = &refusal{
+	status: http.StatusNotFound, code: message.CodeInvalidRequest,
+	message: "This session was not begun here, or is over: begin a new one.",
+}
+
+// authorize has everything decided that the exchange needs.
+func (x *exchange) authorize(ctx context.Context) *refusal {
+	if len(x.origin.calls) == 0 {
+		p := x.h.config.Enforcer.Admit(x.server)
+		x.permits = append(x.permits, p)
+		if !p.Decision.Allow {
+			return denied(p, p.Decision)
+		}
+	}
+	for _, c := range x.origin.calls {
+		p := x.h.config.Enforcer.Authorize(ctx, c)
+		if !p.Decision.Allow {
+			for _, other := range x.permits {
+				other.Withdraw(ctx, p.Decision)
+			}
+			return denied(p, p.Decision)
+		}
+		x.permits = append(x.permits, p)
+	}
+	return nil
+}
+
+// forward sends the request on and answers with what comes back.
+func (x *exchange) forward(ctx context.Context, method string, text []byte) outcome {
+	var resp *http.Response
+	var err error
+	parent := ctx
+	denial := x.under(parent, x.permits, func(permitted context.Context, server *grant.Server) {
+		ctx = permitted
+		resp, err = x.send(ctx, server, method, text)
+	})
+	if denial != nil {
+		return x.refuse(denied(denial, denial.Decision))
+	}
+	if err != nil {
+		status, o, refused := x.failure(ctx, err)
+		x.end(parent, status)
+		x.refuse(refused)
+		return o
+	}
+	defer resp.Body.Close()
+	status, o := x.answer(ctx, resp)
+	x.end(parent, status)
+	return o
+}
+
+// under runs send under all the permits. It returns the one that was found
+// withdrawn, or nil.
+func (x *exchange) under(ctx context.Context, permits []*pep.Permit, send func(context.Context, *grant.Server)) (withdrawn *pep.Permit) {
+	p, rest := permits[0], permits[1:]
+	ok := p.Forward(ctx, func(ctx context.Context, server *grant.Server) {
+		if len(rest) == 0 {
+			send(ctx, server)
+			return
+		}
+		withdrawn = x.under(ctx, rest, send)
+	})
+	if !ok {
+		for _, other := range rest {
+			other.Withdraw(ctx, p.Decision)
+		}
+		return p
+	}
+	if withdrawn != nil {
+		p.End(ctx, decisionv1.Outcome_WITHDRAWN)
+	}
+	return withdrawn
+}
+
+func (x *exchange) end(ctx context.Context, status decisionv1.Outcome_Status) {
+	for _, p := range x.permits {
+		p.End(ctx, status)
+	}
+}
+
+// send sends one request to the server and returns when it has begun to answer.
+func (x *exchange) send(ctx context.Context, server *grant.Server, method string, text []byte) (*http.Response, error) {
+	var content io.Reader
+	if text != nil {
+		content = bytes.NewReader(text)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, server.URL(), content)
+	if err != nil {
+		return nil, err
+	}
+	copyHeaders(req.Header, x.r.Header, toServer, headerParam)
+	if text != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if x.event != "" {
+		req.Header.Set(headerEvent, x.event)
+	}
+	return x.h.transport.RoundTrip(req)
+}
+
+// failure says how an exchange ended that err ended.
+func (x *exchange) failure(ctx context.Context, err error) (decisionv1.Outcome_Status, outcome, *refusal) {
+	var cut *pep.Cut
+	switch {
+	case errors.As(context.Cause(ctx), &cut):
+		p := x.permits[0]
+		for _, other := range x.permits {
+			if _, taken := other.Taken(); taken {
+				p = other
+			}
+		}
+		return decisionv1.Outcome_CUT, outcomeCut, denied(p, cut.Decision)
+	case x.r.Context().Err() != nil:
+		return decisionv1.Outcome_CANCELLED, outcomeCancelled, failed(x.server, "was not waited for.")
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return decisionv1.Outcome_FAILED, outcomeFailed, failed(x.server, "took longer to answer than it may.")
+	}
+	x.h.log.WarnContext(ctx, "server failed", slog.String("server", x.server), slog.Any("error", err))
+	return decisionv1.Outcome_FAILED, outcomeFailed, failed(x.server, "could not be reached, or broke off. Retry later; the sidecar's log says more.")
+}

@@ -1,0 +1,154 @@
+package mcp
+
+import (
+	"fmt"
+	"net/http"
+	"strconv"
+
+	"github.com/reeve-authz/reeve/sidecar/internal/mcp/message"
+	"github.com/reeve-authz/reeve/sidecar/internal/pep"
+	"github.com/reeve-authz/reeve/sidecar/pdp"
+	"github.com/reeve-authz/reeve/sidecar/strictjson"
+)
+
+// A refusal is an error that the sidecar answers with in the server's place.
+type refusal struct {
+	// status is for messages that are not requests: a request is answered with
+	// a response, and that is 200.
+	status  int
+	code    int
+	message string
+	data    *strictjson.Object
+}
+
+// malformed refuses a message that nothing could be decided on.
+func malformed(err *message.Error) *refusal {
+	return &refusal{
+		status: http.StatusBadRequest, code: err.Code, message: err.Problem,
+		data: strictjson.NewObject(strictjson.Member{Key: "reason", Value: pdp.Malformed.String()}),
+	}
+}
+
+// overloaded refuses for want of room.
+func overloaded(what string) *refusal {
+	return &refusal{
+		status: http.StatusServiceUnavailable, code: message.CodeDenied,
+		message: "The sidecar is at its limit of " + what + ": wait for one to end, then try again.",
+		data:    strictjson.NewObject(strictjson.Member{Key: "reason", Value: pdp.Overloaded.String()}),
+	}
+}
+
+// failed says that the server, not the sidecar, is why there is no answer.
+func failed(server, problem string) *refusal {
+	return &refusal{
+		status: http.StatusBadGateway, code: message.CodeInternal,
+		message: "Server " + strconv.Quote(server) + " " + problem,
+	}
+}
+
+// denied refuses a call for the reason of d, which is its permit's or what its
+// permit was cut for.
+func denied(p *pep.Permit, d pdp.Decision) *refusal {
+	status := http.StatusForbidden
+	if d.Reason == pdp.Stale || d.Reason == pdp.Unavailable {
+		status = http.StatusServiceUnavailable
+	}
+	members := []strictjson.Member{{Key: "reason", Value: d.Reason.String()}}
+	if p.ID != "" {
+		members = append(members, strictjson.Member{Key: "decision", Value: p.ID})
+	}
+	if d.Grant != "" {
+		members = append(members, strictjson.Member{Key: "grant", Value: d.Grant})
+	}
+	return &refusal{
+		status: status, code: message.CodeDenied,
+		message: sentence(p.Call, d), data: strictjson.NewObject(members...),
+	}
+}
+
+// sentence says to an agent why its call was denied, and what it can do.
+func sentence(c pdp.Call, d pdp.Decision) string {
+	thing := kindWord(c.Kind) + " " + strconv.Quote(c.Name) + " of server " + strconv.Quote(c.Server)
+	if c.Kind == 0 {
+		thing = "server " + strconv.Quote(c.Server)
+	}
+	switch d.Reason {
+	case pdp.NotGranted:
+		return fmt.Sprintf("Denied: no grant allows you to use %s. Do not retry; ask whoever runs you for a grant, or go on without it.", thing)
+	case pdp.Forbidden:
+		return fmt.Sprintf("Denied: %s is forbidden by %s. Do not retry; go on without it.", thing, d.Grant)
+	case pdp.ConditionFalse:
+		return fmt.Sprintf("Denied: you may use %s, but not with these arguments or at this moment: the condition of %s does not hold. Change the arguments, or ask whoever runs you.", thing, d.Grant)
+	case pdp.Expired:
+		return fmt.Sprintf("Denied: your grant for %s has expired. Do not retry; ask whoever runs you to renew %s.", thing, d.Grant)
+	case pdp.NotYetValid:
+		return fmt.Sprintf("Denied: your grant for %s is not valid yet. Retry later.", thing)
+	case pdp.Suspended:
+		return "Denied: you are suspended, or not known yet. Stop, and tell whoever runs you."
+	case pdp.UnknownTool:
+		return fmt.Sprintf("Denied: %s is not in the catalogue. Use a tool that tools/list shows.", thing)
+	case pdp.UnknownServer:
+		return fmt.Sprintf("Denied: there is no server %q for you in the catalogue.", c.Server)
+	case pdp.Unavailable:
+		return "Denied: the decision could not be recorded, and nothing is done without a record. Retry later; the operator has been told."
+	case pdp.Malformed:
+		return "Denied: the message contradicts itself."
+	case pdp.Overloaded:
+		return "Denied: the sidecar is at its limit. Retry later."
+	case pdp.Stale:
+		return "Denied: the sidecar has not heard from the control plane for too long and cannot know what is still allowed. Retry in a few seconds."
+	default:
+		return fmt.Sprintf("Denied: %s (%s).", thing, d.Reason)
+	}
+}
+
+func kindWord(k pdp.Kind) string {
+	switch k {
+	case pdp.Tool:
+		return "tool"
+	case pdp.Resource:
+		return "resource"
+	case pdp.Prompt:
+		return "prompt"
+	default:
+		return "method"
+	}
+}
+
+// append adds the refusal to dst as the response to the request id.
+func (r *refusal) append(dst []byte, id message.ID) []byte {
+	dst = append(dst, `{"jsonrpc":"2.0","id":`...)
+	dst = append(dst, id.JSON()...)
+	dst = append(dst, `,"error":{"code":`...)
+	dst = strconv.AppendInt(dst, int64(r.code), 10)
+	dst = append(dst, `,"message":`...)
+	dst = strictjson.Append(dst, r.message)
+	if r.data != nil {
+		dst = append(dst, `,"data":`...)
+		dst = strictjson.Append(dst, r.data)
+	}
+	return append(dst, "}}"...)
+}
+
+// write answers with the refusal. A request that was understood is answered
+// with a response, anything else with an HTTP status too.
+func (r *refusal) write(w http.ResponseWriter, kind message.Kind, id message.ID) {
+	status := r.status
+	if kind == message.Request && r.code != message.CodeHeaderMismatch {
+		status = http.StatusOK
+	}
+	if r.status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", "1")
+	}
+	writeMessage(w, status, r.append(nil, id))
+}
+
+// writeMessage answers with one JSON-RPC message.
+func writeMessage(w http.ResponseWriter, status int, text []byte) {
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Content-Length", strconv.Itoa(len(text)))
+	h.Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_, _ = w.Write(text) // the agent has gone; there is nobody to tell
+}

@@ -1,0 +1,191 @@
+package mcp
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+
+	decisionv1 "github.com/reeve-authz/reeve/gen/reeve/decision/v1"
+	"github.com/reeve-authz/reeve/sidecar/grant"
+	"github.com/reeve-authz/reeve/sidecar/internal/mcp/message"
+	"github.com/reeve-authz/reeve/sidecar/pdp"
+	"github.com/reeve-authz/reeve/sidecar/strictjson"
+)
+
+// taken is what became of one message of a server.
+type taken struct {
+	// text is what the agent gets; nil for nothing.
+	text []byte
+	// final says that the message answers the exchange, with this status.
+	final   bool
+	status  decisionv1.Outcome_Status
+	outcome outcome
+	// err is why the message cannot be understood.
+	err error
+}
+
+// take decides what becomes of a message of the server.
+func (x *exchange) take(ctx context.Context, text []byte) taken {
+	scanner := x.h.scanners.Get().(*message.Scanner)
+	defer x.h.scanners.Put(scanner)
+	a, err := scanner.Scan(text)
+	if err != nil {
+		return taken{err: err}
+	}
+	switch a.Kind {
+	case message.Request:
+		return taken{text: x.question(ctx, text, a.ID)}
+	case message.Notification:
+		if a.Method == "notifications/resources/updated" {
+			uri, ok := a.String("uri")
+			if !ok || !x.h.config.Enforcer.Visible(x.server)(pdp.Resource, uri) {
+				x.withhold(ctx, a.Method)
+				return taken{}
+			}
+		}
+		return taken{text: text}
+	default:
+		if x.origin.id.IsZero() || a.ID != x.origin.id && !(a.ID.IsZero() && a.Failed) {
+			x.withhold(ctx, "response")
+			return taken{}
+		}
+		return x.response(ctx, &a, text)
+	}
+}
+
+// response decides what becomes of the answer to the agent's request.
+func (x *exchange) response(ctx context.Context, a *message.Answer, text []byte) taken {
+	t := taken{text: text, final: true, status: decisionv1.Outcome_OK, outcome: outcomeAnswered}
+	if a.IsError() {
+		t.status = decisionv1.Outcome_ERROR
+	}
+	if a.Failed {
+		return t
+	}
+	wants, err := a.Wants()
+	if err != nil {
+		return taken{err: err}
+	}
+	for _, want := range wants {
+		if refused := x.want(ctx, want); refused != nil {
+			x.withhold(ctx, "input request")
+			t.text, t.outcome = refused.append(nil, x.origin.id), outcomeDenied
+			return t
+		}
+	}
+	if r := x.origin.rule; r.list != "" {
+		visible := x.h.config.Enforcer.Visible(x.server)
+		t.text, t.err = a.Filter(nil, r.list, r.key, func(name string) bool { return visible(r.kind, name) })
+		return t
+	}
+	t.text = a.Private(nil)
+	return t
+}
+
+// want decides one thing that the server asks of the agent instead of
+// answering, and returns why it may not ask, or nil.
+func (x *exchange) want(ctx context.Context, text []byte) *refusal {
+	v, err := strictjson.Parse(text, x.h.limits)
+	o, _ := v.(*strictjson.Object)
+	method, ok := o.String("method")
+	if err != nil || !ok || message.Ambiguous(o, "method", "params") != "" {
+		return failed(x.server, "asked for something that cannot be understood.")
+	}
+	params, _ := o.Object("params")
+	p := x.h.config.Enforcer.Authorize(ctx, pdp.Call{Kind: pdp.Method, Server: x.server, Name: method, Args: params})
+	if !p.Forward(ctx, func(context.Context, *grant.Server) {}) {
+		return denied(p, p.Decision)
+	}
+	p.End(ctx, decisionv1.Outcome_OK)
+	return nil
+}
+
+// question decides a request of the server to the agent. It returns what the
+// agent gets. If that is nothing, the server has been told why.
+func (x *exchange) question(ctx context.Context, text []byte, id message.ID) []byte {
+	m, err := message.Parse(text, x.h.limits)
+	if err != nil {
+		x.withhold(ctx, "request")
+		x.tell(ctx, id, &refusal{code: message.CodeInvalidRequest, message: err.Error()})
+		return nil
+	}
+	if m.Method == "ping" {
+		if !x.h.sessions.ask(x.key, m.ID, nil) {
+			return nil
+		}
+		return m.Append(nil)
+	}
+	p := x.h.config.Enforcer.Authorize(ctx, pdp.Call{Kind: pdp.Method, Server: x.server, Name: m.Method, Args: m.Params})
+	if !p.Forward(ctx, func(context.Context, *grant.Server) {}) {
+		x.withhold(ctx, m.Method)
+		x.tell(ctx, m.ID, &refusal{code: message.CodeDenied, message: "The agent may not be asked for " + m.Method + ": " + p.Decision.Reason.String() + "."})
+		return nil
+	}
+	if !x.h.sessions.ask(x.key, m.ID, p) {
+		p.End(ctx, decisionv1.Outcome_CANCELLED)
+		x.tell(ctx, m.ID, overloaded("questions"))
+		return nil
+	}
+	return m.Append(nil)
+}
+
+func (x *exchange) withhold(ctx context.Context, what string) {
+	x.h.metrics.withheld.Add(ctx, 1)
+	x.h.log.WarnContext(ctx, "message withheld from the agent",
+		slog.String("server", x.server), slog.String("message", what))
+}
+
+// tell answers a question of the server in the agent's place. What the server
+// makes of it is its own affair.
+func (x *exchange) tell(ctx context.Context, id message.ID, r *refusal) {
+	p := x.h.config.Enforcer.Admit(x.server)
+	status := decisionv1.Outcome_FAILED
+	ctx, cancel := context.WithTimeout(ctx, x.h.config.BodyTimeout)
+	defer cancel()
+	p.Forward(ctx, func(ctx context.Context, server *grant.Server) {
+		resp, err := x.send(ctx, server, http.MethodPost, r.append(nil, id))
+		if err != nil {
+			x.h.log.WarnContext(ctx, "server not told", slog.String("server", x.server), slog.Any("error", err))
+			return
+		}
+		resp.Body.Close()
+		status = decisionv1.Outcome_OK
+	})
+	p.End(ctx, status)
+}
+
+// reply passes the agent's answer to a question on, if the server asked one.
+func (x *exchange) reply(m *message.Message) outcome {
+	ctx := x.r.Context()
+	permit, ok := x.h.sessions.answer(x.key, m.ID)
+	if !ok {
+		return x.refuse(&refusal{
+			status: http.StatusBadRequest, code: message.CodeInvalidRequest,
+			message: "Nobody waits for this response: it has been answered, or was never asked.",
+		})
+	}
+	if permit == nil {
+		return x.pass(ctx, m)
+	}
+	status := decisionv1.Outcome_OK
+	if m.Failed {
+		status = decisionv1.Outcome_ERROR
+	}
+	defer func() { permit.End(ctx, status) }()
+	if d, taken := permit.Taken(); taken {
+		status = decisionv1.Outcome_CUT
+		x.tell(ctx, m.ID, &refusal{code: message.CodeDenied, message: "The agent may no longer be asked."})
+		return x.refuse(denied(permit, d))
+	}
+	return x.pass(ctx, m)
+}
+
+// pass forwards a message that needs no grant of its own.
+func (x *exchange) pass(ctx context.Context, m *message.Message) outcome {
+	if refused := x.authorize(ctx); refused != nil {
+		return x.refuse(refused)
+	}
+	ctx, cancel := context.WithTimeout(ctx, x.h.config.CallTimeout)
+	defer cancel()
+	return x.forward(ctx, http.MethodPost, m.Append(nil))
+}
