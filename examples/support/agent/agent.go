@@ -76,12 +76,36 @@ func Connect(ctx context.Context, endpoint, secret, protocol string) (*mcp.Clien
 	return session, nil
 }
 
-// Run does a script's steps, a JSON object each, as they come, and writes a
-// report of each, a line of JSON. It returns whether all went as expected.
-func Run(ctx context.Context, s *mcp.ClientSession, script io.Reader, reports io.Writer) (bool, error) {
+// JSON returns a function that writes reports, a line of JSON each.
+func JSON(w io.Writer) func(Report) error {
+	out := json.NewEncoder(w)
+	return func(r Report) error { return out.Encode(r) }
+}
+
+// Text returns a function that writes reports for people, a line each and, for
+// what was denied, another with what the agent was told.
+func Text(w io.Writer) func(Report) error {
+	return func(r Report) error {
+		mark := ""
+		if !r.AsExpected {
+			mark = "   <- not as expected"
+		}
+		if _, err := fmt.Fprintf(w, "%-6s %s%s\n", r.Verdict, r.Step, mark); err != nil {
+			return err
+		}
+		if r.Message == "" {
+			return nil
+		}
+		_, err := fmt.Fprintf(w, "       %s\n", r.Message)
+		return err
+	}
+}
+
+// Run does a script's steps, a JSON object each, as they come, and reports each
+// as it is done. It returns whether all went as expected.
+func Run(ctx context.Context, s *mcp.ClientSession, script io.Reader, report func(Report) error) (bool, error) {
 	steps := json.NewDecoder(script)
 	steps.DisallowUnknownFields()
-	out := json.NewEncoder(reports)
 	asExpected := true
 	for {
 		var step Step
@@ -93,7 +117,7 @@ func Run(ctx context.Context, s *mcp.ClientSession, script io.Reader, reports io
 		}
 		r := Do(ctx, s, step)
 		asExpected = asExpected && r.AsExpected
-		if err := out.Encode(r); err != nil {
+		if err := report(r); err != nil {
 			return false, fmt.Errorf("write report: %w", err)
 		}
 	}

@@ -80,7 +80,7 @@ func TestRunReports(t *testing.T) {
 		{"step":"a", "method":"tools/call", "name":"get_ticket", "arguments":{"ticket":"T-1001"}, "expect":{"verdict":"allow"}}
 		{"step":"b", "method":"tools/call", "name":"no_such_tool", "expect":{"verdict":"deny"}}`)
 	var out bytes.Buffer
-	asExpected, err := agent.Run(t.Context(), session, script, &out)
+	asExpected, err := agent.Run(t.Context(), session, script, agent.JSON(&out))
 	if err != nil || asExpected {
 		t.Errorf("as expected %t, error %v; want false, none", asExpected, err)
 	}

@@ -33,6 +33,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout io.Writer) 
 	endpoint := flags.String("endpoint", "http://127.0.0.1:7070/mcp/support", "`URL` of the MCP server, as the sidecar serves it")
 	secretFile := flags.String("secret-file", "", "`file` with the sidecar's local secret")
 	scriptFile := flags.String("script", "-", "`file` with steps, a JSON object each; - for the standard input")
+	format := flags.String("format", "json", "how to report: json, or text for people")
 	protocol := flags.String("protocol", "", "MCP `version` to ask for; empty for the newest")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -58,7 +59,11 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout io.Writer) 
 		return err
 	}
 	defer func() { err = errors.Join(err, session.Close()) }()
-	asExpected, err := agent.Run(ctx, session, script, stdout)
+	report := agent.JSON(stdout)
+	if *format == "text" {
+		report = agent.Text(stdout)
+	}
+	asExpected, err := agent.Run(ctx, session, script, report)
 	if err == nil && !asExpected {
 		err = errDiffers
 	}
