@@ -53,11 +53,12 @@ func (c *Compiler) Compile(expr string) (*Condition, error) {
 	if err != nil {
 		return nil, fmt.Errorf("as a template: %w", err)
 	}
-	program, err := c.env.Program(ast, cel.EvalOptions(cel.OptOptimize), cel.CustomDecoratorV2(decorate))
+	program, err := c.env.Program(ast, cel.EvalOptions(cel.OptOptimize))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
-	return newCondition(c.remember(key, &template{program: program}), constants), nil
+	t := c.remember(key, &template{shortCut: predicateOf(ast.NativeRep().Expr()), program: program})
+	return newCondition(t, constants), nil
 }
 
 // cached returns the template that is remembered by key; nil if there is none.

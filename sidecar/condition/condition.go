@@ -21,11 +21,17 @@ type Condition struct {
 	template *template
 	// Constants in the order of the text: few of them lie beside the rest, where
 	// they are found without another look-up in memory.
-	few  [2]ref.Val
-	many []ref.Val
+	few  [2]constant
+	many []constant
 }
 
-func newCondition(t *template, constants []ref.Val) *Condition {
+// A constant is the value of a literal, both in CEL's box and plain.
+type constant struct {
+	plain
+	value ref.Val
+}
+
+func newCondition(t *template, constants []constant) *Condition {
 	c := &Condition{template: t}
 	if copy(c.few[:], constants) < len(constants) {
 		c.many = constants
@@ -34,21 +40,33 @@ func newCondition(t *template, constants []ref.Val) *Condition {
 }
 
 // constant returns the n-th constant.
-func (c *Condition) constant(n int) ref.Val {
+func (c *Condition) constant(n int) *constant {
 	if c.many != nil {
-		return c.many[n]
+		return &c.many[n]
 	}
-	return c.few[n]
+	return &c.few[n]
 }
 
 // A template is what conditions that differ only in their constants share.
 type template struct {
-	program cel.Program
+	// shortCut is nil if only CEL can tell.
+	shortCut predicate
+	program  cel.Program
 }
 
 // Holds reports whether the condition is true of in. An error means that it
 // could not be evaluated; what that means is for the caller to say.
 func (c *Condition) Holds(in *Input) (bool, error) {
+	if c.template.shortCut != nil {
+		if v := c.template.shortCut(in, c); v != unsure {
+			return v == yes, nil
+		}
+	}
+	return c.evaluate(in)
+}
+
+// evaluate lets CEL tell.
+func (c *Condition) evaluate(in *Input) (bool, error) {
 	in.condition = c
 	v, _, err := c.template.program.Eval(in.activation())
 	if err != nil {

@@ -62,33 +62,35 @@ type activation Input
 func (a *activation) Parent() interpreter.Activation { return nil }
 
 // ResolveName returns the value of a variable.
-func (a *activation) ResolveName(name string) (any, bool) {
+func (a *activation) ResolveName(name string) (any, bool) { return (*Input)(a).resolve(name) }
+
+func (in *Input) resolve(name string) (any, bool) {
 	switch name {
 	case argsName:
-		return (*object)(a.Args), true
+		return (*object)(in.Args), true
 	case nowName:
-		return types.Timestamp{Time: a.Now}, true
+		return types.Timestamp{Time: in.Now}, true
 	case agentName:
-		return a.Agent.name, true
+		return in.Agent.name, true
 	case agentID:
-		return a.Agent.id, true
+		return in.Agent.id, true
 	case agentNamespace:
-		return a.Agent.namespace, true
+		return in.Agent.namespace, true
 	case agentLabels:
-		return a.Agent.labels, true
+		return in.Agent.labels, true
 	case toolServer:
-		return a.Tool.server, true
+		return in.Tool.server, true
 	case toolName:
-		return a.Tool.name, true
+		return in.Tool.name, true
 	case toolEffect:
-		return a.Tool.effect, true
+		return in.Tool.effect, true
 	case toolReach:
-		return a.Tool.reach, true
+		return in.Tool.reach, true
 	case userName, sessionName:
 		return emptyMap, true
 	}
 	if n := slot(name); n >= 0 {
-		return a.condition.constant(n), true
+		return in.condition.constant(n).value, true
 	}
 	return nil, false
 }

@@ -34,7 +34,7 @@ const (
 // are the same but for the values of their constants, so that if one is well
 // typed the other is, and one program serves both. Where it is not sure what
 // it reads, it takes nothing out, and the key is the condition itself.
-func lift(expr string) (key string, constants []ref.Val) {
+func lift(expr string) (key string, constants []constant) {
 	if len(expr) > maxLength {
 		return expr, nil
 	}
@@ -51,7 +51,7 @@ func lift(expr string) (key string, constants []ref.Val) {
 type lifter struct {
 	rest      string
 	key       []byte
-	constants []ref.Val
+	constants []constant
 	// last is the token before this one: an identifier, or one byte.
 	last string
 	// keep is set in the argument of a function that must see its constant.
@@ -152,9 +152,9 @@ func (l *lifter) list() bool {
 	case operand || n == 0 || len(l.constants) == slots:
 		l.copy(1)
 	case kind == liftedString:
-		l.lift(liftedStrings, newStrings(elements), n)
+		l.lift(liftedStrings, newSet(elements), n)
 	default:
-		l.lift(liftedInts, types.DefaultTypeAdapter.NativeToValue(integers(elements)), n)
+		l.lift(liftedInts, newSet(integers(elements)), n)
 	}
 	return true
 }
@@ -166,7 +166,7 @@ func (l *lifter) put(kind byte, text string, n int) {
 		l.copy(n)
 		return
 	}
-	if v := constant(kind, text); v != nil {
+	if v := valueOf(kind, text); v != nil {
 		l.lift(kind, v, n)
 		return
 	}
@@ -174,14 +174,14 @@ func (l *lifter) put(kind byte, text string, n int) {
 }
 
 func (l *lifter) lift(kind byte, v ref.Val, n int) {
-	l.constants = append(l.constants, v)
+	l.constants = append(l.constants, constant{plain: plainOf(v), value: v})
 	l.key = append(l.key, placeholder, kind)
 	l.rest = l.rest[n:]
 	l.last = ")"
 }
 
-// constant returns the value that text writes, nil if it writes none.
-func constant(kind byte, text string) ref.Val {
+// valueOf returns the value that text writes, nil if it writes none.
+func valueOf(kind byte, text string) ref.Val {
 	switch kind {
 	case liftedString:
 		return types.String(text)

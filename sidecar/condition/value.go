@@ -3,6 +3,7 @@ package condition
 import (
 	"fmt"
 	"reflect"
+	"slices"
 
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/common/types/ref"
@@ -119,32 +120,40 @@ func (o *object) ConvertToNative(t reflect.Type) (any, error) {
 	return nil, fmt.Errorf("a map cannot be converted to %v", t)
 }
 
-// stringSet is a constant list of strings that finds its elements by hash.
-type stringSet struct {
+// A set is a constant list that finds its elements by hash once there are too
+// many to scan.
+type set[T string | int64] struct {
 	traits.Lister
-	set map[string]struct{}
+	elements []T
+	hashed   map[T]struct{}
 }
 
-// hashed is the length from which a hash beats a scan.
-const hashed = 8
+// scanned is the number of elements up to which a scan beats a hash.
+const scanned = 8
 
-func newStrings(elements []string) ref.Val {
-	list := types.NewStringList(adapter{}, elements)
-	if len(elements) < hashed {
-		return list
+func newSet[T string | int64](elements []T) *set[T] {
+	s := &set[T]{Lister: types.NewDynamicList(adapter{}, elements), elements: elements}
+	if len(elements) > scanned {
+		s.hashed = make(map[T]struct{}, len(elements))
+		for _, e := range elements {
+			s.hashed[e] = struct{}{}
+		}
 	}
-	set := make(map[string]struct{}, len(elements))
-	for _, e := range elements {
-		set[e] = struct{}{}
+	return s
+}
+
+func (s *set[T]) has(v T) bool {
+	if s.hashed == nil {
+		return slices.Contains(s.elements, v)
 	}
-	return &stringSet{Lister: list, set: set}
+	_, found := s.hashed[v]
+	return found
 }
 
 // Contains reports whether v is an element.
-func (s *stringSet) Contains(v ref.Val) ref.Val {
-	if v, ok := v.(types.String); ok {
-		_, found := s.set[string(v)]
-		return types.Bool(found)
+func (s *set[T]) Contains(v ref.Val) ref.Val {
+	if p, ok := v.Value().(T); ok {
+		return types.Bool(s.has(p))
 	}
 	return s.Lister.Contains(v)
 }

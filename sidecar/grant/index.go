@@ -59,6 +59,9 @@ func (c *Cover) Allows() []*Grant { return c.allows }
 type shelf struct {
 	id     string
 	server *Server
+	// all are the covers of everything of a kind, by kind; nil where no grant
+	// names it.
+	all [kinds]*Cover
 	// prefixes counts, by length, the prefixes of resources that grants name.
 	prefixes []prefixLength
 }
@@ -69,43 +72,55 @@ func (s *shelf) key() string { return s.id }
 
 // index finds what covers a call without looking at what does not.
 type index struct {
+	// covers are those of single things and of prefixes.
 	covers  trie[thing, *Cover]
 	shelves trie[string, *shelf]
 	// tools covers every tool of every server; nil if no grant does.
 	tools *Cover
 }
 
-// covering appends to dst the covers of a call, the most exact one first.
-func (x *index) covering(dst []*Cover, t thing) []*Cover {
-	dst = x.appendCover(dst, t)
-	if t.kind == ResourceKind {
+func (x *index) shelf(server string) *shelf {
+	return x.shelves.get(maphash.String(seed, server), server)
+}
+
+// cover returns the cover of t; nil if there is none.
+func (x *index) cover(t thing) *Cover {
+	switch {
+	case t == everyTool:
+		return x.tools
+	case t.name == wildcard:
 		if s := x.shelf(t.server); s != nil {
-			for _, p := range s.prefixes {
-				if p.length <= len(t.name) {
-					dst = x.appendCover(dst, thing{prefixKind, t.server, t.name[:p.length]})
-				}
+			return s.all[t.kind]
+		}
+		return nil
+	default:
+		return x.covers.get(t.hash(), t)
+	}
+}
+
+// covering appends to dst the covers of a call on the server of s, the most
+// exact one first.
+func (x *index) covering(dst []*Cover, s *shelf, t thing) []*Cover {
+	if c := x.covers.get(t.hash(), t); c != nil {
+		dst = append(dst, c)
+	}
+	if t.kind == ResourceKind {
+		for _, p := range slices.Backward(s.prefixes) {
+			if p.length > len(t.name) {
+				continue
+			}
+			if c := x.cover(thing{prefixKind, t.server, t.name[:p.length]}); c != nil {
+				dst = append(dst, c)
 			}
 		}
-		return dst
 	}
-	if t.name != wildcard {
-		dst = x.appendCover(dst, thing{t.kind, t.server, wildcard})
+	if t.kind < kinds && s.all[t.kind] != nil {
+		dst = append(dst, s.all[t.kind])
 	}
 	if t.kind == ToolKind && x.tools != nil {
 		dst = append(dst, x.tools)
 	}
 	return dst
-}
-
-func (x *index) appendCover(dst []*Cover, t thing) []*Cover {
-	if c := x.covers.get(t.hash(), t); c != nil {
-		dst = append(dst, c)
-	}
-	return dst
-}
-
-func (x *index) shelf(server string) *shelf {
-	return x.shelves.get(maphash.String(seed, server), server)
 }
 
 // A changer applies one change to an index.
@@ -115,10 +130,9 @@ type changer struct {
 	touched []*Cover
 }
 
-// cover returns the cover of t for writing, made if there was none.
-func (x *changer) cover(t thing) *Cover {
-	hash := t.hash()
-	c := x.covers.get(hash, t)
+// own returns the cover of t for writing, made if there was none.
+func (x *changer) own(t thing) *Cover {
+	c := x.cover(t)
 	if c != nil && c.made == x.edit {
 		return c
 	}
@@ -128,8 +142,22 @@ func (x *changer) cover(t thing) *Cover {
 		own.forbids, own.allows = slices.Clone(c.forbids), slices.Clone(c.allows)
 	}
 	x.touched = append(x.touched, own)
-	x.covers = x.covers.put(x.edit, hash, own)
+	x.set(t, own)
 	return own
+}
+
+// set puts a cover in its place; nil leaves none.
+func (x *changer) set(t thing, c *Cover) {
+	switch {
+	case t == everyTool:
+		x.tools = c
+	case t.name == wildcard:
+		x.alterShelf(t.server, func(s *shelf) { s.all[t.kind] = c })
+	case c == nil:
+		x.covers = x.covers.remove(x.edit, t.hash(), t)
+	default:
+		x.covers = x.covers.put(x.edit, t.hash(), c)
+	}
 }
 
 // alterShelf changes the shelf of a server, which is made if there was none
@@ -138,10 +166,10 @@ func (x *changer) alterShelf(server string, alter func(*shelf)) {
 	hash := maphash.String(seed, server)
 	own := &shelf{id: server}
 	if s := x.shelves.get(hash, server); s != nil {
-		own.server, own.prefixes = s.server, slices.Clone(s.prefixes)
+		own.server, own.all, own.prefixes = s.server, s.all, slices.Clone(s.prefixes)
 	}
 	alter(own)
-	if own.server == nil && len(own.prefixes) == 0 {
+	if own.server == nil && own.all == [kinds]*Cover{} && len(own.prefixes) == 0 {
 		x.shelves = x.shelves.remove(x.edit, hash, server)
 		return
 	}
@@ -153,7 +181,7 @@ func (x *changer) add(e Entry) {
 	switch e := e.(type) {
 	case *Grant:
 		for _, t := range e.targets {
-			c := x.cover(t)
+			c := x.own(t)
 			if e.forbid {
 				c.forbids = append(c.forbids, e)
 			} else {
@@ -162,7 +190,7 @@ func (x *changer) add(e Entry) {
 			x.countPrefix(t, 1)
 		}
 	case *Tool:
-		x.cover(e.thing()).tool = e
+		x.own(e.thing()).tool = e
 	case *Server:
 		x.alterShelf(e.id, func(s *shelf) { s.server = e })
 	}
@@ -173,7 +201,7 @@ func (x *changer) drop(e Entry) {
 	switch e := e.(type) {
 	case *Grant:
 		for _, t := range e.targets {
-			c := x.cover(t)
+			c := x.own(t)
 			if e.forbid {
 				c.forbids = without(c.forbids, e)
 			} else {
@@ -182,7 +210,7 @@ func (x *changer) drop(e Entry) {
 			x.countPrefix(t, -1)
 		}
 	case *Tool:
-		x.cover(e.thing()).tool = nil
+		x.own(e.thing()).tool = nil
 	case *Server:
 		x.alterShelf(e.id, func(s *shelf) { s.server = nil })
 	}
@@ -214,13 +242,12 @@ func (x *changer) countPrefix(t thing, by int) {
 func (x *changer) done() index {
 	for _, c := range x.touched {
 		if len(c.forbids) == 0 && len(c.allows) == 0 && c.tool == nil {
-			x.covers = x.covers.remove(x.edit, c.hash(), c.thing)
+			x.set(c.thing, nil)
 			continue
 		}
 		sortByName(c.forbids)
 		sortByName(c.allows)
 	}
-	x.tools = x.covers.get(everyTool.hash(), everyTool)
 	return x.index
 }
 

@@ -71,17 +71,21 @@ func (s *Snapshot) Server(id string) *Server {
 
 // Tool returns the tool that server calls name; nil if there is none.
 func (s *Snapshot) Tool(server, name string) *Tool {
-	t := thing{ToolKind, server, name}
-	if c := s.index.covers.get(t.hash(), t); c != nil {
+	if c := s.index.cover(thing{ToolKind, server, name}); c != nil {
 		return c.tool
 	}
 	return nil
 }
 
 // Covering appends to dst the covers whose grants name a thing or a set that it
-// is in. If the thing is a tool of the catalogue, its own cover is the first.
-func (s *Snapshot) Covering(dst []*Cover, kind Kind, server, name string) []*Cover {
-	return s.index.covering(dst, thing{kind, server, name})
+// is in, the most exact one first. known is false if there is no such server. A
+// tool of the catalogue always has a cover of its own.
+func (s *Snapshot) Covering(dst []*Cover, kind Kind, server, name string) (covers []*Cover, known bool) {
+	shelf := s.index.shelf(server)
+	if shelf == nil || shelf.server == nil {
+		return dst, false
+	}
+	return s.index.covering(dst, shelf, thing{kind, server, name}), true
 }
 
 // Lookup returns the entry with this resource name, and whether there is one.

@@ -19,6 +19,7 @@ const (
 	ResourceKind
 	PromptKind
 	MethodKind
+	kinds
 )
 
 // maxTargets is how many targets a grant may have.

@@ -55,10 +55,10 @@ func (e *evaluation) begin(s *grant.Snapshot, c Call, now time.Time) Reason {
 	if agent == nil || !agent.Active() {
 		return Suspended
 	}
-	if s.Server(c.Server) == nil {
+	var known bool
+	if e.covers, known = s.Covering(e.room[:0], c.Kind, c.Server, c.Name); !known {
 		return UnknownServer
 	}
-	e.covers = s.Covering(e.room[:0], c.Kind, c.Server, c.Name)
 	if c.Kind == Tool {
 		if len(e.covers) == 0 || e.covers[0].Tool() == nil {
 			return UnknownTool
@@ -70,44 +70,39 @@ func (e *evaluation) begin(s *grant.Snapshot, c Call, now time.Time) Reason {
 	return Granted
 }
 
-// forbidding returns the first forbid by name that applies; nil if none does.
-func (e *evaluation) forbidding() (first *grant.Grant) {
+// forbidding returns the first forbid that applies; nil if none does.
+func (e *evaluation) forbidding() *grant.Grant {
 	for _, c := range e.covers {
 		for _, g := range c.Forbids() {
-			if first != nil && first.Name() <= g.Name() {
-				break
-			}
 			if applies, _, _ := e.ask(g); applies {
-				first = g
-				break
+				return g
 			}
 		}
 	}
-	return first
+	return nil
 }
 
-// allowing returns the first allow by name that applies, and Granted. If none
-// does, it returns why not, and the grant that came nearest, if any.
-func (e *evaluation) allowing() (first *grant.Grant, reason Reason) {
-	reason = NotGranted
+// allowing returns the first allow that applies, and Granted. If none does, it
+// returns why not, and the grant that came nearest, if any.
+func (e *evaluation) allowing() (*grant.Grant, Reason) {
+	var nearest *grant.Grant
+	reason := NotGranted
 	for _, c := range e.covers {
 		for _, g := range c.Allows() {
-			if reason == Granted && first.Name() <= g.Name() {
-				break
-			}
 			_, r, _ := e.ask(g)
-			if nearer(r, reason) || r == reason && g.Name() < first.Name() {
-				first, reason = g, r
+			if r == Granted {
+				return g, Granted
+			}
+			if near[r] > near[reason] {
+				nearest, reason = g, r
 			}
 		}
 	}
-	return first, reason
+	return nearest, reason
 }
 
 // near ranks why an allow did not allow: the nearer it came, the higher.
-var near = [...]int8{NotGranted: 0, Expired: 1, NotYetValid: 2, ConditionFalse: 3, Granted: 4}
-
-func nearer(a, b Reason) bool { return near[a] > near[b] }
+var near = [...]int8{NotGranted: 0, Expired: 1, NotYetValid: 2, ConditionFalse: 3}
 
 // ask returns whether g applies, why or why not, and the error of its condition
 // if that could not be evaluated: then an allow does not apply and a forbid
