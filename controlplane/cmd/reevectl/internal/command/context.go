@@ -1,0 +1,111 @@
+package command
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/output"
+	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/profile"
+)
+
+func (a *app) contextCommand() *cobra.Command {
+	cmd := group(&cobra.Command{
+		Use:   "context",
+		Short: "Choose which control plane to talk to, and as whom",
+		Example: `  reevectl context add prod --address reeve.example.com:7443 \
+    --certificate dana/admin.pem --key dana/admin-key.pem --ca dana/ca.pem
+  reevectl context use prod`,
+	})
+	cmd.AddCommand(a.contextAddCommand(), a.contextUseCommand(), a.contextListCommand())
+	return cmd
+}
+
+func (a *app) contextAddCommand() *cobra.Command {
+	var c profile.Context
+	cmd := &cobra.Command{
+		Use:   "add NAME --address HOST:PORT --certificate FILE --key FILE --ca FILE",
+		Short: "Add a context, or replace the one of that name",
+		Example: `  reevectl context add prod --address reeve.example.com:7443 \
+    --certificate dana/admin.pem --key dana/admin-key.pem --ca dana/ca.pem`,
+		Args: exactly(1, "NAME"),
+	}
+	f := cmd.Flags()
+	f.StringVar(&c.Address, "address", "", "where the admin listener is, host:port")
+	f.StringVar(&c.Certificate, "certificate", "", "PEM file of the administrator's certificate")
+	f.StringVar(&c.Key, "key", "", "PEM file of its key")
+	f.StringVar(&c.CA, "ca", "", "PEM file of the trust domain's roots")
+	f.StringVar(&c.Namespace, "default-namespace", "", `namespace that is meant when none is given (default "default")`)
+	cmd.RunE = func(_ *cobra.Command, args []string) error {
+		for flag, value := range map[string]string{"address": c.Address, "certificate": c.Certificate, "key": c.Key, "ca": c.CA} {
+			if value == "" {
+				return usageError{fmt.Errorf("--%s is missing", flag)}
+			}
+		}
+		file, err := a.file()
+		if err != nil {
+			return err
+		}
+		c.Name = args[0]
+		if err := file.Put(c); err != nil {
+			return err
+		}
+		if err := file.Save(); err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(a.Out, "context %s added\n", c.Name)
+		return err
+	}
+	return cmd
+}
+
+func (a *app) contextUseCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "use NAME",
+		Short:   "Use a context from now on",
+		Example: "  reevectl context use prod",
+		Args:    exactly(1, "NAME"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			file, err := a.file()
+			if err != nil {
+				return err
+			}
+			if _, err := file.Pick(args[0]); err != nil {
+				return err
+			}
+			file.Current = args[0]
+			if err := file.Save(); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(a.Out, "using context %s\n", args[0])
+			return err
+		},
+	}
+}
+
+func (a *app) contextListCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "list",
+		Short:   "Show the contexts",
+		Example: "  reevectl context list",
+		Args:    exactly(0, ""),
+		RunE: func(*cobra.Command, []string) error {
+			file, err := a.file()
+			if err != nil {
+				return err
+			}
+			current, _ := file.Pick(a.context) //nolint:errcheck // none is current, and that shows
+			t := &output.Table{Columns: []output.Column{
+				{Title: ""}, {Title: "NAME"}, {Title: "ADDRESS"}, {Title: "NAMESPACE"}, {Title: "CERTIFICATE", Shrinks: true},
+			}}
+			for _, c := range file.Contexts {
+				mark := ""
+				if c.Name == current.Name {
+					mark = "*"
+				}
+				t.Add(mark, c.Name, c.Address, c.Namespace, c.Certificate)
+			}
+			return t.Write(a.Out)
+		},
+	}
+}

@@ -1,0 +1,213 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/kind"
+	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/output"
+	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
+	decisionv1 "github.com/reeve-authz/reeve/gen/reeve/decision/v1"
+)
+
+// search is what the flags of the decisions command say.
+type search struct {
+	everywhere                         bool
+	agent, target, verdict, reason, id string
+	since, until                       string
+	limit                              int
+	follow                             bool
+}
+
+func (a *app) decisionsCommand() *cobra.Command {
+	var s search
+	cmd := &cobra.Command{
+		Use:   "decisions",
+		Short: "Show what agents tried, and what they were answered",
+		Long: `Show decisions, newest first, or with --follow as they are stored. The columns are
+the essence; -o json has the decision's id, its grant's revision and its outcome.`,
+		Example: `  reevectl decisions --agent support --since 1h
+  reevectl decisions --verdict deny --reason condition_false
+  reevectl decisions --tool 'desk/*' --follow`,
+		Args: exactly(0, ""),
+	}
+	f := cmd.Flags()
+	f.BoolVarP(&s.everywhere, "all-namespaces", "A", false, "of all namespaces")
+	f.StringVar(&s.agent, "agent", "", "of this agent, by id")
+	f.StringVar(&s.target, "tool", "", "of this server/tool, or server/*")
+	f.StringVar(&s.verdict, "verdict", "", "allow or deny")
+	f.StringVar(&s.reason, "reason", "", "with this reason, such as not_granted")
+	f.StringVar(&s.id, "id", "", "the decision of this id, as the agent was told it")
+	f.StringVar(&s.since, "since", "", "not before: 15m, 8h, 2d ago, or an instant")
+	f.StringVar(&s.until, "until", "", "before: 15m, 8h, 2d ago, or an instant")
+	f.IntVar(&s.limit, "limit", 100, "how many to show at the most; 0 is all")
+	f.BoolVarP(&s.follow, "follow", "f", false, "show decisions as they are stored, from now on")
+	complete(cmd, "verdict", []string{"allow", "deny"})
+	cmd.RunE = a.call(func(ctx context.Context, conn *grpc.ClientConn, _ []string) error {
+		filter, err := a.filter(&s)
+		if err != nil {
+			return err
+		}
+		client := adminv1.NewDecisionsClient(conn)
+		if s.follow {
+			return a.followDecisions(ctx, client, filter)
+		}
+		return a.listDecisions(ctx, client, filter, s.limit)
+	})
+	return cmd
+}
+
+// filter makes the filter that the flags say.
+func (a *app) filter(s *search) (*adminv1.DecisionFilter, error) {
+	f := &adminv1.DecisionFilter{
+		Parent: "namespaces/" + a.namespace, Agent: kind.Short(s.agent), Target: s.target, Reason: s.reason, Id: s.id,
+	}
+	if s.everywhere {
+		f.Parent = "namespaces/-"
+	}
+	switch s.verdict {
+	case "":
+	case "allow":
+		f.Verdict = decisionv1.Decision_ALLOW
+	case "deny":
+		f.Verdict = decisionv1.Decision_DENY
+	default:
+		return nil, usageError{fmt.Errorf("--verdict %q: use allow or deny", s.verdict)}
+	}
+	var err error
+	if f.StartTime, err = instant("--since", s.since, a.Now()); err != nil {
+		return nil, err
+	}
+	f.EndTime, err = instant("--until", s.until, a.Now())
+	return f, err
+}
+
+// instant reads an instant, or how long ago it was.
+func instant(flag, text string, now time.Time) (*timestamppb.Timestamp, error) {
+	if text == "" {
+		return nil, nil //nolint:nilnil // no instant was given, and none is meant
+	}
+	if t, err := time.Parse(time.RFC3339, text); err == nil {
+		return timestamppb.New(t), nil
+	}
+	d, err := parseDuration(text)
+	if err != nil {
+		return nil, usageError{fmt.Errorf("%s: %w, nor an instant such as 2027-01-31T00:00:00Z", flag, err)}
+	}
+	return timestamppb.New(now.Add(-d)), nil
+}
+
+// maxPage is how many decisions or changes are asked for at a time.
+const maxPage = 1000
+
+func (a *app) listDecisions(ctx context.Context, client adminv1.DecisionsClient, filter *adminv1.DecisionFilter, limit int) error {
+	var found []*adminv1.LoggedDecision
+	for token := ""; ; {
+		size := maxPage
+		if limit > 0 {
+			size = min(size, limit-len(found))
+		}
+		pageCtx, cancel := brief(ctx)
+		page, err := client.ListDecisions(pageCtx, &adminv1.ListDecisionsRequest{
+			Filter: filter, PageSize: int32(size), PageToken: token, //nolint:gosec // at most maxPage
+		})
+		cancel()
+		if err != nil {
+			return err
+		}
+		found = append(found, page.GetDecisions()...)
+		if token = page.GetNextPageToken(); token == "" || limit > 0 && len(found) >= limit {
+			break
+		}
+	}
+	if a.format != output.AsTable {
+		return output.List(a.Out, a.format, found)
+	}
+	if len(found) == 0 {
+		a.say("there are no such decisions")
+		return nil
+	}
+	t := decisionTable()
+	for _, d := range found {
+		t.Add(decisionRow(d.GetRecord(), d.GetOutcome(), a.Now())...)
+	}
+	return t.Write(a.Out)
+}
+
+func decisionTable() *output.Table {
+	return &output.Table{Columns: []output.Column{
+		{Title: "TIME"},
+		{Title: "AGENT", Shrinks: true},
+		{Title: "TARGET", Shrinks: true},
+		{Title: "VERDICT"},
+		{Title: "REASON"},
+		{Title: "GRANT", Shrinks: true},
+	}}
+}
+
+// decisionRow is a decision's row. An outcome is worth a word if it is not the
+// one that was hoped for.
+func decisionRow(r *decisionv1.Record, o *decisionv1.Outcome, now time.Time) []string {
+	d := r.GetDecision()
+	verdict := strings.ToLower(d.GetVerdict().String())
+	if o != nil && o.GetStatus() != decisionv1.Outcome_OK {
+		verdict += ", " + strings.ToLower(o.GetStatus().String())
+	}
+	return []string{
+		output.Clock(r.GetTime(), now), kind.Short(r.GetAgent()), d.GetServer() + "/" + d.GetTarget(),
+		verdict, d.GetReason(), kind.Short(d.GetGrant()),
+	}
+}
+
+// followDecisions prints records as they come, until ctx ends.
+func (a *app) followDecisions(ctx context.Context, client adminv1.DecisionsClient, filter *adminv1.DecisionFilter) error {
+	stream, err := client.FollowDecisions(ctx, &adminv1.FollowDecisionsRequest{Filter: filter})
+	if err != nil {
+		return err
+	}
+	for {
+		resp, err := stream.Recv()
+		switch {
+		case errors.Is(err, io.EOF) || ctx.Err() != nil:
+			return nil
+		case err != nil:
+			return err
+		}
+		if a.format != output.AsTable {
+			err = output.Line(a.Out, a.format, resp.GetRecord())
+		} else {
+			err = printRecord(a.Out, resp.GetRecord(), a.Now())
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// printRecord prints a record as a line. It cannot know what comes, so its
+// columns are of a fixed width.
+func printRecord(w io.Writer, r *decisionv1.Record, now time.Time) error {
+	if o := r.GetOutcome(); o != nil {
+		if o.GetStatus() == decisionv1.Outcome_OK {
+			return nil
+		}
+		_, err := fmt.Fprintf(w, "%-8s  %-14s  %s ended: %s\n", output.Clock(r.GetTime(), now),
+			output.Visible(kind.Short(r.GetAgent())), output.Visible(o.GetDecision()), strings.ToLower(o.GetStatus().String()))
+		return err
+	}
+	row := decisionRow(r, nil, now)
+	for i, cell := range row {
+		row[i] = output.Visible(cell)
+	}
+	line := fmt.Sprintf("%-8s  %-14s  %-24s  %-5s  %-15s  %s", row[0], row[1], row[2], row[3], row[4], row[5])
+	_, err := io.WriteString(w, strings.TrimRight(line, " ")+"\n")
+	return err
+}

@@ -1,0 +1,113 @@
+// Package resources reads and removes resources of any kind, and shows them as
+// tables.
+package resources
+
+import (
+	"context"
+	"fmt"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/kind"
+	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
+)
+
+// pageSize is how many resources are asked for at a time.
+const pageSize = 500
+
+// Get returns a resource by its resource name.
+func Get(ctx context.Context, conn *grpc.ClientConn, k kind.Kind, name string) (proto.Message, error) {
+	switch k.Singular {
+	case "namespace":
+		return adminv1.NewNamespacesClient(conn).GetNamespace(ctx, &adminv1.GetNamespaceRequest{Name: name})
+	case "agent":
+		return adminv1.NewAgentsClient(conn).GetAgent(ctx, &adminv1.GetAgentRequest{Name: name})
+	case "server":
+		return adminv1.NewServersClient(conn).GetServer(ctx, &adminv1.GetServerRequest{Name: name})
+	case "tool":
+		return adminv1.NewToolsClient(conn).GetTool(ctx, &adminv1.GetToolRequest{Name: name})
+	case "grant":
+		return adminv1.NewGrantsClient(conn).GetGrant(ctx, &adminv1.GetGrantRequest{Name: name})
+	default:
+		return nil, fmt.Errorf("get %s: not a kind of resource", k.Singular)
+	}
+}
+
+// List returns all resources of a kind in a namespace, in order of name.
+func List(ctx context.Context, conn *grpc.ClientConn, k kind.Kind, namespace string) ([]proto.Message, error) {
+	parent := k.Parent(namespace)
+	switch k.Singular {
+	case "namespace":
+		return pages(func(token string) (*adminv1.ListNamespacesResponse, error) {
+			return adminv1.NewNamespacesClient(conn).ListNamespaces(ctx,
+				&adminv1.ListNamespacesRequest{PageSize: pageSize, PageToken: token})
+		}, (*adminv1.ListNamespacesResponse).GetNamespaces)
+	case "agent":
+		return pages(func(token string) (*adminv1.ListAgentsResponse, error) {
+			return adminv1.NewAgentsClient(conn).ListAgents(ctx,
+				&adminv1.ListAgentsRequest{Parent: parent, PageSize: pageSize, PageToken: token})
+		}, (*adminv1.ListAgentsResponse).GetAgents)
+	case "server":
+		return pages(func(token string) (*adminv1.ListServersResponse, error) {
+			return adminv1.NewServersClient(conn).ListServers(ctx,
+				&adminv1.ListServersRequest{Parent: parent, PageSize: pageSize, PageToken: token})
+		}, (*adminv1.ListServersResponse).GetServers)
+	case "tool":
+		return pages(func(token string) (*adminv1.ListToolsResponse, error) {
+			return adminv1.NewToolsClient(conn).ListTools(ctx,
+				&adminv1.ListToolsRequest{Parent: parent, PageSize: pageSize, PageToken: token})
+		}, (*adminv1.ListToolsResponse).GetTools)
+	case "grant":
+		return pages(func(token string) (*adminv1.ListGrantsResponse, error) {
+			return adminv1.NewGrantsClient(conn).ListGrants(ctx,
+				&adminv1.ListGrantsRequest{Parent: parent, PageSize: pageSize, PageToken: token})
+		}, (*adminv1.ListGrantsResponse).GetGrants)
+	default:
+		return nil, fmt.Errorf("list %s: not a kind of resource", k.Plural)
+	}
+}
+
+// pages reads a list to its end.
+func pages[R interface{ GetNextPageToken() string }, M proto.Message](
+	read func(token string) (R, error), items func(R) []M,
+) ([]proto.Message, error) {
+	var all []proto.Message
+	for token := ""; ; {
+		page, err := read(token)
+		if err != nil {
+			return nil, err
+		}
+		for _, m := range items(page) {
+			all = append(all, m)
+		}
+		if token = page.GetNextPageToken(); token == "" {
+			return all, nil
+		}
+	}
+}
+
+// Delete removes a resource by its resource name.
+func Delete(ctx context.Context, conn *grpc.ClientConn, k kind.Kind, name, reason string, opts ...grpc.CallOption) error {
+	var err error
+	switch k.Singular {
+	case "namespace":
+		_, err = adminv1.NewNamespacesClient(conn).DeleteNamespace(ctx,
+			&adminv1.DeleteNamespaceRequest{Name: name, Reason: reason}, opts...)
+	case "agent":
+		_, err = adminv1.NewAgentsClient(conn).DeleteAgent(ctx,
+			&adminv1.DeleteAgentRequest{Name: name, Reason: reason}, opts...)
+	case "server":
+		_, err = adminv1.NewServersClient(conn).DeleteServer(ctx,
+			&adminv1.DeleteServerRequest{Name: name, Reason: reason}, opts...)
+	case "tool":
+		_, err = adminv1.NewToolsClient(conn).DeleteTool(ctx,
+			&adminv1.DeleteToolRequest{Name: name, Reason: reason}, opts...)
+	case "grant":
+		_, err = adminv1.NewGrantsClient(conn).DeleteGrant(ctx,
+			&adminv1.DeleteGrantRequest{Name: name, Reason: reason}, opts...)
+	default:
+		err = fmt.Errorf("delete %s: not a kind of resource", k.Singular)
+	}
+	return err
+}
