@@ -1,0 +1,83 @@
+package xds
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/encoding"
+	"google.golang.org/grpc/encoding/proto"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/tap"
+
+	"github.com/reeve-authz/reeve/controlplane/internal/rollout"
+)
+
+// ServerOptions returns what a gRPC server of sidecars must be made with, beside
+// its credentials. Its listener should not use TCP keepalive: the probes of
+// thousands of idle connections come together and are lost together, and one
+// lost probe closes a connection. HTTP/2 pings take their place.
+func ServerOptions() []grpc.ServerOption {
+	return []grpc.ServerOption{
+		grpc.ForceServerCodecV2(codec{CodecV2: encoding.GetCodecV2(proto.Name)}),
+		grpc.InTapHandle(cancelable),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 60 * time.Second}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
+		grpc.ConnectionTimeout(20 * time.Second),
+		grpc.MaxConcurrentStreams(64),
+		grpc.MaxRecvMsgSize(8 << 20),
+		// Most connections are idle, and buffers are kept for each.
+		grpc.ReadBufferSize(4 << 10),
+		grpc.WriteBufferSize(4 << 10),
+	}
+}
+
+// codec sends frames as they are, and everything else as protobuf.
+type codec struct{ encoding.CodecV2 }
+
+// Marshal implements [encoding.CodecV2].
+func (c codec) Marshal(v any) (mem.BufferSlice, error) {
+	if f, ok := v.(frame); ok {
+		return f.encode(), nil
+	}
+	return c.CodecV2.Marshal(v)
+}
+
+type cancelKey struct{}
+
+// cancelable lets the handler of a call end its own wait in Recv, so that a
+// stream needs no goroutine beside the one that receives.
+func cancelable(ctx context.Context, _ *tap.Info) (context.Context, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	return context.WithValue(ctx, cancelKey{}, cancel), nil
+}
+
+func cancelOf(ctx context.Context) (context.CancelFunc, bool) {
+	cancel, ok := ctx.Value(cancelKey{}).(context.CancelFunc)
+	return cancel, ok
+}
+
+// codeOf is what the errors of other rooms mean on the wire.
+var codeOf = []struct {
+	err  error
+	code codes.Code
+}{
+	{rollout.ErrForeignKey, codes.PermissionDenied},
+	{rollout.ErrNoStream, codes.NotFound},
+	{rollout.ErrNotHolding, codes.FailedPrecondition},
+	{context.Canceled, codes.Canceled},
+	{context.DeadlineExceeded, codes.DeadlineExceeded},
+}
+
+func statusOf(err error) error {
+	for _, c := range codeOf {
+		if errors.Is(err, c.err) {
+			return status.Error(c.code, err.Error())
+		}
+	}
+	return status.Error(codes.Internal, "internal error")
+}
