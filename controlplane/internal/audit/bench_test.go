@@ -1,0 +1,56 @@
+package audit
+
+import (
+	"testing"
+)
+
+// BenchmarkIngest pushes records over gRPC until each is acknowledged, which
+// is when it is on the disk. An operation is one record.
+func BenchmarkIngest(b *testing.B) {
+	for _, bc := range []struct {
+		name    string
+		senders int
+		batch   int64
+	}{
+		{"senders=1/batch=1024", 1, 1024},
+		{"senders=16/batch=1024", 16, 1024},
+		{"senders=16/batch=64", 16, 64},
+		{"senders=16/batch=1", 16, 1},
+	} {
+		b.Run(bc.name, func(b *testing.B) {
+			client, _ := serve(b, openLog(b, b.TempDir()))
+			each := int64(b.N/bc.senders + 1)
+			chains := make([]*chain, bc.senders)
+			for i := range chains {
+				chains[i] = aChain(0)
+				chains[i].instance = instanceA[:30] + string("0123456789abcdef"[i]) + "0"
+				for range each {
+					chains[i].allow("read")
+				}
+			}
+			streams := make([]pusher, bc.senders)
+			for i := range streams {
+				streams[i] = openPush(b, client, agentA)
+			}
+			b.ResetTimer()
+			done := make(chan error, bc.senders)
+			for i, c := range chains {
+				go func() {
+					for first := int64(1); first <= each; first += bc.batch {
+						if _, err := push(streams[i], c.batch(first, min(first+bc.batch-1, each))); err != nil {
+							done <- err
+							return
+						}
+					}
+					done <- nil
+				}()
+			}
+			for range chains {
+				if err := <-done; err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(each*int64(bc.senders))/b.Elapsed().Seconds(), "records/s")
+		})
+	}
+}
