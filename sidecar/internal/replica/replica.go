@@ -69,6 +69,9 @@ type Replica struct {
 
 	// mu is held by whoever changes the view, and while the hook runs.
 	mu sync.Mutex
+	// lapsedAt is when freshness was last ended, on clock; 0 if never. No request
+	// made by then extends it.
+	lapsedAt time.Duration
 	// cut is set before Run and before the first Publish.
 	cut func(*View)
 }
@@ -108,10 +111,13 @@ func (r *Replica) Publish(s *grant.Snapshot) error {
 
 // Extend makes the replica live until bound after sentAt on its clock, the
 // moment at which the answered request was made. now is the control plane's
-// clock in the answer.
+// clock in the answer. If the replica has lapsed since sentAt, it stays so.
 func (r *Replica) Extend(sentAt, bound time.Duration, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.lapsedAt > 0 && sentAt <= r.lapsedAt {
+		return
+	}
 	next := *r.view.Load()
 	next.until = sentAt + bound
 	next.told, next.toldAt = now, r.clock()
@@ -122,12 +128,13 @@ func (r *Replica) Extend(sentAt, bound time.Duration, now time.Time) {
 	}
 }
 
-// Lapse ends freshness at once. When it returns, open calls have been cut.
+// Lapse ends freshness at once, and answers that are under way do not bring it
+// back. When it returns, open calls have been cut.
 func (r *Replica) Lapse() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	next := *r.view.Load()
-	next.until = 0
+	next.until, r.lapsedAt = 0, r.clock()
 	r.view.Store(&next)
 	r.cut(&next)
 }
@@ -139,6 +146,7 @@ func (r *Replica) Forget() {
 	defer r.mu.Unlock()
 	next := *r.view.Load()
 	next.until, next.Snapshot = 0, grant.Empty()
+	r.lapsedAt = r.clock()
 	r.view.Store(&next)
 	r.cut(&next)
 }
