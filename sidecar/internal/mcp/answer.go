@@ -49,7 +49,7 @@ func (x *exchange) answer(ctx context.Context, resp *http.Response) (decisionv1.
 
 // session remembers a session that the server begins, and tells the agent.
 func (x *exchange) session(ctx context.Context, resp *http.Response, good bool) {
-	id := resp.Header.Get(headerSession)
+	id := resp.Header.Get(message.HeaderSession)
 	switch {
 	case id == "" || !good:
 		return
@@ -59,12 +59,15 @@ func (x *exchange) session(ctx context.Context, resp *http.Response, good bool) 
 	case id != x.key.id:
 		return
 	}
-	x.w.Header().Set(headerSession, id)
+	x.w.Header().Set(message.HeaderSession, id)
 }
 
 // plain passes on an answer that is no message: an acknowledgement, or words.
 func (x *exchange) plain(resp *http.Response, good bool) (decisionv1.Outcome_Status, outcome) {
 	text, _ := io.ReadAll(io.LimitReader(resp.Body, maxText)) // what there is of it
+	if x.begun {
+		return decisionv1.Outcome_ERROR, outcomeFailed
+	}
 	if good {
 		text = nil
 	}
@@ -122,14 +125,11 @@ func (x *exchange) relay(ctx context.Context, resp *http.Response) (decisionv1.O
 	reader.Reset(resp.Body, x.h.config.MaxAnswer)
 	defer x.h.readers.Put(reader)
 	defer x.done()
-	h := x.w.Header()
-	h.Set("Content-Type", "text/event-stream")
-	h.Set("Cache-Control", "no-cache, no-store, no-transform")
-	h.Set("X-Accel-Buffering", "no")
+	x.begin()
 	if x.kind != message.Request {
 		// A stream that only listens may have nothing to say for long.
 		x.deadline()
-		_ = http.NewResponseController(x.w).Flush()
+		_ = http.NewResponseController(x.w).Flush() // fails as the next write will
 	}
 	last := taken{status: decisionv1.Outcome_OK, outcome: outcomeAnswered}
 	var out []byte
@@ -153,7 +153,9 @@ func (x *exchange) relay(ctx context.Context, resp *http.Response) (decisionv1.O
 				continue
 			}
 		}
-		event.ID = x.tag(event.ID)
+		if event.ID != "" {
+			x.event, event.ID = event.ID, x.tag(event.ID)
+		}
 		out = sse.Append(out[:0], event)
 		if err := x.write(out, !reader.Ready()); err != nil {
 			return decisionv1.Outcome_CANCELLED, outcomeCancelled
@@ -181,9 +183,21 @@ func (x *exchange) ended(ctx context.Context, err error, last taken) (decisionv1
 	return status, o
 }
 
+// begin begins a stream of events, once.
+func (x *exchange) begin() {
+	if x.begun {
+		return
+	}
+	x.begun = true
+	h := x.w.Header()
+	h.Set("Content-Type", "text/event-stream")
+	h.Set("Cache-Control", "no-cache, no-store, no-transform")
+	h.Set("X-Accel-Buffering", "no")
+}
+
 // tag makes the id of an event one that only this session can resume after.
 func (x *exchange) tag(event string) string {
-	if event == "" || x.long {
+	if x.long {
 		return ""
 	}
 	if x.stream == 0 {

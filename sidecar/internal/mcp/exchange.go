@@ -23,6 +23,9 @@ import (
 // answer can be resumed.
 const maxKept = 64 << 10
 
+// staleCheck is how often a stream that listens looks whether it may go on.
+const staleCheck = 250 * time.Millisecond
+
 // An exchange is one HTTP request of the agent and what answers it.
 type exchange struct {
 	h      *Handler
@@ -39,15 +42,18 @@ type exchange struct {
 	permits []*pep.Permit
 	// stream is the number of the stream that answers; 0 until it has one.
 	stream uint64
-	// event is the server's id of the event after which the stream resumes.
+	// event is the server's id of the last event that was passed on, after which
+	// a stream that listens resumes.
 	event string
-	// begun says that an answer has begun to be written.
+	// begun says that a stream of events has begun to be written.
 	begun bool
 }
 
-// refuse answers in the server's place.
+// refuse answers in the server's place, if it is not too late for that.
 func (x *exchange) refuse(r *refusal) outcome {
-	r.write(x.w, x.kind, x.origin.id)
+	if !x.begun {
+		r.write(x.w, x.kind, x.origin.id)
+	}
 	switch r.code {
 	case message.CodeDenied:
 		return outcomeDenied
@@ -78,16 +84,16 @@ func (x *exchange) post() outcome {
 		}
 	}
 	ctx := x.r.Context()
-	if err := checkHeaders(x.r.Header, m, x.origin.rule.about(m)); err != nil {
+	if err := message.CheckHeaders(x.r.Header, m, x.origin.rule.about(m)); err != nil {
 		x.h.log.WarnContext(ctx, "headers contradict the message", slog.String("problem", err.Problem))
 		for _, c := range calls {
 			x.h.config.Enforcer.Refuse(ctx, c, pdp.Malformed)
 		}
 		return x.refuse(malformed(err))
 	}
-	if !x.h.sessions.known(x.key) {
+	if refused := x.checkSession(); refused != nil {
 		x.kind = 0 // the status is the answer: the agent is to begin a new session
-		return x.refuse(unknownSession)
+		return x.refuse(refused)
 	}
 	if m.Kind == message.Response {
 		return x.reply(m)
@@ -146,31 +152,86 @@ func (x *exchange) read() (*message.Message, *refusal) {
 	return m, nil
 }
 
+// get serves a stream that listens: to what the server has to say, or to the
+// rest of an answer that broke off. The latter is decided anew.
+func (x *exchange) get() outcome {
+	if refused := x.checkSession(); refused != nil {
+		return x.refuse(refused)
+	}
+	defer x.done()
+	ctx := x.r.Context()
+	tagged := x.r.Header.Get(message.HeaderEvent)
+	if tagged == "" {
+		return x.listen(ctx)
+	}
+	var ok bool
+	x.stream, x.origin, x.event, ok = x.h.sessions.resume(x.key, tagged)
+	switch {
+	case !ok:
+		return x.refuse(&refusal{
+			status: http.StatusBadRequest, code: message.CodeInvalidRequest,
+			message: "Nothing can be resumed after this event.",
+		})
+	case x.origin.id.IsZero():
+		return x.listen(ctx)
+	}
+	if refused := x.authorize(ctx); refused != nil {
+		return x.refuse(refused)
+	}
+	return x.forward(ctx, http.MethodGet, nil)
+}
+
+// listen serves what the server has to say. Nothing passes while the sidecar is
+// stale, but the agent's stream stays: clients take its end for the end of the
+// session.
+func (x *exchange) listen(ctx context.Context) outcome {
+	for {
+		refused := x.authorize(ctx)
+		if refused == nil {
+			if o := x.forward(ctx, http.MethodGet, nil); o != outcomeCut {
+				return o
+			}
+			refused = x.authorize(ctx)
+		}
+		if refused != nil && x.permits[0].Decision.Reason != pdp.Stale {
+			return x.refuse(refused)
+		}
+		if !x.begun {
+			x.begin()
+			_ = x.write([]byte(":\n\n"), true) // if the agent has gone, ctx says so
+		}
+		select {
+		case <-ctx.Done():
+			return outcomeCancelled
+		case <-time.After(staleCheck):
+		}
+	}
+}
+
+// delete ends a session.
+func (x *exchange) delete() outcome {
+	if refused := x.checkSession(); refused != nil {
+		return x.refuse(refused)
+	}
+	ctx := x.r.Context()
+	if refused := x.authorize(ctx); refused != nil {
+		return x.refuse(refused)
+	}
+	defer x.h.sessions.end(ctx, x.key)
+	return x.forward(ctx, http.MethodDelete, nil)
+}
+
+// checkSession refuses a session that the server did not begin through here.
+func (x *exchange) checkSession() *refusal {
+	if len(x.r.Header[message.HeaderSession]) > 1 || !x.h.sessions.known(x.key) {
+		return unknownSession
+	}
+	return nil
+}
+
 var unknownSession = &refusal{
 	status: http.StatusNotFound, code: message.CodeInvalidRequest,
 	message: "This session was not begun here, or is over: begin a new one.",
-}
-
-// authorize has everything decided that the exchange needs.
-func (x *exchange) authorize(ctx context.Context) *refusal {
-	if len(x.origin.calls) == 0 {
-		p := x.h.config.Enforcer.Admit(x.server)
-		x.permits = append(x.permits, p)
-		if !p.Decision.Allow {
-			return denied(p, p.Decision)
-		}
-	}
-	for _, c := range x.origin.calls {
-		p := x.h.config.Enforcer.Authorize(ctx, c)
-		if !p.Decision.Allow {
-			for _, other := range x.permits {
-				other.Withdraw(ctx, p.Decision)
-			}
-			return denied(p, p.Decision)
-		}
-		x.permits = append(x.permits, p)
-	}
-	return nil
 }
 
 // forward sends the request on and answers with what comes back.
@@ -197,35 +258,6 @@ func (x *exchange) forward(ctx context.Context, method string, text []byte) outc
 	return o
 }
 
-// under runs send under all the permits. It returns the one that was found
-// withdrawn, or nil.
-func (x *exchange) under(ctx context.Context, permits []*pep.Permit, send func(context.Context, *grant.Server)) (withdrawn *pep.Permit) {
-	p, rest := permits[0], permits[1:]
-	ok := p.Forward(ctx, func(ctx context.Context, server *grant.Server) {
-		if len(rest) == 0 {
-			send(ctx, server)
-			return
-		}
-		withdrawn = x.under(ctx, rest, send)
-	})
-	if !ok {
-		for _, other := range rest {
-			other.Withdraw(ctx, p.Decision)
-		}
-		return p
-	}
-	if withdrawn != nil {
-		p.End(ctx, decisionv1.Outcome_WITHDRAWN)
-	}
-	return withdrawn
-}
-
-func (x *exchange) end(ctx context.Context, status decisionv1.Outcome_Status) {
-	for _, p := range x.permits {
-		p.End(ctx, status)
-	}
-}
-
 // send sends one request to the server and returns when it has begun to answer.
 func (x *exchange) send(ctx context.Context, server *grant.Server, method string, text []byte) (*http.Response, error) {
 	var content io.Reader
@@ -236,12 +268,12 @@ func (x *exchange) send(ctx context.Context, server *grant.Server, method string
 	if err != nil {
 		return nil, err
 	}
-	copyHeaders(req.Header, x.r.Header, toServer, headerParam)
+	copyHeaders(req.Header, x.r.Header, toServer, message.HeaderParam)
 	if text != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
 	if x.event != "" {
-		req.Header.Set(headerEvent, x.event)
+		req.Header.Set(message.HeaderEvent, x.event)
 	}
 	return x.h.transport.RoundTrip(req)
 }

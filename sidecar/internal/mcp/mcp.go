@@ -8,11 +8,14 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"crypto/subtle"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -118,6 +121,34 @@ func newTransport() *http.Transport {
 	}
 }
 
+// toServer are the headers that an agent's request keeps. Whatever else it
+// sends stays here, credentials above all.
+var toServer = []string{
+	"Accept", "Accept-Language", "User-Agent", "Traceparent", "Tracestate",
+	message.HeaderSession, message.HeaderVersion, message.HeaderMethod, message.HeaderName,
+}
+
+// toAgent are the headers that a server's answer keeps.
+var toAgent = []string{"Allow", "Retry-After", message.HeaderVersion}
+
+// copyHeaders copies the headers called names, and those whose name begins with
+// prefix if it is not empty.
+func copyHeaders(dst, src http.Header, names []string, prefix string) {
+	for _, name := range names {
+		if values, ok := src[name]; ok {
+			dst[name] = values
+		}
+	}
+	if prefix == "" {
+		return
+	}
+	for name, values := range src {
+		if strings.HasPrefix(name, prefix) {
+			dst[name] = values
+		}
+	}
+}
+
 // NewServer returns an HTTP server for h with the limits on headers and time
 // that a Handler cannot set for itself. Serving and closing it is up to the
 // caller.
@@ -132,7 +163,7 @@ func NewServer(h *Handler) *http.Server {
 }
 
 // Close releases the connections to servers and ends what they still wait for.
-// Nothing may be served any more.
+// It must not be called while anything is served.
 func (h *Handler) Close(ctx context.Context) {
 	h.sessions.close(ctx)
 	h.transport.CloseIdleConnections()
@@ -161,7 +192,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) outcome {
 		refused.write(w, 0, message.ID{})
 		return outcomeRefused
 	}
-	x := &exchange{h: h, w: w, r: r, server: server, key: sessionKey{server, r.Header.Get(headerSession)}}
+	x := &exchange{h: h, w: w, r: r, server: server, key: sessionKey{server, r.Header.Get(message.HeaderSession)}}
 	places, what := h.requests, "messages"
 	if r.Method == http.MethodGet {
 		places, what = h.streams, "streams"
@@ -186,4 +217,54 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) outcome {
 			message: "Streamable HTTP has the methods GET, POST and DELETE.",
 		})
 	}
+}
+
+// A door lets in whoever knows the secret and was not sent by a web page.
+type door struct {
+	secret [sha256.Size]byte
+}
+
+func newDoor(secret string) door { return door{sha256.Sum256([]byte(secret))} }
+
+// check returns why r is not let in, or nil.
+func (d door) check(r *http.Request) *refusal {
+	refuse := func(status int, problem string) *refusal {
+		return &refusal{status: status, code: message.CodeInvalidRequest, message: problem}
+	}
+	// A page that has made its own name resolve to this machine sends that name.
+	if addr, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr); addr == nil || addr.Network() != "unix" {
+		if !isLocal(r.Host) {
+			return refuse(http.StatusForbidden, "Host must be this machine's own name: localhost, 127.0.0.1 or [::1].")
+		}
+	}
+	for _, origin := range r.Header["Origin"] {
+		u, err := url.Parse(origin)
+		if err != nil || !isLocal(u.Host) {
+			return refuse(http.StatusForbidden, "Origin is not of this machine: web pages are not served.")
+		}
+	}
+	values := r.Header["Authorization"]
+	if len(values) != 1 {
+		return refuse(http.StatusUnauthorized, `Present the local secret as "Authorization: Bearer <secret>"; "reeve-sidecar endpoint" prints it.`)
+	}
+	scheme, secret, _ := strings.Cut(values[0], " ")
+	given := sha256.Sum256([]byte(strings.TrimSpace(secret)))
+	if !strings.EqualFold(scheme, "Bearer") || subtle.ConstantTimeCompare(given[:], d.secret[:]) != 1 {
+		return refuse(http.StatusUnauthorized, `This is not the sidecar's local secret, which changes at each of its starts: "reeve-sidecar endpoint" prints it.`)
+	}
+	return nil
+}
+
+// isLocal reports whether a host, with or without a port, names this machine.
+func isLocal(host string) bool {
+	name := host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		name = h
+	}
+	name = strings.TrimSuffix(strings.TrimPrefix(name, "["), "]")
+	if strings.EqualFold(name, "localhost") {
+		return true
+	}
+	ip := net.ParseIP(name)
+	return ip != nil && ip.IsLoopback()
 }

@@ -1,7 +1,12 @@
 package mcp
 
 import (
+	"context"
+
+	decisionv1 "github.com/reeve-authz/reeve/gen/reeve/decision/v1"
+	"github.com/reeve-authz/reeve/sidecar/grant"
 	"github.com/reeve-authz/reeve/sidecar/internal/mcp/message"
+	"github.com/reeve-authz/reeve/sidecar/internal/pep"
 	"github.com/reeve-authz/reeve/sidecar/pdp"
 	"github.com/reeve-authz/reeve/sidecar/strictjson"
 )
@@ -127,5 +132,58 @@ func ambiguous(what, name string) *message.Error {
 	return &message.Error{
 		Code:    message.CodeInvalidParams,
 		Problem: what + " " + string(strictjson.Append(nil, name)) + " differs from another only in case: some readers take one for the other",
+	}
+}
+
+// authorize has everything decided that the exchange needs.
+func (x *exchange) authorize(ctx context.Context) *refusal {
+	x.permits = x.permits[:0]
+	if len(x.origin.calls) == 0 {
+		p := x.h.config.Enforcer.Admit(x.server)
+		x.permits = append(x.permits, p)
+		if !p.Decision.Allow {
+			return denied(p, p.Decision)
+		}
+	}
+	for _, c := range x.origin.calls {
+		p := x.h.config.Enforcer.Authorize(ctx, c)
+		if !p.Decision.Allow {
+			for _, other := range x.permits {
+				other.Withdraw(ctx, p.Decision)
+			}
+			return denied(p, p.Decision)
+		}
+		x.permits = append(x.permits, p)
+	}
+	return nil
+}
+
+// under runs send under all the permits. It returns the one that was found
+// withdrawn, or nil.
+func (x *exchange) under(ctx context.Context, permits []*pep.Permit, send func(context.Context, *grant.Server)) (withdrawn *pep.Permit) {
+	p, rest := permits[0], permits[1:]
+	ok := p.Forward(ctx, func(ctx context.Context, server *grant.Server) {
+		if len(rest) == 0 {
+			send(ctx, server)
+			return
+		}
+		withdrawn = x.under(ctx, rest, send)
+	})
+	if !ok {
+		for _, other := range rest {
+			other.Withdraw(ctx, p.Decision)
+		}
+		return p
+	}
+	if withdrawn != nil {
+		p.End(ctx, decisionv1.Outcome_WITHDRAWN)
+	}
+	return withdrawn
+}
+
+// end closes the permits.
+func (x *exchange) end(ctx context.Context, status decisionv1.Outcome_Status) {
+	for _, p := range x.permits {
+		p.End(ctx, status)
 	}
 }
