@@ -6,6 +6,7 @@ package condition
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/types"
@@ -19,10 +20,11 @@ var ErrInvalid = errors.New("invalid condition")
 // constants. It is immutable and safe for concurrent use.
 type Condition struct {
 	template *template
-	// Constants in the order of the text: few of them lie beside the rest, where
-	// they are found without another look-up in memory.
-	few  [2]constant
-	many []constant
+	// first is the first constant, which is most often the only one, where it is
+	// found without another look-up in memory.
+	first plain
+	// constants are those of the text, in its order.
+	constants []constant
 }
 
 // A constant is the value of a literal, both in CEL's box and plain.
@@ -32,19 +34,38 @@ type constant struct {
 }
 
 func newCondition(t *template, constants []constant) *Condition {
-	c := &Condition{template: t}
-	if copy(c.few[:], constants) < len(constants) {
-		c.many = constants
+	c := &Condition{template: t, constants: constants}
+	if len(constants) > 0 {
+		c.first = constants[0].plain
 	}
 	return c
 }
 
-// constant returns the n-th constant.
-func (c *Condition) constant(n int) *constant {
-	if c.many != nil {
-		return &c.many[n]
+// plain returns the n-th constant.
+func (c *Condition) plain(n int) plain {
+	if n == 0 {
+		return c.first
 	}
-	return &c.few[n]
+	return c.constants[n].plain
+}
+
+// Pack moves what evaluating conditions reads most into one piece of memory, in
+// their order. They mean what they meant; nobody else may be using them yet.
+func Pack(conditions ...*Condition) {
+	var b strings.Builder
+	size := 0
+	for _, c := range conditions {
+		size += len(c.first.text)
+	}
+	b.Grow(size)
+	for _, c := range conditions {
+		b.WriteString(c.first.text)
+	}
+	packed := b.String()
+	for _, c := range conditions {
+		n := len(c.first.text)
+		c.first.text, packed = packed[:n], packed[n:]
+	}
 }
 
 // A template is what conditions that differ only in their constants share.

@@ -23,11 +23,9 @@ func compiler(t testing.TB) *condition.Compiler {
 
 func input(t testing.TB, args string) *condition.Input {
 	t.Helper()
-	in := &condition.Input{
-		Agent: condition.NewAgent("namespaces/shop/agents/triage", "triage", "shop", map[string]string{"team": "support"}),
-		Tool:  condition.NewTool("tickets", "refund", "destructive", "closed"),
-		Now:   now,
-	}
+	agent := condition.NewAgent("namespaces/shop/agents/triage", "triage", "shop", map[string]string{"team": "support"})
+	tool := condition.NewTool("tickets", "refund", "destructive", "closed")
+	in := &condition.Input{Agent: &agent, Tool: &tool, Now: now}
 	if args != "" {
 		v, err := strictjson.Parse([]byte(args), strictjson.Limits{})
 		if err != nil {

@@ -16,8 +16,8 @@ type Agent struct {
 }
 
 // NewAgent boxes an agent: its resource name, id, namespace and labels.
-func NewAgent(name, id, namespace string, labels map[string]string) *Agent {
-	return &Agent{
+func NewAgent(name, id, namespace string, labels map[string]string) Agent {
+	return Agent{
 		name:      types.String(name),
 		id:        types.String(id),
 		namespace: types.String(namespace),
@@ -32,8 +32,8 @@ type Tool struct {
 
 // NewTool boxes a tool: its server, its name there, and its effect and reach
 // as lower-case words, empty for what is not a tool.
-func NewTool(server, name, effect, reach string) *Tool {
-	return &Tool{
+func NewTool(server, name, effect, reach string) Tool {
+	return Tool{
 		server: types.String(server),
 		name:   types.String(name),
 		effect: types.String(effect),
@@ -90,7 +90,7 @@ func (in *Input) resolve(name string) (any, bool) {
 		return emptyMap, true
 	}
 	if n := slot(name); n >= 0 {
-		return in.condition.constant(n).value, true
+		return in.condition.constants[n].value, true
 	}
 	return nil, false
 }

@@ -186,7 +186,7 @@ func membership(element operand, list ast.Expr) predicate {
 	n := slot(list.AsIdent())
 	return func(in *Input, c *Condition) verdict {
 		x := element(in, c)
-		switch l := c.constant(n).value.(type) {
+		switch l := c.constants[n].value.(type) {
 		case *set[string]:
 			if x.kind == text {
 				return verdictOf(l.has(x.text))
@@ -248,7 +248,7 @@ func operandOf(e ast.Expr) operand {
 
 func variableOf(name string) operand {
 	if n := slot(name); n >= 0 {
-		return func(_ *Input, c *Condition) plain { return c.constant(n).plain }
+		return func(_ *Input, c *Condition) plain { return c.plain(n) }
 	}
 	switch name {
 	case agentID, agentName, agentNamespace, toolServer, toolName, toolEffect, toolReach:

@@ -36,7 +36,7 @@ type Agent struct {
 	name      string
 	revision  int64
 	message   *grantv1.Agent
-	variables *condition.Agent
+	variables condition.Agent
 }
 
 // ParseAgent parses an agent as it is stored or as it is streamed. The message
@@ -81,7 +81,7 @@ func (a *Agent) Message() *grantv1.Agent { return a.message }
 func (a *Agent) Active() bool { return a.message.GetState() == grantv1.Agent_ACTIVE }
 
 // Variables returns what conditions read of the agent.
-func (a *Agent) Variables() *condition.Agent { return a.variables }
+func (a *Agent) Variables() *condition.Agent { return &a.variables }
 
 // LogValue returns the agent as it is logged.
 func (a *Agent) LogValue() slog.Value { return logValue(a) }
@@ -166,7 +166,7 @@ type Tool struct {
 	server, tool string
 	revision     int64
 	message      *grantv1.Tool
-	variables    *condition.Tool
+	variables    condition.Tool
 }
 
 // The words of a tool's classification, as conditions compare them.
@@ -223,11 +223,11 @@ func (t *Tool) Server() string { return t.server }
 func (t *Tool) ID() string { return t.tool }
 
 // Variables returns what conditions read of the tool.
-func (t *Tool) Variables() *condition.Tool { return t.variables }
+func (t *Tool) Variables() *condition.Tool { return &t.variables }
 
 // LogValue returns the tool as it is logged.
 func (t *Tool) LogValue() slog.Value { return logValue(t) }
 
 func (t *Tool) key() string { return t.name }
 
-func (t *Tool) thing() thing { return thing{ToolKind, t.server, t.tool} }
+func (t *Tool) thing() thing { return thing{t.server, label{ToolKind, t.tool}} }

@@ -64,12 +64,12 @@ func entryOf[E Entry](e E, err error) (Entry, error) {
 // A Grant allows or forbids its targets within a window of time, under an
 // optional condition. Whom it covers is not part of it.
 type Grant struct {
-	// notBefore and expire are in nanoseconds since 1970, held to what an int64
-	// can say.
+	// What deciding reads comes first, so that it shares a cache line. notBefore
+	// and expire are in nanoseconds since 1970, held to what an int64 can say.
 	notBefore, expire int64
-	condition         condition.Condition
 	conditional       bool
 	forbid            bool
+	condition         condition.Condition
 	name              string
 	revision          int64
 	targets           []thing

@@ -71,8 +71,11 @@ func (s *Snapshot) Server(id string) *Server {
 
 // Tool returns the tool that server calls name; nil if there is none.
 func (s *Snapshot) Tool(server, name string) *Tool {
-	if c := s.index.cover(thing{ToolKind, server, name}); c != nil {
-		return c.tool
+	if shelf := s.index.shelf(server); shelf != nil {
+		l := label{ToolKind, name}
+		if c := shelf.covers.get(l.hash(), l); c != nil {
+			return c.tool
+		}
 	}
 	return nil
 }
@@ -85,7 +88,10 @@ func (s *Snapshot) Covering(dst []*Cover, kind Kind, server, name string) (cover
 	if shelf == nil || shelf.server == nil {
 		return dst, false
 	}
-	return s.index.covering(dst, shelf, thing{kind, server, name}), true
+	if kind == 0 || kind >= kinds {
+		return dst, true
+	}
+	return s.index.covering(dst, shelf, label{kind, name}), true
 }
 
 // Lookup returns the entry with this resource name, and whether there is one.

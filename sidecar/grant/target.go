@@ -95,7 +95,7 @@ func parseTool(s string) (thing, string) {
 	case name != wildcard && !validTool(name):
 		return thing{}, "a tool's name has up to 128 of A-Z a-z 0-9 _ . / -"
 	}
-	return thing{ToolKind, server, name}, ""
+	return thing{server, label{ToolKind, name}}, ""
 }
 
 func parseResource(s string) (thing, string) {
@@ -113,9 +113,9 @@ func parseResource(s string) (thing, string) {
 	case strings.Contains(prefix, wildcard):
 		return thing{}, "an asterisk can only stand at the end"
 	case isPrefix:
-		return thing{prefixKind, server, prefix}, ""
+		return thing{server, label{prefixKind, prefix}}, ""
 	}
-	return thing{ResourceKind, server, uri}, ""
+	return thing{server, label{ResourceKind, uri}}, ""
 }
 
 func parseNamed(kind Kind, s string) (thing, string) {
@@ -130,7 +130,7 @@ func parseNamed(kind Kind, s string) (thing, string) {
 	case name != wildcard && strings.Contains(name, wildcard):
 		return thing{}, "it is named in full or all are as \"server/*\"; prefixes are for resources"
 	}
-	return thing{kind, server, name}, ""
+	return thing{server, label{kind, name}}, ""
 }
 
 // printable reports whether s is UTF-8 without characters that a person could

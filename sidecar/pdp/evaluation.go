@@ -73,7 +73,9 @@ func (e *evaluation) begin(s *grant.Snapshot, c Call, now time.Time) Reason {
 // forbidding returns the first forbid that applies; nil if none does.
 func (e *evaluation) forbidding() *grant.Grant {
 	for _, c := range e.covers {
-		for _, g := range c.Forbids() {
+		forbids := c.Forbids()
+		for i := range forbids {
+			g := &forbids[i]
 			if applies, _, _ := e.ask(g); applies {
 				return g
 			}
@@ -88,7 +90,9 @@ func (e *evaluation) allowing() (*grant.Grant, Reason) {
 	var nearest *grant.Grant
 	reason := NotGranted
 	for _, c := range e.covers {
-		for _, g := range c.Allows() {
+		allows := c.Allows()
+		for i := range allows {
+			g := &allows[i]
 			_, r, _ := e.ask(g)
 			if r == Granted {
 				return g, Granted
@@ -135,7 +139,8 @@ func (e *evaluation) ask(g *grant.Grant) (applies bool, reason Reason, err error
 // first condition asks for it.
 func (e *evaluation) variables() *condition.Input {
 	if e.input.Tool == nil {
-		e.input.Tool = condition.NewTool(e.call.Server, e.call.Name, "", "")
+		t := condition.NewTool(e.call.Server, e.call.Name, "", "")
+		e.input.Tool = &t
 	}
 	return &e.input
 }
@@ -144,29 +149,41 @@ func (e *evaluation) variables() *condition.Input {
 func (e *evaluation) findings() []Finding {
 	var findings []Finding
 	for _, c := range e.covers {
-		for _, g := range slices.Concat(c.Forbids(), c.Allows()) {
-			f := Finding{Grant: g}
-			var err error
-			if f.Applies, f.Reason, err = e.ask(g); err != nil {
-				f.Detail = err.Error()
+		for _, grants := range [...][]grant.Grant{c.Forbids(), c.Allows()} {
+			for i := range grants {
+				f := Finding{Grant: &grants[i]}
+				var err error
+				if f.Applies, f.Reason, err = e.ask(f.Grant); err != nil {
+					f.Detail = err.Error()
+				}
+				findings = append(findings, f)
 			}
-			findings = append(findings, f)
 		}
 	}
 	slices.SortFunc(findings, func(a, b Finding) int { return cmp.Compare(a.Grant.Name(), b.Grant.Name()) })
-	return slices.CompactFunc(findings, func(a, b Finding) bool { return a.Grant == b.Grant })
+	return slices.CompactFunc(findings, func(a, b Finding) bool { return a.Grant.Name() == b.Grant.Name() })
 }
 
 // visible reports whether what covers the call lets it be listed.
 func (e *evaluation) visible() bool {
-	inWindow := func(g *grant.Grant) bool { return g.Begun(e.at) && !g.Expired(e.at) }
-	forbidden := func(g *grant.Grant) bool { return g.Condition() == nil && inWindow(g) }
 	allowed := false
 	for _, c := range e.covers {
-		if slices.ContainsFunc(c.Forbids(), forbidden) {
+		if e.anyInWindow(c.Forbids(), true) {
 			return false
 		}
-		allowed = allowed || slices.ContainsFunc(c.Allows(), inWindow)
+		allowed = allowed || e.anyInWindow(c.Allows(), false)
 	}
 	return allowed
+}
+
+// anyInWindow reports whether one of grants is in its window, and without a
+// condition if that is asked for.
+func (e *evaluation) anyInWindow(grants []grant.Grant, unconditional bool) bool {
+	for i := range grants {
+		g := &grants[i]
+		if g.Begun(e.at) && !g.Expired(e.at) && !(unconditional && g.Condition() != nil) {
+			return true
+		}
+	}
+	return false
 }
