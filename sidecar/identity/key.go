@@ -70,7 +70,7 @@ func CADigest(cert *x509.Certificate) string {
 func validDigest(s string) bool {
 	digits, ok := strings.CutPrefix(s, digestPrefix)
 	raw, err := hex.DecodeString(digits)
-	return ok && err == nil && len(raw) == sha256.Size
+	return ok && err == nil && len(raw) == sha256.Size && hex.EncodeToString(raw) == digits
 }
 
 // EncodeKey returns key as a PEM block of PKCS #8.

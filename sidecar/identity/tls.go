@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/spiffe/go-spiffe/v2/bundle/x509bundle"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
@@ -63,9 +62,8 @@ func ClientTLS(src *Source, td spiffeid.TrustDomain) *tls.Config {
 // and its leaf must be the control plane under it.
 func PinnedTLS(caDigest string) (*tls.Config, error) {
 	if !validDigest(caDigest) {
-		return nil, fmt.Errorf("CA digest %q is not sha256: and 64 hex digits; copy it from the answer of reevectl token create", caDigest)
+		return nil, fmt.Errorf("CA digest %q is not sha256: and 64 lower-case hex digits; copy it from the answer of reevectl token create", caDigest)
 	}
-	caDigest = strings.ToLower(caDigest)
 	return harden(&tls.Config{
 		InsecureSkipVerify: true, //nolint:gosec // VerifyConnection below verifies against the pinned root
 		VerifyConnection: func(state tls.ConnectionState) error {
