@@ -35,14 +35,15 @@ test: ## Unit, property, specification and integration tests
 	$(GO) test ./...
 
 .PHONY: lint
-lint: $(BIN)/golangci-lint $(BIN)/buf $(BIN)/protoc-gen-go $(BIN)/protoc-gen-go-grpc ## Go and proto lint; generated code as proto/ says; no breaking change of the contract
+lint: tools ## Go and proto lint; gen/ as proto/ says; no breaking change of the contract
 	$(BIN)/golangci-lint run ./...
 	$(BIN)/buf lint
 	$(BIN)/buf format --diff --exit-code --path proto/reeve
 	rm -rf $(BUILD)/gen
 	$(BIN)/buf generate --template proto/buf.gen.yaml --output $(BUILD)/gen
 	diff -r $(BUILD)/gen/gen gen
-	if test -f proto/released.binpb; then $(BIN)/buf breaking --against proto/released.binpb; fi
+	$(BIN)/buf build proto --output $(BUILD)/contract.binpb
+	$(BIN)/buf breaking $(BUILD)/contract.binpb --against proto/released.binpb
 
 ##@ More
 
@@ -56,8 +57,10 @@ e2e: build ## Built binaries, real faults: kill -9, hostile input, the README's 
 	REEVE_BIN=$(BUILD)/bin $(GO) test -count=1 -timeout 15m ./e2e/...
 
 .PHONY: bench
-bench: build ## Measure against the anchors; a line each: bench <name> <value> <unit> <ratio> <target>
-	REEVE_BIN=$(BUILD)/bin $(GO) run ./e2e/bench
+bench: build ## Measure beside the anchors: bench <name> <value> <unit> <ratio> <target>
+	$(GO) build -trimpath -o $(BUILD)/bin/ ./e2e/bench/decide ./e2e/bench/calls
+	$(BUILD)/bin/decide
+	$(BUILD)/bin/calls -bin $(BUILD)/bin
 
 .PHONY: build
 build: ## Build the binaries into .build/bin
@@ -68,6 +71,10 @@ build: ## Build the binaries into .build/bin
 .PHONY: gen
 gen: $(BIN)/buf $(BIN)/protoc-gen-go $(BIN)/protoc-gen-go-grpc ## Generate gen/ from proto/
 	$(BIN)/buf generate --template proto/buf.gen.yaml
+
+.PHONY: release-contract
+release-contract: $(BIN)/buf ## At a release: keep the contract that later ones must not break
+	$(BIN)/buf build proto --exclude-source-info --output proto/released.binpb
 
 .PHONY: cross
 cross: ## Compile for macOS on ARM, tests included
@@ -99,4 +106,4 @@ clean: ## Remove what was built, but not the tools
 help: ## Say what there is
 	@awk 'BEGIN { FS = ":.*## " } \
 		/^##@/ { printf "\n%s\n", substr($$0, 5) } \
-		/^[a-z0-9-]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+		/^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
