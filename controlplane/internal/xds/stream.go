@@ -87,7 +87,9 @@ func (s *stream) why(err error) error {
 	}
 }
 
-// end makes the handler return cause, unless it was ended before.
+// end makes the handler return, unless it was ended before. The peer is told the
+// cause only if the handler is not in Recv, which tells it CANCELED; it learns
+// more when it comes back.
 func (s *stream) end(cause error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -131,6 +133,9 @@ func (s *stream) receive(ctx context.Context, m *discoveryv3.DeltaDiscoveryReque
 	}
 	s.report()
 	s.wakeLocked()
+	if s.ended {
+		return s.cause
+	}
 	return nil
 }
 
