@@ -23,10 +23,10 @@ const (
 // A Compiler compiles conditions and remembers the templates that are in use.
 // It is safe for concurrent use.
 type Compiler struct {
-	env *cel.Env
-	// templates holds, by key, the templates that some condition still refers
-	// to. *weak.Pointer[template] is not kept alive by it.
-	mu        sync.Mutex
+	env   *cel.Env
+	rooms sync.Pool  // of *[]byte, for keys
+	mu    sync.Mutex // guards templates
+	// templates holds, by key, those that some condition still refers to.
 	templates map[string]weak.Pointer[template]
 }
 
@@ -36,36 +36,43 @@ func NewCompiler() (*Compiler, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the CEL environment: %w", err)
 	}
-	return &Compiler{env: env, templates: make(map[string]weak.Pointer[template])}, nil
+	return &Compiler{
+		env:       env,
+		rooms:     sync.Pool{New: func() any { return new([]byte) }},
+		templates: make(map[string]weak.Pointer[template]),
+	}, nil
 }
 
 // Compile checks expr and returns it ready to be evaluated. An error wraps
 // ErrInvalid, names the place and says what to do about it.
-func (c *Compiler) Compile(expr string) (*Condition, error) {
-	key, constants := lift(expr)
+func (c *Compiler) Compile(expr string) (Condition, error) {
+	room, _ := c.rooms.Get().(*[]byte)
+	defer c.rooms.Put(room)
+	key, constants := lift((*room)[:0], expr)
+	*room = key
 	if t := c.cached(key); t != nil {
 		return newCondition(t, constants), nil
 	}
 	if err := c.check(expr); err != nil {
-		return nil, err
+		return Condition{}, err
 	}
 	ast, err := c.parse(source(key))
 	if err != nil {
-		return nil, fmt.Errorf("as a template: %w", err)
+		return Condition{}, fmt.Errorf("as a template: %w", err)
 	}
 	program, err := c.env.Program(ast, cel.EvalOptions(cel.OptOptimize))
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+		return Condition{}, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
-	t := c.remember(key, &template{shortCut: predicateOf(ast.NativeRep().Expr()), program: program})
+	t := c.remember(string(key), &template{shortCut: predicateOf(ast.NativeRep().Expr()), program: program})
 	return newCondition(t, constants), nil
 }
 
 // cached returns the template that is remembered by key; nil if there is none.
-func (c *Compiler) cached(key string) *template {
+func (c *Compiler) cached(key []byte) *template {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.templates[key].Value()
+	return c.templates[string(key)].Value()
 }
 
 // remember returns the one template by key: t, unless another goroutine was
@@ -136,7 +143,7 @@ func (c *Compiler) parse(expr string) (*cel.Ast, error) {
 }
 
 // source writes a key as an expression, with a variable for each constant.
-func source(key string) string {
+func source(key []byte) string {
 	var b strings.Builder
 	n := 0
 	for i := 0; i < len(key); i++ {

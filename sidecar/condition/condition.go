@@ -17,7 +17,8 @@ import (
 var ErrInvalid = errors.New("invalid condition")
 
 // A Condition is one compiled condition: a shared program and its own
-// constants. It is immutable and safe for concurrent use.
+// constants. It is immutable, safe for concurrent use and may be copied. The
+// zero Condition cannot be evaluated.
 type Condition struct {
 	template *template
 	// first is the first constant, which is most often the only one, where it is
@@ -33,8 +34,8 @@ type constant struct {
 	value ref.Val
 }
 
-func newCondition(t *template, constants []constant) *Condition {
-	c := &Condition{template: t, constants: constants}
+func newCondition(t *template, constants []constant) Condition {
+	c := Condition{template: t, constants: constants}
 	if len(constants) > 0 {
 		c.first = constants[0].plain
 	}

@@ -34,17 +34,18 @@ const (
 // are the same but for the values of their constants, so that if one is well
 // typed the other is, and one program serves both. Where it is not sure what
 // it reads, it takes nothing out, and the key is the condition itself.
-func lift(expr string) (key string, constants []constant) {
+// The key is appended to dst.
+func lift(dst []byte, expr string) (key []byte, constants []constant) {
 	if len(expr) > maxLength {
-		return expr, nil
+		return append(dst, expr...), nil
 	}
-	l := lifter{rest: expr, key: make([]byte, 0, 128)}
+	l := lifter{rest: expr, key: dst}
 	for l.rest != "" {
 		if !l.token() {
-			return expr, nil
+			return append(dst[:0], expr...), nil
 		}
 	}
-	return string(l.key), l.constants
+	return l.key, l.constants
 }
 
 // A lifter copies a condition into a key, token by token.

@@ -122,7 +122,7 @@ func compile(expr string) (condition.Condition, error) {
 	if err != nil {
 		return condition.Condition{}, fmt.Errorf("condition: %w: %w", ErrInvalid, err)
 	}
-	return *cond, nil
+	return cond, nil
 }
 
 func (g *Grant) parseWindow(m *grantv1.Grant) error {

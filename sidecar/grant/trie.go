@@ -9,7 +9,7 @@ import (
 // but the path that changed, and the old one stays as it was. Nodes branch 32
 // ways on five bits of the hash at a time.
 type trie[K comparable, V keyed[K]] struct {
-	root *node[K, V]
+	root node[K, V] // in place, to save a step
 	len  int
 }
 
@@ -44,7 +44,7 @@ type slot[K comparable, V keyed[K]] struct {
 // get returns the value with this key, and its hash; the zero V if there is
 // none.
 func (t *trie[K, V]) get(hash uint64, key K) (v V) {
-	n := t.root
+	n := &t.root
 	for shift := uint(0); n != nil; shift += fanBits {
 		if shift >= 64 {
 			if i := n.find(key); i >= 0 {
@@ -74,7 +74,7 @@ func (t trie[K, V]) put(e *edit, hash uint64, v V) trie[K, V] {
 	if added {
 		t.len++
 	}
-	t.root = root
+	t.root = *root
 	return t
 }
 
@@ -84,7 +84,9 @@ func (t trie[K, V]) remove(e *edit, hash uint64, key K) trie[K, V] {
 	if removed {
 		t.len--
 	}
-	t.root = root
+	if t.root = (node[K, V]{}); root != nil {
+		t.root = *root
+	}
 	return t
 }
 
