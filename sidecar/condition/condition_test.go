@@ -22,13 +22,15 @@ func compiler(t testing.TB) *condition.Compiler {
 }
 
 func input(t testing.TB, args string) *condition.Input {
-	t.Helper()
+	if t != nil {
+		t.Helper()
+	}
 	agent := condition.NewAgent("namespaces/shop/agents/triage", "triage", "shop", map[string]string{"team": "support"})
 	tool := condition.NewTool("tickets", "refund", "destructive", "closed")
 	in := &condition.Input{Agent: &agent, Tool: &tool, Now: now}
 	if args != "" {
 		v, err := strictjson.Parse([]byte(args), strictjson.Limits{})
-		if err != nil {
+		if err != nil && t != nil {
 			t.Fatal(err)
 		}
 		in.Args, _ = v.(*strictjson.Object)
