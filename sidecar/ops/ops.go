@@ -1,5 +1,5 @@
-// Package ops serves what an operator asks of a process: whether it lives,
-// whether it is ready, and its metrics.
+// Package ops is what a process tells its operator: its log, its metrics,
+// whether it lives and whether it is ready.
 package ops
 
 import (

@@ -1,0 +1,85 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/reeve-authz/reeve/controlplane"
+	"github.com/reeve-authz/reeve/sidecar/ops"
+	"github.com/reeve-authz/reeve/sidecar/settings"
+)
+
+const variablePrefix = "REEVE_CONTROLPLANE"
+
+const precedence = `
+Every flag can also be set by an environment variable (--data-dir by
+` + variablePrefix + `_DATA_DIR) and by a key of the file that --config names
+(dataDir). The command line wins over the environment, the environment over the
+file.`
+
+// options are the flags of a command.
+type options struct {
+	cfg       controlplane.Config
+	logLevel  string
+	logFormat string
+}
+
+// addAll adds every flag. All commands have all, so that one configuration file
+// serves them all.
+func (o *options) addAll(flags *pflag.FlagSet) {
+	o.addStore(flags)
+	o.addRun(flags)
+	flags.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
+	flags.StringVar(&o.logFormat, "log-format", "text", "text or json")
+}
+
+func (o *options) addStore(flags *pflag.FlagSet) {
+	flags.String(settings.FileFlag, "", "configuration file, YAML")
+	flags.StringVar(&o.cfg.DataDir, "data-dir", defaultDataDir(), "directory for the store, the log, the key encryption key and the bootstrap certificate")
+	flags.StringVar(&o.cfg.TrustDomain, "trust-domain", "reeve.local", "SPIFFE trust domain; fixed at the first start")
+	flags.StringVar(&o.cfg.KEKFile, "kek-file", "", "file with the key encryption key; empty is kek in the data directory")
+	flags.StringSliceVar(&o.cfg.EtcdEndpoints, "etcd-endpoints", nil, "addresses of an etcd to use in place of the embedded one")
+	flags.StringVar(&o.cfg.EtcdCA, "etcd-ca", "", "PEM file of the root that vouches for etcd")
+	flags.StringVar(&o.cfg.EtcdCert, "etcd-cert", "", "PEM file of this client's certificate for etcd")
+	flags.StringVar(&o.cfg.EtcdKey, "etcd-key", "", "PEM file of this client's key for etcd")
+}
+
+func (o *options) addRun(flags *pflag.FlagSet) {
+	flags.StringVar(&o.cfg.AdminListen, "admin-listen", "127.0.0.1:7443", "address for administrators, mutual TLS")
+	flags.StringVar(&o.cfg.SidecarListen, "sidecar-listen", "127.0.0.1:7444", "address for sidecars, mutual TLS")
+	flags.StringVar(&o.cfg.EnrollListen, "enroll-listen", "127.0.0.1:7445", "address for enrolment, server-authenticated TLS")
+	flags.StringVar(&o.cfg.OpsListen, "ops-listen", "127.0.0.1:7446", "address of health, readiness and metrics, plain HTTP; empty for none")
+	flags.StringSliceVar(&o.cfg.Advertise, "advertise", nil, "names and addresses by which others reach this control plane, the first one for join tokens (default loopback)")
+	flags.DurationVar(&o.cfg.FreshnessBound, "freshness-bound", 10*time.Second, "how long a sidecar that hears nothing may go on acting, 1s to 15m")
+	flags.DurationVar(&o.cfg.DrainTimeout, "drain-timeout", 10*time.Second, "how long calls in progress may go on at the end")
+}
+
+// fill completes the flags from environment and file and returns the logger.
+func (o *options) fill(c *cobra.Command) (*slog.Logger, error) {
+	if err := settings.Fill(c.Flags(), variablePrefix, os.LookupEnv); err != nil {
+		return nil, err
+	}
+	o.cfg.Version = version
+	log, err := ops.NewLogger(c.ErrOrStderr(), o.logLevel, o.logFormat)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errUsage, err)
+	}
+	return log, nil
+}
+
+func defaultDataDir() string {
+	if dir := os.Getenv("XDG_DATA_HOME"); dir != "" {
+		return filepath.Join(dir, "reeve", "controlplane")
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(home, ".local", "share", "reeve", "controlplane")
+}

@@ -1,0 +1,139 @@
+package controlplane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"time"
+
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+
+	"github.com/reeve-authz/reeve/controlplane/internal/ca"
+	"github.com/reeve-authz/reeve/controlplane/internal/store"
+)
+
+// Config is what a control plane is told. The zero value of a field that says
+// so is usable; the others are needed.
+type Config struct {
+	// DataDir holds the embedded store, the embedded log, the key encryption key
+	// and the bootstrap certificate. It is made 0700 if it is not there, and
+	// belongs to one control plane.
+	DataDir string
+	// TrustDomain is the SPIFFE trust domain; fixed at the first start.
+	TrustDomain string
+	// AdminListen is the address for administrators, mutual TLS.
+	AdminListen string
+	// SidecarListen is the address for sidecars, mutual TLS.
+	SidecarListen string
+	// EnrollListen is the address for enrolment, server-authenticated TLS.
+	EnrollListen string
+	// OpsListen is the address of health, readiness and metrics, plain HTTP;
+	// empty turns them off.
+	OpsListen string
+	// Advertise are the host names and addresses by which others reach this
+	// control plane. They go into its certificate, and the first one into join
+	// tokens. Empty is localhost and the loopback addresses.
+	Advertise []string
+	// KEKFile holds the key encryption key; empty is "kek" in DataDir.
+	KEKFile string
+	// EtcdEndpoints are the addresses of an etcd to use in place of the embedded
+	// one.
+	EtcdEndpoints []string
+	// EtcdCA, EtcdCert and EtcdKey are PEM files for mutual TLS with etcd.
+	EtcdCA, EtcdCert, EtcdKey string
+	// FreshnessBound is how long a sidecar that hears nothing may go on acting,
+	// from 1 s to 15 min.
+	FreshnessBound time.Duration
+	// DrainTimeout is how long calls in progress may go on when the control
+	// plane is asked to end; 0 cuts them at once.
+	DrainTimeout time.Duration
+	// Version is the build's version.
+	Version string
+}
+
+// ErrConfig is wrapped by errors that a changed configuration mends.
+var ErrConfig = errors.New("invalid configuration")
+
+// The least and the greatest freshness bound.
+const (
+	MinFreshnessBound = time.Second
+	MaxFreshnessBound = 15 * time.Minute
+)
+
+func (c *Config) validate() error {
+	for _, f := range []struct{ name, value string }{
+		{"data-dir", c.DataDir}, {"trust-domain", c.TrustDomain},
+	} {
+		if f.value == "" {
+			return fmt.Errorf("%w: %s is empty", ErrConfig, f.name)
+		}
+	}
+	if _, err := spiffeid.TrustDomainFromString(c.TrustDomain); err != nil {
+		return fmt.Errorf("%w: trust-domain: %w", ErrConfig, err)
+	}
+	for _, f := range []struct{ name, value string }{
+		{"admin-listen", c.AdminListen}, {"sidecar-listen", c.SidecarListen}, {"enroll-listen", c.EnrollListen},
+	} {
+		if _, _, err := net.SplitHostPort(f.value); err != nil {
+			return fmt.Errorf("%w: %s %q is not host:port", ErrConfig, f.name, f.value)
+		}
+	}
+	if c.FreshnessBound < MinFreshnessBound || c.FreshnessBound > MaxFreshnessBound {
+		return fmt.Errorf("%w: freshness-bound %v is not from %v to %v", ErrConfig, c.FreshnessBound, MinFreshnessBound, MaxFreshnessBound)
+	}
+	if c.DrainTimeout < 0 {
+		return fmt.Errorf("%w: drain-timeout must not be negative", ErrConfig)
+	}
+	if len(c.EtcdEndpoints) == 0 && (c.EtcdCA != "" || c.EtcdCert != "" || c.EtcdKey != "") {
+		return fmt.Errorf("%w: etcd-ca, etcd-cert and etcd-key need etcd-endpoints", ErrConfig)
+	}
+	if c.KEKFile == "" {
+		c.KEKFile = filepath.Join(c.DataDir, "kek")
+	}
+	if len(c.Advertise) == 0 {
+		c.Advertise = []string{"127.0.0.1", "localhost", "::1"}
+	}
+	return nil
+}
+
+// store is where the store is.
+func (c *Config) store() store.Config {
+	if len(c.EtcdEndpoints) > 0 {
+		return store.Config{Endpoints: c.EtcdEndpoints, CAFile: c.EtcdCA, CertFile: c.EtcdCert, KeyFile: c.EtcdKey}
+	}
+	return store.Config{Dir: filepath.Join(c.DataDir, "store")}
+}
+
+// advertisedAddress is a listener's address as others reach it.
+func (c *Config) advertisedAddress(listener string) string {
+	_, port, err := net.SplitHostPort(listener)
+	if err != nil {
+		return listener
+	}
+	return net.JoinHostPort(c.Advertise[0], port)
+}
+
+// serverNames are what the control plane's certificate carries.
+func (c *Config) serverNames() ca.ServerNames {
+	var names ca.ServerNames
+	for _, host := range c.Advertise {
+		if ip := net.ParseIP(host); ip != nil {
+			names.IPs = append(names.IPs, ip)
+		} else {
+			names.DNS = append(names.DNS, host)
+		}
+	}
+	return names
+}
+
+// authority opens the trust domain's certificate authority.
+func (c *Config) authority(ctx context.Context, s *store.Store, log *slog.Logger) (*ca.Authority, error) {
+	td, err := spiffeid.TrustDomainFromString(c.TrustDomain)
+	if err != nil {
+		return nil, fmt.Errorf("%w: trust-domain: %w", ErrConfig, err)
+	}
+	return ca.Open(ctx, s, ca.Config{TrustDomain: td, KEKFile: c.KEKFile}, log)
+}

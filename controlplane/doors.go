@@ -1,0 +1,190 @@
+package controlplane
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"time"
+
+	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
+
+	"github.com/reeve-authz/reeve/controlplane/internal/admin"
+	"github.com/reeve-authz/reeve/controlplane/internal/audit"
+	"github.com/reeve-authz/reeve/controlplane/internal/enroll"
+	"github.com/reeve-authz/reeve/controlplane/internal/xds"
+	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
+	enrollv1 "github.com/reeve-authz/reeve/gen/reeve/enroll/v1"
+	ingestv1 "github.com/reeve-authz/reeve/gen/reeve/ingest/v1"
+	"github.com/reeve-authz/reeve/sidecar/identity"
+)
+
+// Limits of every door.
+const (
+	maxMessage       = 4 << 20
+	handshakeTimeout = 10 * time.Second
+	maxHeaderBytes   = 16 << 10
+	maxStreams       = 1000 // of one connection
+	keepaliveEvery   = 30 * time.Second
+	keepaliveTimeout = 60 * time.Second
+)
+
+// door is a listener and what is served on it.
+type door struct {
+	name     string
+	listener net.Listener
+	server   *grpc.Server
+}
+
+// serve serves until ctx ends, then lets calls in progress finish for up to
+// drain.
+func (d *door) serve(ctx context.Context, drain time.Duration) error {
+	ended := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(ended)
+		hurry := time.AfterFunc(drain, d.server.Stop)
+		defer hurry.Stop()
+		d.server.GracefulStop()
+	})
+	err := d.server.Serve(d.listener)
+	if stop() {
+		d.server.Stop()
+		return fmt.Errorf("%s door: %w", d.name, err)
+	}
+	<-ended
+	return nil
+}
+
+// listen binds every door, the admin door first, and builds what is served at
+// it.
+func (c *ControlPlane) listen() error {
+	for _, d := range []struct {
+		name, address string
+	}{
+		{"admin", c.cfg.AdminListen}, {"sidecar", c.cfg.SidecarListen}, {"enroll", c.cfg.EnrollListen},
+	} {
+		listener, err := listenTCP(d.address)
+		if err != nil {
+			return fmt.Errorf("%s-listen: %w", d.name, err)
+		}
+		c.doors = append(c.doors, &door{name: d.name, listener: listener})
+	}
+	if c.cfg.OpsListen != "" {
+		var err error
+		if c.ops, err = listenTCP(c.cfg.OpsListen); err != nil {
+			return fmt.Errorf("ops-listen: %w", err)
+		}
+	}
+	var err error
+	if c.doors[0].server, err = c.adminServer(); err != nil {
+		return err
+	}
+	if c.doors[1].server, err = c.sidecarServer(); err != nil {
+		return err
+	}
+	c.doors[2].server = c.enrollServer()
+	return nil
+}
+
+// adminServer serves administrators, whom the guard knows by certificate.
+func (c *ControlPlane) adminServer() (*grpc.Server, error) {
+	administration, err := admin.New(admin.Config{
+		Store: c.store,
+		Newest: func() (admin.View, <-chan struct{}) {
+			s, stale := c.snapshots.Newest()
+			return s, stale
+		},
+		Fleet:     c.rollout,
+		Authority: c.authority,
+		Advertised: admin.Advertised{
+			TrustDomain:    c.authority.TrustDomain().Name(),
+			SidecarAddress: c.cfg.advertisedAddress(c.doors[1].listener.Addr().String()),
+			EnrollAddress:  c.cfg.advertisedAddress(c.doors[2].listener.Addr().String()),
+		},
+		Now: time.Now,
+		Log: c.log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	s := grpc.NewServer(append(c.options(identity.ServerTLS(c.source, c.admit(identity.Admin))), administration.ServerOptions()...)...)
+	administration.Register(s)
+	adminv1.RegisterDecisionsServer(s, audit.NewDecisions(c.audit, c.log))
+	return s, nil
+}
+
+// sidecarServer serves agents' sidecars, each what is its own agent's.
+func (c *ControlPlane) sidecarServer() (*grpc.Server, error) {
+	meter := c.telemetry.Meters.Meter("github.com/reeve-authz/reeve/controlplane")
+	publisher, err := xds.New(xds.Config{
+		Snapshots: c.snapshots,
+		Rollout:   c.rollout,
+		Head: func(ctx context.Context) (int64, error) {
+			head, err := c.store.Head(ctx)
+			return head.Revision, err
+		},
+		Log:   c.log,
+		Meter: meter,
+	})
+	if err != nil {
+		return nil, err
+	}
+	ingest, err := audit.NewIngest(c.audit, agentOf, c.log, meter)
+	if err != nil {
+		return nil, err
+	}
+	c.publisher = publisher
+	s := grpc.NewServer(append(c.options(identity.ServerTLS(c.source, c.admit(identity.Agent))), xds.ServerOptions()...)...)
+	publisher.Register(s)
+	ingestv1.RegisterIngestServer(s, ingest)
+	return s, nil
+}
+
+// enrollServer serves whoever has a join token or an enrolled key.
+func (c *ControlPlane) enrollServer() *grpc.Server {
+	s := grpc.NewServer(c.options(identity.EnrollServerTLS(c.source))...)
+	enrollv1.RegisterEnrollmentServer(s, enroll.NewServer(c.store, c.authority, c.log))
+	return s
+}
+
+// admit refuses, in the handshake, whoever is not of the kind that a door is for
+// or may not be served.
+func (c *ControlPlane) admit(kind identity.PeerKind) func(identity.Peer) error {
+	return func(p identity.Peer) error {
+		if p.Kind != kind {
+			return fmt.Errorf("%s is no %s", p.ID, kind)
+		}
+		newest, _ := c.snapshots.Newest()
+		return newest.Admit(p)
+	}
+}
+
+// agentOf is the agent whom a call's certificate names.
+func agentOf(ctx context.Context) (string, error) {
+	p, err := identity.PeerFromContext(ctx)
+	return p.Name, err
+}
+
+// options are what every door's server has: its TLS, limits, and keepalive.
+func (c *ControlPlane) options(config *tls.Config) []grpc.ServerOption {
+	return []grpc.ServerOption{
+		grpc.Creds(credentials.NewTLS(config)),
+		grpc.StatsHandler(otelgrpc.NewServerHandler(otelgrpc.WithMeterProvider(c.telemetry.Meters))),
+		grpc.MaxRecvMsgSize(maxMessage),
+		grpc.MaxHeaderListSize(maxHeaderBytes),
+		grpc.MaxConcurrentStreams(maxStreams),
+		grpc.ConnectionTimeout(handshakeTimeout),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveEvery, Timeout: keepaliveTimeout}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveEvery / 3, PermitWithoutStream: true}),
+	}
+}
+
+func listenTCP(address string) (net.Listener, error) {
+	// TCP's own keepalive stays off: connections opened together probe
+	// together, and a lost probe would end them. gRPC's does the work.
+	config := net.ListenConfig{KeepAlive: -1}
+	return config.Listen(context.Background(), "tcp", address)
+}

@@ -1,0 +1,80 @@
+// Command reeve-sidecar stands beside one agent: it decides every tool call by
+// what its control plane grants, forwards what is allowed, and records both.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/reeve-authz/reeve/sidecar"
+	"github.com/reeve-authz/reeve/sidecar/settings"
+)
+
+// version is set by the linker.
+var version = "devel"
+
+// Exit codes.
+const (
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := command().ExecuteContext(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "error:", err)
+		os.Exit(code(err))
+	}
+}
+
+func code(err error) int {
+	if errors.Is(err, errUsage) || errors.Is(err, settings.ErrInvalid) || errors.Is(err, sidecar.ErrConfig) {
+		return exitUsage
+	}
+	return exitFailed
+}
+
+// errUsage marks what another command line mends.
+var errUsage = errors.New("usage")
+
+func command() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "reeve-sidecar",
+		Short: "Decide, forward and record one agent's tool calls",
+		Long: `reeve-sidecar stands beside one agent. The agent reaches its MCP servers at
+http://127.0.0.1:7070/mcp/{server}; every call is decided by what the control
+plane grants the agent, recorded, and only then forwarded.
+
+A sidecar is enrolled once, with the command that reevectl token create prints,
+and then run.`,
+		Version:       version,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Args:          cobra.NoArgs,
+	}
+	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return fmt.Errorf("%w: %w; see %s --help", errUsage, err, c.CommandPath())
+	})
+	root.AddCommand(runCommand(), enrollCommand(), endpointCommand(), versionCommand())
+	return root
+}
+
+func versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			_, err := fmt.Fprintln(c.OutOrStdout(), "reeve-sidecar", version)
+			return err
+		},
+	}
+}

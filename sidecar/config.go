@@ -1,0 +1,72 @@
+package sidecar
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"time"
+)
+
+// Config is what a sidecar is told. The zero value of a field that says so is
+// usable; the others are needed.
+type Config struct {
+	// StateDir holds the sidecar's key, SVID, local secret and spool. It is made
+	// 0700 if it is not there, and belongs to one sidecar.
+	StateDir string
+	// ControlPlane is the address of the control plane's sidecar listener.
+	ControlPlane string
+	// EnrollAddress is the address of the control plane's enrolment listener.
+	EnrollAddress string
+	// CADigest is the digest of the trust domain's root; needed with JoinToken.
+	CADigest string
+	// JoinToken enrols a sidecar that is not enrolled yet. Empty if it is.
+	JoinToken string
+	// MCPListen is the loopback address at which the agent finds its MCP
+	// servers, or "unix:" and the path of a socket.
+	MCPListen string
+	// OpsListen is the loopback address of health, readiness and metrics; empty
+	// turns them off.
+	OpsListen string
+	// SpoolMaxBytes is how large the spool of records may grow; 0 is 1 GiB. A
+	// full spool denies every call.
+	SpoolMaxBytes int64
+	// DrainTimeout is how long calls in progress may go on when the sidecar is
+	// asked to end; 0 cuts them at once.
+	DrainTimeout time.Duration
+	// AgentIsolated says that the agent runs as another user, or in a sandbox,
+	// and so cannot go around the sidecar. Otherwise every record says
+	// unenforced.
+	AgentIsolated bool
+	// Version is the build's version, for the fleet's overview.
+	Version string
+}
+
+// ErrConfig is wrapped by errors that a changed configuration mends.
+var ErrConfig = errors.New("invalid configuration")
+
+func (c *Config) validate() error {
+	for _, f := range []struct{ name, value string }{
+		{"state-dir", c.StateDir}, {"mcp-listen", c.MCPListen},
+	} {
+		if f.value == "" {
+			return fmt.Errorf("%w: %s is empty", ErrConfig, f.name)
+		}
+	}
+	for _, f := range []struct{ name, value string }{
+		{"control-plane", c.ControlPlane}, {"enroll-address", c.EnrollAddress},
+	} {
+		if _, _, err := net.SplitHostPort(f.value); err != nil {
+			return fmt.Errorf("%w: %s %q is not host:port; enrol with the command that reevectl token create prints", ErrConfig, f.name, f.value)
+		}
+	}
+	if c.JoinToken != "" && c.CADigest == "" {
+		return fmt.Errorf("%w: a join token needs ca-digest, by which the sidecar knows its control plane", ErrConfig)
+	}
+	if c.SpoolMaxBytes < 0 || c.DrainTimeout < 0 {
+		return fmt.Errorf("%w: spool-max-bytes and drain-timeout must not be negative", ErrConfig)
+	}
+	if c.SpoolMaxBytes == 0 {
+		c.SpoolMaxBytes = 1 << 30
+	}
+	return nil
+}

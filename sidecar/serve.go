@@ -1,0 +1,102 @@
+package sidecar
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+
+	ingestv1 "github.com/reeve-authz/reeve/gen/reeve/ingest/v1"
+	"github.com/reeve-authz/reeve/sidecar/identity"
+	"github.com/reeve-authz/reeve/sidecar/internal/audit"
+	"github.com/reeve-authz/reeve/sidecar/internal/mcp"
+	"github.com/reeve-authz/reeve/sidecar/internal/pep"
+	"github.com/reeve-authz/reeve/sidecar/internal/xds"
+)
+
+// serve waits for an identity, then serves the agent until serving ends. What
+// it starts in rooms runs until background ends, so that calls in progress can
+// be enforced and recorded while they drain.
+func (s *Sidecar) serve(serving, background context.Context, rooms *errgroup.Group) error {
+	select {
+	case <-s.source.Ready():
+	case <-serving.Done():
+		return nil
+	}
+	peer, err := s.source.Peer()
+	if err != nil {
+		return err
+	}
+	meter := s.telemetry.Meters.Meter("github.com/reeve-authz/reeve/sidecar")
+
+	recorder, err := audit.NewRecorder(s.spool, peer.Name, !s.cfg.AgentIsolated, s.log, meter)
+	if err != nil {
+		return err
+	}
+	enforcer, err := pep.New(s.replica, recorder, s.log, meter)
+	if err != nil {
+		return err
+	}
+	s.replica.OnCut(enforcer.Recheck)
+	door, err := mcp.New(mcp.Config{Enforcer: enforcer, Secret: s.endpoint.Secret, Log: s.log, Meter: meter})
+	if err != nil {
+		return err
+	}
+	defer door.Close(background)
+
+	conn, err := grpc.NewClient(s.cfg.ControlPlane, append(xds.DialOptions(),
+		grpc.WithTransportCredentials(credentials.NewTLS(identity.ClientTLS(s.source, peer.ID.TrustDomain()))))...)
+	if err != nil {
+		return fmt.Errorf("connect to the control plane: %w", err)
+	}
+	subscriber, err := xds.New(xds.Config{
+		Conn: conn, Replica: s.replica, Clock: s.clock, Agent: peer.Name,
+		Instance: s.instance, Version: s.cfg.Version, Log: s.log, Meter: meter,
+	})
+	if err != nil {
+		return errors.Join(err, conn.Close())
+	}
+	uploader, err := audit.NewUploader(ingestv1.NewIngestClient(conn), s.spool, s.earlier, s.log, meter)
+	if err != nil {
+		return errors.Join(err, conn.Close())
+	}
+	rooms.Go(func() error {
+		using, background := errgroup.WithContext(background)
+		for _, run := range []func(context.Context) error{
+			s.replica.Run, enforcer.Run, subscriber.Run, uploader.Run,
+		} {
+			using.Go(func() error { return run(background) })
+		}
+		return errors.Join(using.Wait(), conn.Close())
+	})
+
+	s.log.InfoContext(serving, "serving", slog.String("agent", peer.Name), slog.String("instance", s.instance),
+		slog.String("address", s.endpoint.URL), slog.String("secret_file", secretFile(s.cfg.StateDir)))
+	return s.serveAgent(serving, background, mcp.NewServer(door))
+}
+
+// serveAgent serves until serving ends, then lets calls in progress finish for
+// up to the drain timeout.
+func (s *Sidecar) serveAgent(serving, background context.Context, server *http.Server) error {
+	ended := make(chan struct{})
+	stop := context.AfterFunc(serving, func() {
+		defer close(ended)
+		s.log.InfoContext(background, "draining", slog.Duration("at_most", s.cfg.DrainTimeout))
+		deadline, cancel := context.WithTimeout(background, s.cfg.DrainTimeout)
+		defer cancel()
+		if server.Shutdown(deadline) != nil {
+			_ = server.Close() // what has not ended by now is cut
+		}
+	})
+	err := server.Serve(s.mcp)
+	if stop() {
+		return fmt.Errorf("serve the agent: %w", errors.Join(err, server.Close()))
+	}
+	<-ended
+	return nil
+}
