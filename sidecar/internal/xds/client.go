@@ -154,13 +154,14 @@ func (c *Client) Ready() <-chan struct{} { return c.ready }
 func (c *Client) Run(ctx context.Context) error {
 	for delay := minBackoff; ; {
 		c.cfg.Conn.ResetConnectBackoff()
-		complete, err := c.stream(ctx)
+		opened := time.Now()
+		err := c.stream(ctx)
 		c.note(func(s *Status) { s.Connected, s.Err = false, err })
 		if ctx.Err() != nil {
 			return nil
 		}
-		if complete {
-			delay = minBackoff
+		if time.Since(opened) > maxBackoff {
+			delay = minBackoff // it was a good one
 		}
 		wait := delay/2 + rand.N(delay) // as a herd, sidecars would come back at once
 		c.cfg.Log.WarnContext(ctx, "stream ended", slog.Any("error", err), slog.Duration("retry_in", wait))
@@ -179,9 +180,8 @@ func (c *Client) note(change func(*Status)) {
 	change(&c.status)
 }
 
-// stream keeps one stream until it ends, and reports whether it was ever
-// complete.
-func (c *Client) stream(ctx context.Context) (complete bool, err error) {
+// stream keeps one stream until it ends, and says why it did.
+func (c *Client) stream(ctx context.Context) (err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	var renewing sync.WaitGroup
 	defer renewing.Wait()
@@ -194,23 +194,23 @@ func (c *Client) stream(ctx context.Context) (complete bool, err error) {
 
 	g, err := c.discovery.DeltaAggregatedResources(ctx)
 	if err != nil {
-		return false, fmt.Errorf("open stream: %w", err)
+		return fmt.Errorf("open stream: %w", err)
 	}
 	header, err := g.Header()
 	if err != nil {
-		return false, fmt.Errorf("open stream: %w", err)
+		return fmt.Errorf("open stream: %w", err)
 	}
 	id, store := header.Get(streamHeader), header.Get(storeHeader)
 	if len(id) != 1 || len(store) != 1 || id[0] == "" {
 		// No header, but a status: it says why.
 		if _, err := g.Recv(); err != nil {
-			return false, fmt.Errorf("open stream: %w", err)
+			return fmt.Errorf("open stream: %w", err)
 		}
-		return false, fmt.Errorf("%w: no stream id in the response header", errProtocol)
+		return fmt.Errorf("%w: no stream id in the response header", errProtocol)
 	}
 	c.from(ctx, store[0])
 	if err := c.subscribe(g); err != nil {
-		return false, err
+		return err
 	}
 	c.note(func(s *Status) { s.Connected = true })
 	c.cfg.Log.InfoContext(ctx, "stream opened", slog.String("stream", id[0]))
@@ -220,10 +220,10 @@ func (c *Client) stream(ctx context.Context) (complete bool, err error) {
 	for {
 		m, err := g.Recv()
 		if err != nil {
-			return c.holding.complete, fmt.Errorf("receive: %w", err)
+			return fmt.Errorf("receive: %w", err)
 		}
 		if err := c.receive(ctx, g, m, caughtUp); err != nil {
-			return c.holding.complete, err
+			return err
 		}
 	}
 }

@@ -54,15 +54,11 @@ func newRenewals(c *Client) renewals {
 // seen returns the newest revision that an answer spoke of.
 func (r renewals) seen() int64 { return r.newest.Load() }
 
-// run asks for freshness on behalf of a stream until ctx ends: at a third of the
-// bound, and when the stream has caught up while there is no freshness. If the
+// run asks for freshness on behalf of a stream until ctx ends: at once, for a
+// sidecar that holds everything already is sent nothing; then at every third of
+// the bound; and when the stream has caught up while there is no freshness. If the
 // control plane does not know the stream or does not answer, it ends the stream.
 func (r renewals) run(ctx context.Context, stream string, caughtUp <-chan struct{}, end context.CancelCauseFunc) {
-	select { // before, there is nothing to be fresh
-	case <-ctx.Done():
-		return
-	case <-caughtUp:
-	}
 	for {
 		bound, err := r.renew(ctx, stream)
 		wait := bound / 3
