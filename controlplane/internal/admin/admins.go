@@ -54,7 +54,7 @@ func (s *admins) CreateAdmin(ctx context.Context, req *adminv1.CreateAdminReques
 func (s *admins) issue(csr []byte, admin *adminv1.Admin) ([][]byte, error) {
 	key, err := identity.ParseRequest(csr)
 	if err != nil {
-		return nil, fmt.Errorf("%w csr: %w", ErrInvalid, err)
+		return nil, invalid("csr: %w", err)
 	}
 	chain, _, err := s.cfg.Authority.IssueAdmin(key, admin.GetName(), admin.GetUid(), 0)
 	if err != nil {
@@ -103,7 +103,7 @@ func (s *admins) RevokeAdmin(ctx context.Context, req *adminv1.RevokeAdminReques
 			return fmt.Errorf("administrator %q: %w: write admins/{admin}, as in the list of them",
 				req.GetName(), store.ErrNotFound)
 		case owners == 0:
-			return fmt.Errorf("%s: %w: it is the last owner: create another one first", label(found), ErrPrecondition)
+			return impossible("%s: it is the last owner: create another one first", label(found))
 		default:
 			return tx.Delete(req.GetName())
 		}
@@ -135,7 +135,7 @@ func (s *admins) ListAdmins(ctx context.Context, _ *adminv1.ListAdminsRequest) (
 func (s *admins) GetSelf(ctx context.Context, _ *adminv1.GetSelfRequest) (*adminv1.Admin, error) {
 	r, err := s.cfg.Store.Get(ctx, guard.CallerFrom(ctx).Name)
 	if errors.Is(err, store.ErrNotFound) {
-		return nil, errGone
+		return nil, gone(guard.CallerFrom(ctx))
 	}
 	if err != nil {
 		return nil, err
@@ -155,7 +155,7 @@ func (s *changes) ListChanges(ctx context.Context, req *adminv1.ListChangesReque
 	if t := req.GetPageToken(); t != "" {
 		var err error
 		if before, err = strconv.ParseInt(t, 10, 64); err != nil || before <= 0 {
-			return nil, fmt.Errorf("%w page_token: it is not one of this list: begin again without one", ErrInvalid)
+			return nil, invalid("page_token: it is not one of this list: begin again without one")
 		}
 	}
 	size := pageSize(req.GetPageSize())

@@ -60,7 +60,7 @@ func (s *agents) turn(ctx context.Context, to grantv1.Agent_State, req interface
 		case to:
 			return agent, nil
 		case grantv1.Agent_RETIRED:
-			return nil, fmt.Errorf("%s: %w: it is retired, which is final: create another agent", label(agent), ErrPrecondition)
+			return nil, impossible("%s: it is retired, which is final: create another agent", label(agent))
 		default:
 			agent.State = to
 			return agent, s.write(tx, agent)
@@ -97,8 +97,8 @@ func (s *agents) CreateJoinToken(ctx context.Context, req *adminv1.CreateJoinTok
 			return err
 		}
 		if agent.GetState() != grantv1.Agent_ACTIVE {
-			return fmt.Errorf("%s: %w: it is %s, and enrols no sidecars: resume it first, or create another agent",
-				label(agent), ErrPrecondition, agent.GetState())
+			return impossible("%s: it is %s, and enrols no sidecars: resume it first, or create another agent",
+				label(agent), agent.GetState())
 		}
 		return tx.Create(ctx, store.TokenName(token), &storev1.JoinToken{
 			Digest:     digest[:],

@@ -2,7 +2,6 @@ package admin
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/reeve-authz/reeve/controlplane/internal/store"
 	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
@@ -75,10 +74,10 @@ func unwrap(wrapped []*adminv1.Resource) ([]resource, error) {
 		case *adminv1.Resource_Grant:
 			m = k.Grant
 		default:
-			return nil, fmt.Errorf("%w resources[%d]: it is of a kind that this control plane does not know", ErrInvalid, i)
+			return nil, invalid("resources[%d]: it is of a kind that this control plane does not know", i)
 		}
 		if seen[m.GetName()] {
-			return nil, fmt.Errorf("%s: %w: it is there twice: leave one out", label(m), ErrInvalid)
+			return nil, invalid("%s: it is there twice: leave one out", label(m))
 		}
 		seen[m.GetName()] = true
 		resources = append(resources, m)

@@ -222,9 +222,9 @@ func prefixOf(m resource, parent string) (string, error) {
 	case c == grant.Tools && err == nil && n.Collection == grant.Servers:
 		return parent + "/tools/", nil
 	case c == grant.Tools:
-		return "", fmt.Errorf("%w parent: %q: write namespaces/{namespace}/servers/{server}, or servers/- for all", ErrInvalid, parent)
+		return "", invalid("parent: %q: write namespaces/{namespace}/servers/{server}, or servers/- for all", parent)
 	case err != nil || n.Collection != grant.Namespaces || n.String() != parent:
-		return "", fmt.Errorf("%w parent: %q: write namespaces/{namespace}", ErrInvalid, parent)
+		return "", invalid("parent: %q: write namespaces/{namespace}", parent)
 	default:
 		return parent + "/" + string(c) + "/", nil
 	}
@@ -247,7 +247,7 @@ func parseToken(t, prefix string) (revision int64, after string, err error) {
 	if t == "" {
 		return 0, "", nil
 	}
-	bad := fmt.Errorf("%w page_token: it is not one of this list: begin again without one", ErrInvalid)
+	bad := invalid("page_token: it is not one of this list: begin again without one")
 	text, err := base64.RawURLEncoding.DecodeString(t)
 	if err != nil {
 		return 0, "", bad

@@ -2,7 +2,6 @@ package admin
 
 import (
 	"context"
-	"fmt"
 	"strings"
 
 	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
@@ -44,7 +43,7 @@ func (s *grants) ExplainCall(ctx context.Context, req *adminv1.ExplainCallReques
 		return nil, err
 	}
 	if held == nil {
-		return nil, fmt.Errorf("%w agent: there is no %q: see the list of agents", ErrInvalid, req.GetAgent())
+		return nil, invalid("agent: there is no %q: see the list of agents", req.GetAgent())
 	}
 	now := s.cfg.Now()
 	if req.GetTime() != nil {
@@ -71,7 +70,7 @@ func callOf(req *adminv1.ExplainCallRequest) (pdp.Call, error) {
 	field, text := targetOf(req.GetTarget())
 	server, name, ok := grant.SplitTarget(text)
 	if !ok || strings.HasSuffix(name, "*") {
-		return pdp.Call{}, fmt.Errorf("%w target.%s: %q is not one thing to call: write server/name", ErrInvalid, field, text)
+		return pdp.Call{}, invalid("target.%s: %q is not one thing to call: write server/name", field, text)
 	}
 	call := pdp.Call{Kind: kinds[field], Server: server, Name: name}
 	if len(req.GetArguments()) == 0 {
@@ -79,10 +78,10 @@ func callOf(req *adminv1.ExplainCallRequest) (pdp.Call, error) {
 	}
 	args, err := strictjson.Parse(req.GetArguments(), argumentLimits)
 	if err != nil {
-		return pdp.Call{}, fmt.Errorf("%w arguments: %w", ErrInvalid, err)
+		return pdp.Call{}, invalid("arguments: %w", err)
 	}
 	if call.Args, ok = args.(*strictjson.Object); !ok {
-		return pdp.Call{}, fmt.Errorf(`%w arguments: they are not a JSON object, such as {"amount": 5}`, ErrInvalid)
+		return pdp.Call{}, invalid(`arguments: they are not a JSON object, such as {"amount": 5}`)
 	}
 	return call, nil
 }

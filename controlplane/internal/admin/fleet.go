@@ -2,7 +2,6 @@ package admin
 
 import (
 	"context"
-	"fmt"
 	"strings"
 
 	"google.golang.org/grpc"
@@ -22,7 +21,7 @@ func (s *sidecars) ListSidecars(_ context.Context, req *adminv1.ListSidecarsRequ
 	if n, err := grant.ParseName(req.GetParent()); req.GetParent() == "namespaces/-" {
 		prefix = "namespaces/"
 	} else if err != nil || n.Collection != grant.Namespaces {
-		return nil, fmt.Errorf("%w parent: %q: write namespaces/{namespace}, or namespaces/- for all", ErrInvalid, req.GetParent())
+		return nil, invalid("parent: %q: write namespaces/{namespace}, or namespaces/- for all", req.GetParent())
 	}
 	// The list lives in memory and changes all the time, so a token only says
 	// which sidecar the page before ended with.
@@ -60,7 +59,7 @@ func (s *sidecars) AwaitRevision(
 	case revision == 0:
 		revision = head.Revision
 	case revision > head.Revision:
-		return fmt.Errorf("%w revision: %d is not made yet: the newest is %d", ErrInvalid, revision, head.Revision)
+		return invalid("revision: %d is not made yet: the newest is %d", revision, head.Revision)
 	}
 	return s.cfg.Fleet.Await(ctx, revision, stream.Send)
 }

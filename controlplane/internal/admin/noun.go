@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -68,7 +69,7 @@ func nameOf(m resource, name string) (grant.Name, error) {
 	n, err := grant.ParseName(name)
 	if err != nil || n.Collection != collectionOf(m) {
 		form := grant.Name{Collection: collectionOf(m), Namespace: "{namespace}", Server: "{server}", ID: "{" + kindOf(m) + "}"}
-		return grant.Name{}, fmt.Errorf("%w name: %q names no %s: write %s", ErrInvalid, name, kindOf(m), form)
+		return grant.Name{}, invalid("name: %q names no %s: write %s", name, kindOf(m), form)
 	}
 	return n, nil
 }
@@ -115,7 +116,7 @@ func (a *Admin) change(ctx context.Context, reason string, dry bool, fn func(*st
 		}
 		self, ok := r.Message.(*adminv1.Admin)
 		if !ok || self.GetUid() != caller.UID || !guard.May(self.GetRole(), caller.Method) {
-			return errGone
+			return gone(caller)
 		}
 		return fn(tx)
 	})
@@ -132,8 +133,9 @@ func (a *Admin) change(ctx context.Context, reason string, dry bool, fn func(*st
 // reach returns a view of a revision or a later one. It waits a short while for
 // it.
 func (a *Admin) reach(ctx context.Context, revision int64) (View, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, maxLag, fmt.Errorf(
-		"%w: this control plane has not applied revision %d yet: try again", ErrUnavailable, revision))
+	ctx, cancel := context.WithTimeoutCause(ctx, maxLag, &refusal{
+		codes.Unavailable, fmt.Errorf("this control plane has not applied revision %d yet: try again", revision),
+	})
 	defer cancel()
 	for {
 		view, stale := a.cfg.Newest()
@@ -190,7 +192,7 @@ func (a *Admin) put(ctx context.Context, tx *store.Tx, m resource, want intent) 
 	}
 	next := proto.Clone(before).(resource) //nolint:errcheck,forcetypeassert // a clone is of its original's type
 	if err := mask.Merge(next, m, want.paths, fixed); err != nil {
-		return nil, none, fmt.Errorf("%w %w", ErrInvalid, err)
+		return nil, none, invalid("%s: %w", label(before), err)
 	}
 	if proto.Equal(next, before) {
 		return before, adminv1.ApplyResourcesResponse_Result_UNCHANGED, nil
@@ -215,8 +217,8 @@ func (a *Admin) create(_ context.Context, tx *store.Tx, m resource) (resource, e
 		}
 	case *grantv1.Grant:
 		if end := next.GetExpireTime(); end != nil && !end.AsTime().After(now.AsTime()) {
-			return nil, fmt.Errorf("%s: %w expire_time: %s has passed: choose a later one",
-				label(m), ErrInvalid, end.AsTime().Format(time.RFC3339))
+			return nil, invalid("%s: expire_time: %s has passed: choose a later one",
+				label(m), end.AsTime().Format(time.RFC3339))
 		}
 	}
 	return next, a.write(tx, next)
@@ -268,10 +270,10 @@ func keepState(before, given resource) error {
 	g, ok := given.(*grantv1.Agent)
 	switch {
 	case b.GetState() == grantv1.Agent_RETIRED:
-		return fmt.Errorf("%s: %w: it is retired, which is final: delete it", label(before), ErrPrecondition)
+		return impossible("%s: it is retired, which is final: delete it", label(before))
 	case ok && g.GetState() != grantv1.Agent_STATE_UNSPECIFIED && g.GetState() != b.GetState():
-		return fmt.Errorf("%s: %w state: it is %s, and an update does not change that: suspend, resume or retire it",
-			label(before), ErrInvalid, b.GetState())
+		return invalid("%s: state: it is %s, and an update does not change that: suspend, resume or retire it",
+			label(before), b.GetState())
 	default:
 		return nil
 	}

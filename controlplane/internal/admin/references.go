@@ -48,7 +48,7 @@ func referGrant(ctx context.Context, tx *store.Tx, namespace string, g *grantv1.
 		}
 		server, name, ok := grant.SplitTarget(text)
 		if !ok {
-			return fmt.Errorf("targets[%d].%s: %w: %q is not server/name", i, kind, ErrInvalid, text)
+			return invalid("targets[%d].%s: %q is not server/name", i, kind, text)
 		}
 		needs := grant.ServerName(namespace, server)
 		if kind == "tool" && name != "*" {
@@ -99,7 +99,10 @@ func exists(ctx context.Context, tx *store.Tx, name string) error {
 			advice = fmt.Sprintf("did you mean %q?", meant)
 		}
 	}
-	return fmt.Errorf("%w: there is no %s %q in namespace %q: %s", ErrPrecondition, kind, id, n.Namespace, advice)
+	if n.Collection == grant.Namespaces {
+		return impossible("there is no namespace %q: %s", id, advice)
+	}
+	return impossible("there is no %s %q in namespace %q: %s", kind, id, n.Namespace, advice)
 }
 
 // within is what the names of a resource and those beside it begin with.
@@ -187,7 +190,7 @@ func (a *Admin) needed(ctx context.Context, tx *store.Tx, n grant.Name) error {
 	if len(by) > len(some) {
 		more = fmt.Sprintf(" and %d more", len(by)-len(some))
 	}
-	return fmt.Errorf("%s %q: %w: %s%s need it: delete them first", kind, n, ErrPrecondition, strings.Join(some, ", "), more)
+	return impossible("%s %q: %s%s need it: delete them first", kind, n, strings.Join(some, ", "), more)
 }
 
 func namesOf(rs []store.Resource) []string {

@@ -3,27 +3,38 @@ package admin
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/reeve-authz/reeve/controlplane/internal/admin/guard"
 	"github.com/reeve-authz/reeve/controlplane/internal/store"
 	"github.com/reeve-authz/reeve/sidecar/grant"
 )
 
-// What the rooms behind administration wrap for a caller to be told.
-var (
-	// ErrInvalid: what was asked for cannot be done as it was asked for.
-	ErrInvalid = errors.New("invalid")
-	// ErrPrecondition: what was asked for cannot be done as things are.
-	ErrPrecondition = errors.New("not possible now")
-	// ErrUnavailable: nobody can answer now; later somebody may.
-	ErrUnavailable = errors.New("not available")
-)
+// refusal is an error that a caller is told with a code.
+type refusal struct {
+	code codes.Code
+	error
+}
 
-// errGone says that the caller was removed, or lost its role, since the call
-// was admitted.
-var errGone = errors.New("you may not do this any more")
+func (r *refusal) Unwrap() error { return r.error }
+
+// invalid: what was asked for cannot be done as it was asked for.
+func invalid(format string, args ...any) error {
+	return &refusal{codes.InvalidArgument, fmt.Errorf(format, args...)}
+}
+
+// impossible: what was asked for cannot be done as things are.
+func impossible(format string, args ...any) error {
+	return &refusal{codes.FailedPrecondition, fmt.Errorf(format, args...)}
+}
+
+// gone: the caller was removed, or lost its role, since the call was admitted.
+func gone(caller guard.Caller) error {
+	return &refusal{codes.PermissionDenied, fmt.Errorf("%s may not do this any more: ask an owner", caller.Name)}
+}
 
 // codeOf is what callers are told of an error. One that is not here is told as
 // INTERNAL, without its text.
@@ -31,11 +42,7 @@ var codeOf = []struct {
 	err  error
 	code codes.Code
 }{
-	{ErrInvalid, codes.InvalidArgument},
 	{grant.ErrInvalid, codes.InvalidArgument},
-	{ErrPrecondition, codes.FailedPrecondition},
-	{errGone, codes.PermissionDenied},
-	{ErrUnavailable, codes.Unavailable},
 	{store.ErrNotFound, codes.NotFound},
 	{store.ErrExists, codes.AlreadyExists},
 	{store.ErrConflict, codes.Aborted},
@@ -52,6 +59,10 @@ func statusOf(err error) *status.Status {
 	var s interface{ GRPCStatus() *status.Status }
 	if errors.As(err, &s) {
 		return s.GRPCStatus()
+	}
+	var r *refusal
+	if errors.As(err, &r) {
+		return status.New(r.code, err.Error())
 	}
 	for _, c := range codeOf {
 		if errors.Is(err, c.err) {

@@ -127,7 +127,7 @@ func locate(m protoreflect.Message, path *validate.FieldPath) (resource, field s
 		default:
 			m = m.Get(fd).Message()
 		}
-		if label := labelOf(m); label != "" {
+		if label := labelOf(m); label != "" && i+1 < len(elements) {
 			resource, rest = label, elements[i+1:]
 		}
 	}

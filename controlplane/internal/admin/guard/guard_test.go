@@ -1,0 +1,135 @@
+package guard
+
+import (
+	"strings"
+	"testing"
+
+	"buf.build/go/protovalidate"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/fieldmaskpb"
+
+	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
+	grantv1 "github.com/reeve-authz/reeve/gen/reeve/grant/v1"
+)
+
+// TestRoleTable holds P7: every method of the contract has a role, and what may
+// change something needs an owner.
+func TestRoleTable(t *testing.T) {
+	t.Parallel()
+	// Methods that change nothing, or nothing but the caller's own certificate.
+	reads := func(method string) bool {
+		for _, word := range []string{"Get", "List", "Follow", "Await", "Explain", "RenewAdmin"} {
+			if strings.HasPrefix(method, word) {
+				return true
+			}
+		}
+		return false
+	}
+	known := map[string]bool{}
+	protoregistry.GlobalFiles.RangeFilesByPackage("reeve.admin.v1", func(f protoreflect.FileDescriptor) bool {
+		for i := range f.Services().Len() {
+			s := f.Services().Get(i)
+			for j := range s.Methods().Len() {
+				name := string(s.Methods().Get(j).Name())
+				full := "/" + string(s.FullName()) + "/" + name
+				known[full] = true
+				want := adminv1.Admin_OWNER
+				if reads(name) {
+					want = adminv1.Admin_VIEWER
+				}
+				if got := roleOf[full]; got != want {
+					t.Errorf("%s needs %s; want %s", full, got, want)
+				}
+			}
+		}
+		return true
+	})
+	for method := range roleOf {
+		if !known[method] {
+			t.Errorf("%s has a role and does not exist", method)
+		}
+	}
+	if len(known) < 40 {
+		t.Errorf("the contract has %d methods: too few to be all", len(known))
+	}
+}
+
+func TestMay(t *testing.T) {
+	t.Parallel()
+	const read, change = adminv1.Grants_GetGrant_FullMethodName, adminv1.Grants_DeleteGrant_FullMethodName
+	for _, c := range []struct {
+		role   adminv1.Admin_Role
+		method string
+		want   bool
+	}{
+		{adminv1.Admin_OWNER, read, true},
+		{adminv1.Admin_OWNER, change, true},
+		{adminv1.Admin_OWNER, "/reeve.admin.v1.Grants/Unheard", false},
+		{adminv1.Admin_VIEWER, read, true},
+		{adminv1.Admin_VIEWER, change, false},
+		{adminv1.Admin_ROLE_UNSPECIFIED, read, false},
+		{adminv1.Admin_ROLE_UNSPECIFIED, "/reeve.admin.v1.Grants/Unheard", false},
+		{7, read, false},
+	} {
+		if got := May(c.role, c.method); got != c.want {
+			t.Errorf("May(%s, %s) = %v", c.role, c.method, got)
+		}
+	}
+}
+
+func TestCheck(t *testing.T) {
+	t.Parallel()
+	validate, err := protovalidate.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := New(nil, validate, nil, nil)
+	grant := &grantv1.Grant{Name: "namespaces/default/grants/refunds"}
+	for name, c := range map[string]struct {
+		req  proto.Message
+		want string // empty: it is let through
+	}{
+		"a resource in a list of them": {
+			&adminv1.ApplyResourcesRequest{Resources: []*adminv1.Resource{
+				{Kind: &adminv1.Resource_Namespace{Namespace: &grantv1.Namespace{Name: "namespaces/default"}}},
+				{Kind: &adminv1.Resource_Tool{Tool: &grantv1.Tool{Name: "namespaces/default/servers/desk/tools/refund", Effect: 9}}},
+			}},
+			`tool "namespaces/default/servers/desk/tools/refund": effect must be one of READ, WRITE, DESTRUCTIVE; ` +
+				`tool "namespaces/default/servers/desk/tools/refund": reach must be one of CLOSED, OPEN_WORLD`,
+		},
+		"deep in a resource": {
+			&adminv1.CreateAgentRequest{Agent: &grantv1.Agent{
+				Name: "namespaces/default/agents/a", Labels: map[string]string{"team": strings.Repeat("x", 64)},
+			}},
+			`agent "namespaces/default/agents/a": labels["team"] must be at most 63 characters`,
+		},
+		"no resource":           {&adminv1.CreateGrantRequest{}, "grant is required"},
+		"no kind":               {&adminv1.ApplyResourcesRequest{Resources: []*adminv1.Resource{{}}}, "resources[0].kind is required: give a namespace"},
+		"a field of a request":  {&adminv1.GetGrantRequest{}, "name is required"},
+		"a token for too short": {&adminv1.CreateJoinTokenRequest{Agent: "a", Ttl: durationpb.New(1)}, "ttl must be from 1 minute to 7 days"},
+		"a part of a resource": {
+			&adminv1.UpdateGrantRequest{Grant: grant, UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"condition"}}}, "",
+		},
+		"a whole resource with parts missing": {
+			&adminv1.UpdateGrantRequest{Grant: grant},
+			"expire_time is required",
+		},
+		"a reason too long beside a part": {
+			&adminv1.UpdateGrantRequest{
+				Grant: grant, UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"condition"}}, Reason: strings.Repeat("x", 1001),
+			},
+			"reason must be at most 1000 characters",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			err := g.check(c.req)
+			if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %v; want %q in it", err, c.want)
+			}
+		})
+	}
+}
