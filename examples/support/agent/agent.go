@@ -16,7 +16,7 @@ import (
 )
 
 // codeDenied is the JSON-RPC error code of a denial.
-const codeDenied = -32003
+const codeDenied = -32010
 
 // A Step is one thing to do and what must come of it.
 type Step struct {

@@ -27,8 +27,11 @@ const (
 	CodeInvalidRequest = -32600
 	CodeInvalidParams  = -32602
 	CodeInternal       = -32603
-	// CodeDenied is ours: a call that was denied.
-	CodeDenied = -32003
+	// CodeDenied is ours: a call that was denied. SDKs keep codes to themselves
+	// that would turn a denial into something else: -32000 and -32001
+	// (TypeScript: closed, timed out), -32001 to -32005 (Go: -32003 closes the
+	// connection); -32020 and below is the specification's.
+	CodeDenied = -32010
 	// CodeHeaderMismatch is for headers that contradict the message.
 	CodeHeaderMismatch = -32020
 )
