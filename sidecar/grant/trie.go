@@ -84,9 +84,10 @@ func (t trie[K, V]) remove(e *edit, hash uint64, key K) trie[K, V] {
 	if removed {
 		t.len--
 	}
-	if t.root = (node[K, V]{}); root != nil {
-		t.root = *root
+	if root == nil {
+		root = &node[K, V]{}
 	}
+	t.root = *root
 	return t
 }
 

@@ -1,0 +1,211 @@
+package pdp_test
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/tools/txtar"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	grantv1 "github.com/reeve-authz/reeve/gen/reeve/grant/v1"
+	"github.com/reeve-authz/reeve/sidecar/grant"
+	"github.com/reeve-authz/reeve/sidecar/pdp"
+	"github.com/reeve-authz/reeve/sidecar/strictjson"
+)
+
+// TestSpecifications runs testdata/*.txtar: what decisions are, as scripts.
+//
+// A "held" section changes what agent triage of namespace shop holds:
+//
+//	agent active|suspended|retired [label=value …]
+//	server tickets
+//	tool tickets/refund read|write|destructive [open_world]
+//	allow|forbid name: tool tickets/*, prompt tickets/hello [from TIME] [until TIME] [if CONDITION]
+//	without grants/name
+//
+// An "asked" section, at 10:00 on 2 March 2026 unless the section's name says
+// another time ("asked at 18:00"), says what is called and what must come of it:
+//
+//	tool tickets/refund {"amount": 5} => allow granted small-refunds
+//	see tool tickets/refund => listed
+func TestSpecifications(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no specifications: %v", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
+			t.Parallel()
+			script, err := txtar.ParseFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			runSpecification(t, script)
+		})
+	}
+}
+
+func runSpecification(t *testing.T, script *txtar.Archive) {
+	t.Helper()
+	held := grant.Empty()
+	for _, section := range script.Files {
+		at := noon(t, "10:00")
+		if _, clock, ok := strings.Cut(section.Name, "asked at "); ok {
+			at = noon(t, clock)
+		}
+		for line := range strings.Lines(string(section.Data)) {
+			line = strings.TrimSpace(line)
+			switch {
+			case line == "" || strings.HasPrefix(line, "#"):
+			case section.Name == "held":
+				held = holdLine(t, held, line)
+			case strings.HasPrefix(section.Name, "asked"):
+				question, want, ok := strings.Cut(line, " => ")
+				if !ok {
+					t.Fatalf("%s: want an expectation", line)
+				}
+				if got := answer(t, held, strings.TrimSpace(question), at); got != strings.TrimSpace(want) {
+					t.Errorf("%s\n got %s\nwant %s", question, got, want)
+				}
+			default:
+				t.Fatalf("section %q is neither held nor asked", section.Name)
+			}
+		}
+	}
+}
+
+// noon returns the time of day on 2 March 2026, or an instant as it is.
+func noon(t *testing.T, clock string) time.Time {
+	t.Helper()
+	if at, err := time.Parse("2006-01-02T15:04", "2026-03-02T"+clock); err == nil {
+		return at
+	}
+	at, err := time.Parse(time.RFC3339Nano, clock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return at
+}
+
+func holdLine(t *testing.T, s *grant.Snapshot, line string) *grant.Snapshot {
+	t.Helper()
+	word, rest, _ := strings.Cut(line, " ")
+	var m proto.Message
+	switch word {
+	case "agent":
+		fields := strings.Fields(rest)
+		a := &grantv1.Agent{
+			Name:   "namespaces/shop/agents/triage",
+			State:  grantv1.Agent_State(grantv1.Agent_State_value[strings.ToUpper(fields[0])]),
+			Labels: make(map[string]string),
+		}
+		for _, label := range fields[1:] {
+			k, v, _ := strings.Cut(label, "=")
+			a.Labels[k] = v
+		}
+		m = a
+	case "server":
+		m = &grantv1.Server{
+			Name:     grant.ServerName("shop", rest),
+			Upstream: &grantv1.Server_Http_{Http: &grantv1.Server_Http{Url: "https://mcp.example.com/" + rest}},
+		}
+	case "tool":
+		fields := strings.Fields(rest)
+		server, name, _ := grant.SplitTarget(fields[0])
+		tool := &grantv1.Tool{
+			Name:   grant.ToolName("shop", server, name),
+			Effect: grantv1.Tool_Effect(grantv1.Tool_Effect_value[strings.ToUpper(fields[1])]),
+			Reach:  grantv1.Tool_CLOSED,
+		}
+		if len(fields) > 2 {
+			tool.Reach = grantv1.Tool_OPEN_WORLD
+		}
+		m = tool
+	case "allow", "forbid":
+		m = grantLine(t, grantv1.Grant_Effect(grantv1.Grant_Effect_value[strings.ToUpper(word)]), rest)
+	case "without":
+		return s.Apply(s.Revision()+1, nil, []string{"namespaces/shop/" + rest})
+	default:
+		t.Fatalf("%s: unknown word", line)
+	}
+	e, err := grant.ParseEntry(m, s.Revision()+1)
+	if err != nil {
+		t.Fatalf("%s: %v", line, err)
+	}
+	return s.Apply(s.Revision()+1, []grant.Entry{e}, nil)
+}
+
+func grantLine(t *testing.T, effect grantv1.Grant_Effect, line string) *grantv1.Grant {
+	t.Helper()
+	name, rest, _ := strings.Cut(line, ": ")
+	m := &grantv1.Grant{Name: grant.GrantName("shop", name), Effect: effect, ExpireTime: timestamppb.New(noon(t, "20:00"))}
+	rest, m.Condition, _ = strings.Cut(rest, " if ")
+	rest, until, ok := strings.Cut(rest, " until ")
+	if ok {
+		m.ExpireTime = timestamppb.New(noon(t, until))
+	}
+	rest, from, ok := strings.Cut(rest, " from ")
+	if ok {
+		m.NotBefore = timestamppb.New(noon(t, from))
+	}
+	for target := range strings.SplitSeq(rest, ", ") {
+		kind, name, _ := strings.Cut(target, " ")
+		m.Targets = append(m.Targets, targetOf(t, kind, name))
+	}
+	return m
+}
+
+func targetOf(t testing.TB, kind, name string) *grantv1.Target {
+	t.Helper()
+	switch kind {
+	case "tool":
+		return &grantv1.Target{Target: &grantv1.Target_Tool{Tool: name}}
+	case "resource":
+		return &grantv1.Target{Target: &grantv1.Target_Resource{Resource: name}}
+	case "prompt":
+		return &grantv1.Target{Target: &grantv1.Target_Prompt{Prompt: name}}
+	case "method":
+		return &grantv1.Target{Target: &grantv1.Target_Method{Method: name}}
+	}
+	t.Fatalf("%s: unknown kind of target", kind)
+	return nil
+}
+
+var kindOf = map[string]pdp.Kind{"tool": pdp.Tool, "resource": pdp.Resource, "prompt": pdp.Prompt, "method": pdp.Method}
+
+// answer returns what comes of "tool tickets/refund {…}" or "see tool …".
+func answer(t *testing.T, held *grant.Snapshot, question string, at time.Time) string {
+	t.Helper()
+	question, see := strings.CutPrefix(question, "see ")
+	kind, rest, _ := strings.Cut(question, " ")
+	name, args, _ := strings.Cut(rest, " ")
+	c := pdp.Call{Kind: kindOf[kind]}
+	c.Server, c.Name, _ = grant.SplitTarget(name)
+	if see {
+		if pdp.Visible(held, c.Server, c.Kind, c.Name, at) {
+			return "listed"
+		}
+		return "hidden"
+	}
+	if args != "" {
+		v, err := strictjson.Parse([]byte(args), strictjson.Limits{})
+		if err != nil {
+			t.Fatalf("%s: %v", question, err)
+		}
+		c.Args, _ = v.(*strictjson.Object)
+	}
+	d := pdp.Decide(held, c, at)
+	if explained, _ := pdp.Explain(held, c, at); explained != d {
+		t.Errorf("%s: Explain says %v, and Decide %v", question, explained, d)
+	}
+	verdict := "deny"
+	if d.Allow {
+		verdict = "allow"
+	}
+	return strings.TrimSpace(fmt.Sprintf("%s %s %s", verdict, d.Reason, strings.TrimPrefix(d.Grant, "namespaces/shop/grants/")))
+}
