@@ -27,7 +27,7 @@ check: lint test ## What every change must pass (the default)
 
 .PHONY: demo
 demo: build ## Show the whole thing on real parts, in under a minute after the build
-	$(GO) build -trimpath -o $(BUILD)/bin/demo ./e2e/demo
+	$(GO) build -o $(BUILD)/bin/demo ./e2e/demo
 	$(BUILD)/bin/demo -bin $(BUILD)/bin -example examples/support
 
 .PHONY: test
@@ -58,15 +58,15 @@ e2e: build ## Built binaries, real faults: kill -9, hostile input, the README's 
 
 .PHONY: bench
 bench: build ## Measure beside the anchors: bench <name> <value> <unit> <ratio> <target>
-	$(GO) build -trimpath -o $(BUILD)/bin/ ./e2e/bench/decide ./e2e/bench/calls
+	$(GO) build -o $(BUILD)/bin/ ./e2e/bench/decide ./e2e/bench/calls
 	$(BUILD)/bin/decide
 	$(BUILD)/bin/calls -bin $(BUILD)/bin
 
 .PHONY: build
 build: ## Build the binaries into .build/bin
-	$(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(BUILD)/bin/ \
+	$(GO) build -ldflags '-s -w -X main.version=$(VERSION)' -o $(BUILD)/bin/ \
 		./controlplane/cmd/reeve-controlplane ./controlplane/cmd/reevectl ./sidecar/cmd/reeve-sidecar
-	$(GO) build -trimpath -o $(BUILD)/bin/ ./examples/support/cmd/support-server ./examples/support/cmd/support-agent
+	$(GO) build -o $(BUILD)/bin/ ./examples/support/cmd/support-server ./examples/support/cmd/support-agent
 
 .PHONY: gen
 gen: $(BIN)/buf $(BIN)/protoc-gen-go $(BIN)/protoc-gen-go-grpc ## Generate gen/ from proto/

@@ -80,7 +80,7 @@ func (d *demo) showTools(ctx context.Context) error {
 	}
 	hidden := slices.DeleteFunc(slices.Clone(all.Names), func(name string) bool { return slices.Contains(seen.Names, name) })
 	d.printf("  the server offers  %d tools\n  the agent sees     %s\n  and not            %s\n",
-		len(all.Names), wrap(seen.Names), wrap(hidden))
+		len(all.Names), wrap(strings.Join(seen.Names, ", "), 21), strings.Join(hidden, ", "))
 	if want := []string{"delete_customer", "export_customers"}; !slices.Equal(hidden, want) {
 		return fmt.Errorf("hidden are %v, want %v", hidden, want)
 	}
@@ -140,7 +140,7 @@ func (d *demo) showRevocation(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.printf("  the agent now sees %s\n", wrap(seen.Names))
+	d.printf("  the agent now sees %s\n", wrap(strings.Join(seen.Names, ", "), 21))
 	return expected(seen)
 }
 
@@ -209,7 +209,7 @@ func (d *demo) refund(ticket string, cents int64, expect agent.Expect) (agent.Re
 	d.calls = append(d.calls, r)
 	d.printf("  issue_refund %s\n    %s\n", arguments, strings.TrimSpace(r.Verdict+" "+r.Reason))
 	if r.Message != "" {
-		d.printf("    the agent was told: %s\n", r.Message)
+		d.printf("    the agent was told:\n      %s\n", wrap(r.Message, 6))
 	}
 	return r, nil
 }
@@ -225,19 +225,22 @@ func expected(r agent.Report) error {
 	return fmt.Errorf("%s %s: got %s %s %v %s", r.Method, r.Name, r.Verdict, r.Reason, r.Names, r.Message)
 }
 
-// wrap lists names in lines that fit 80 columns behind a column of 21.
-func wrap(names []string) string {
+// wrap breaks a text into lines that fit 80 columns behind an indent.
+func wrap(text string, indent int) string {
 	var b strings.Builder
-	width := 0
-	for i, name := range names {
-		if i > 0 {
-			b.WriteString(", ")
+	width := indent
+	for i, word := range strings.Fields(text) {
+		switch {
+		case i == 0:
+		case width+1+len(word) > 80:
+			b.WriteString("\n" + strings.Repeat(" ", indent))
+			width = indent
+		default:
+			b.WriteString(" ")
+			width++
 		}
-		if width += len(name) + 2; width > 56 {
-			b.WriteString("\n" + strings.Repeat(" ", 21))
-			width = len(name) + 2
-		}
-		b.WriteString(name)
+		b.WriteString(word)
+		width += len(word)
 	}
 	return b.String()
 }
