@@ -9,11 +9,12 @@ import (
 	"time"
 
 	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/command"
+	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/session"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := command.Run(ctx, command.Process{
+	code := command.Run(ctx, session.Process{
 		In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv, Now: time.Now,
 	}, os.Args[1:])
 	stop()

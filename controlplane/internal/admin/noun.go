@@ -207,8 +207,8 @@ func (a *Admin) create(_ context.Context, tx *store.Tx, m resource) (resource, e
 			label(m), store.ErrConflict, m.GetEtag())
 	}
 	next := proto.Clone(m).(resource) //nolint:errcheck,forcetypeassert // a clone is of its original's type
-	now := timestamppb.New(a.cfg.Now())
-	set(next, "create_time", protoreflect.ValueOfMessage(now.ProtoReflect()))
+	now := a.cfg.Now()
+	stamp(next, "create_time", now)
 	switch next := next.(type) {
 	case *grantv1.Agent:
 		next.Uid = newUID()
@@ -216,7 +216,7 @@ func (a *Admin) create(_ context.Context, tx *store.Tx, m resource) (resource, e
 			next.State = grantv1.Agent_ACTIVE
 		}
 	case *grantv1.Grant:
-		if end := next.GetExpireTime(); end != nil && !end.AsTime().After(now.AsTime()) {
+		if end := next.GetExpireTime(); end != nil && !end.AsTime().After(now) {
 			return nil, invalid("%s: expire_time: %s has passed: choose a later one",
 				label(m), end.AsTime().Format(time.RFC3339))
 		}
@@ -224,11 +224,16 @@ func (a *Admin) create(_ context.Context, tx *store.Tx, m resource) (resource, e
 	return next, a.write(tx, next)
 }
 
+// stamp sets a time that every kind of resource has.
+func stamp(m proto.Message, field protoreflect.Name, t time.Time) {
+	set(m, field, protoreflect.ValueOfMessage(timestamppb.New(t).ProtoReflect()))
+}
+
 // write checks a resource by the contract and by what sidecars would refuse,
 // and stores it.
 func (a *Admin) write(tx *store.Tx, m resource) error {
 	setEtag(m, 0)
-	set(m, "update_time", protoreflect.ValueOfMessage(timestamppb.New(a.cfg.Now()).ProtoReflect()))
+	stamp(m, "update_time", a.cfg.Now())
 	if err := a.validate.Validate(m); err != nil {
 		return guard.Invalid(m, err)
 	}

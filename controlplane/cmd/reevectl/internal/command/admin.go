@@ -15,6 +15,7 @@ import (
 
 	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/output"
 	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/profile"
+	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/session"
 	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
 	"github.com/reeve-authz/reeve/sidecar/identity"
 )
@@ -48,7 +49,7 @@ be handed to the administrator.`,
 	cmd.Flags().StringVar(&out, "out", "", "directory to write to, made if need be (default NAME)")
 	cmd.Flags().StringVar(&reason, "reason", "", "why, for the record of changes")
 	complete(cmd, "role", []string{"viewer", "owner"})
-	cmd.RunE = a.call(func(ctx context.Context, conn *grpc.ClientConn, args []string) error {
+	cmd.RunE = a.Call(func(ctx context.Context, conn *grpc.ClientConn, args []string) error {
 		admin := &adminv1.Admin{Name: adminName(args[0])}
 		switch role {
 		case "viewer":
@@ -56,7 +57,7 @@ be handed to the administrator.`,
 		case "owner":
 			admin.Role = adminv1.Admin_OWNER
 		default:
-			return usageError{fmt.Errorf("--role %q: use viewer or owner", role)}
+			return session.Usage{Err: fmt.Errorf("--role %q: use viewer or owner", role)}
 		}
 		if out == "" {
 			out = strings.TrimPrefix(admin.GetName(), "admins/")
@@ -69,7 +70,7 @@ be handed to the administrator.`,
 // createAdmin makes an administrator and writes what it needs to a directory,
 // the key before the administrator is there and the contexts last.
 func (a *app) createAdmin(ctx context.Context, conn *grpc.ClientConn, admin *adminv1.Admin, out, reason string) error {
-	c, err := a.chosen()
+	c, err := a.Chosen()
 	if err != nil {
 		return err
 	}
@@ -92,7 +93,7 @@ func (a *app) createAdmin(ctx context.Context, conn *grpc.ClientConn, admin *adm
 	if err := os.MkdirAll(out, 0o700); err != nil {
 		return fmt.Errorf("write key: %w", err)
 	}
-	ctx, cancel := brief(ctx)
+	ctx, cancel := session.Brief(ctx)
 	defer cancel()
 	resp, err := adminv1.NewAdminsClient(conn).CreateAdmin(ctx, &adminv1.CreateAdminRequest{Admin: admin, Csr: csr, Reason: reason})
 	if err != nil {
@@ -123,7 +124,7 @@ func (a *app) createAdmin(ctx context.Context, conn *grpc.ClientConn, admin *adm
 	if err := contexts.Save(); err != nil {
 		return err
 	}
-	return a.print(resp.GetAdmin(), func(w io.Writer) error {
+	return a.Print(resp.GetAdmin(), func(w io.Writer) error {
 		_, err := fmt.Fprintf(w, "%s created\nHand over %s: it has the key. To use it:\n\n  reevectl --config %s admin self\n",
 			admin.GetName(), out, filepath.Join(out, "context.yaml"))
 		return err
@@ -138,8 +139,8 @@ func (a *app) adminRenewCommand() *cobra.Command {
 old one's place. The old one stays good until it ends.`,
 		Example: "  reevectl admin renew",
 		Args:    exactly(0, ""),
-		RunE: a.call(func(ctx context.Context, conn *grpc.ClientConn, _ []string) error {
-			c, err := a.chosen()
+		RunE: a.Call(func(ctx context.Context, conn *grpc.ClientConn, _ []string) error {
+			c, err := a.Chosen()
 			if err != nil {
 				return err
 			}
@@ -155,7 +156,7 @@ old one's place. The old one stays good until it ends.`,
 			if err != nil {
 				return fmt.Errorf("request certificate: %w", err)
 			}
-			ctx, cancel := brief(ctx)
+			ctx, cancel := session.Brief(ctx)
 			defer cancel()
 			resp, err := adminv1.NewAdminsClient(conn).RenewAdmin(ctx, &adminv1.RenewAdminRequest{Csr: csr})
 			if err != nil {
@@ -185,15 +186,15 @@ cannot be removed.`,
 		Args:    exactly(1, "NAME"),
 	}
 	cmd.Flags().StringVar(&reason, "reason", "", "why, for the record of changes")
-	cmd.RunE = a.call(func(ctx context.Context, conn *grpc.ClientConn, args []string) error {
-		ctx, cancel := brief(ctx)
+	cmd.RunE = a.Call(func(ctx context.Context, conn *grpc.ClientConn, args []string) error {
+		ctx, cancel := session.Brief(ctx)
 		defer cancel()
 		name := adminName(args[0])
 		resp, err := adminv1.NewAdminsClient(conn).RevokeAdmin(ctx, &adminv1.RevokeAdminRequest{Name: name, Reason: reason})
 		if err != nil {
 			return err
 		}
-		return a.print(resp, func(w io.Writer) error {
+		return a.Print(resp, func(w io.Writer) error {
 			_, err := fmt.Fprintf(w, "%s revoked\n", name)
 			return err
 		})
@@ -207,15 +208,15 @@ func (a *app) adminListCommand() *cobra.Command {
 		Short:   "Show the administrators",
 		Example: "  reevectl admin list",
 		Args:    exactly(0, ""),
-		RunE: a.call(func(ctx context.Context, conn *grpc.ClientConn, _ []string) error {
-			ctx, cancel := brief(ctx)
+		RunE: a.Call(func(ctx context.Context, conn *grpc.ClientConn, _ []string) error {
+			ctx, cancel := session.Brief(ctx)
 			defer cancel()
 			resp, err := adminv1.NewAdminsClient(conn).ListAdmins(ctx, &adminv1.ListAdminsRequest{})
 			if err != nil {
 				return err
 			}
-			if a.format != output.AsTable {
-				return output.List(a.Out, a.format, resp.GetAdmins())
+			if a.Format != output.AsTable {
+				return output.List(a.Out, a.Format, resp.GetAdmins())
 			}
 			return a.adminTable(resp.GetAdmins()...).Write(a.Out)
 		}),
@@ -228,14 +229,14 @@ func (a *app) adminSelfCommand() *cobra.Command {
 		Short:   "Show who you are to the control plane",
 		Example: "  reevectl admin self",
 		Args:    exactly(0, ""),
-		RunE: a.call(func(ctx context.Context, conn *grpc.ClientConn, _ []string) error {
-			ctx, cancel := brief(ctx)
+		RunE: a.Call(func(ctx context.Context, conn *grpc.ClientConn, _ []string) error {
+			ctx, cancel := session.Brief(ctx)
 			defer cancel()
 			self, err := adminv1.NewAdminsClient(conn).GetSelf(ctx, &adminv1.GetSelfRequest{})
 			if err != nil {
 				return err
 			}
-			return a.print(self, a.adminTable(self).Write)
+			return a.Print(self, a.adminTable(self).Write)
 		}),
 	}
 }

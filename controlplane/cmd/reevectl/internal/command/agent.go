@@ -13,6 +13,7 @@ import (
 
 	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/kind"
 	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/output"
+	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/session"
 	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
 	grantv1 "github.com/reeve-authz/reeve/gen/reeve/grant/v1"
 )
@@ -44,25 +45,25 @@ func (a *app) agentCommand() *cobra.Command {
 func (a *app) turnCommand(verb, short string,
 	turn func(context.Context, adminv1.AgentsClient, string, string, ...grpc.CallOption) (*grantv1.Agent, error),
 ) *cobra.Command {
-	var c change
+	var c session.Change
 	cmd := &cobra.Command{
 		Use:     verb + " AGENT",
 		Short:   short,
 		Example: "  reevectl agent " + verb + " support --wait",
 		Args:    exactly(1, "AGENT"),
 	}
-	c.flags(cmd)
-	cmd.RunE = a.call(func(ctx context.Context, conn *grpc.ClientConn, args []string) error {
-		name, err := a.name(kind.Agent, args[0])
+	c.Flags(cmd)
+	cmd.RunE = a.Call(func(ctx context.Context, conn *grpc.ClientConn, args []string) error {
+		name, err := a.Name(kind.Agent, args[0])
 		if err != nil {
 			return err
 		}
-		return c.make(ctx, a, conn, func(ctx context.Context, opts ...grpc.CallOption) error {
-			agent, err := turn(ctx, adminv1.NewAgentsClient(conn), name, c.reason, opts...)
+		return c.Make(ctx, a.Session, conn, func(ctx context.Context, opts ...grpc.CallOption) error {
+			agent, err := turn(ctx, adminv1.NewAgentsClient(conn), name, c.Reason, opts...)
 			if err != nil {
 				return err
 			}
-			return a.print(agent, func(w io.Writer) error {
+			return a.Print(agent, func(w io.Writer) error {
 				_, err := fmt.Fprintf(w, "%s is %s\n", name, strings.ToLower(agent.GetState().String()))
 				return err
 			})
@@ -91,23 +92,23 @@ token is told once and works once: used with a second key it suspends the agent.
 	}
 	create.Flags().StringVar(&ttl, "ttl", "1h", "how long the token may be used, up to 7d")
 	create.Flags().StringVar(&reason, "reason", "", "why, for the record of changes")
-	create.RunE = a.call(func(ctx context.Context, conn *grpc.ClientConn, args []string) error {
-		name, err := a.name(kind.Agent, args[0])
+	create.RunE = a.Call(func(ctx context.Context, conn *grpc.ClientConn, args []string) error {
+		name, err := a.Name(kind.Agent, args[0])
 		if err != nil {
 			return err
 		}
 		d, err := parseDuration(ttl)
 		if err != nil {
-			return usageError{fmt.Errorf("--ttl: %w", err)}
+			return session.Usage{Err: fmt.Errorf("--ttl: %w", err)}
 		}
-		ctx, cancel := brief(ctx)
+		ctx, cancel := session.Brief(ctx)
 		defer cancel()
 		token, err := adminv1.NewAgentsClient(conn).CreateJoinToken(ctx,
 			&adminv1.CreateJoinTokenRequest{Agent: name, Ttl: durationpb.New(d), Reason: reason})
 		if err != nil {
 			return err
 		}
-		return a.print(token, func(w io.Writer) error { return printToken(w, token, a.Now()) })
+		return a.Print(token, func(w io.Writer) error { return printToken(w, token, a.Now()) })
 	})
 	cmd.AddCommand(create)
 	return cmd

@@ -7,6 +7,7 @@ import (
 
 	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/output"
 	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/profile"
+	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/session"
 )
 
 func (a *app) contextCommand() *cobra.Command {
@@ -39,10 +40,10 @@ func (a *app) contextAddCommand() *cobra.Command {
 	cmd.RunE = func(_ *cobra.Command, args []string) error {
 		for flag, value := range map[string]string{"address": c.Address, "certificate": c.Certificate, "key": c.Key, "ca": c.CA} {
 			if value == "" {
-				return usageError{fmt.Errorf("--%s is missing", flag)}
+				return session.Usage{Err: fmt.Errorf("--%s is missing", flag)}
 			}
 		}
-		file, err := a.file()
+		file, err := a.File()
 		if err != nil {
 			return err
 		}
@@ -66,7 +67,7 @@ func (a *app) contextUseCommand() *cobra.Command {
 		Example: "  reevectl context use prod",
 		Args:    exactly(1, "NAME"),
 		RunE: func(_ *cobra.Command, args []string) error {
-			file, err := a.file()
+			file, err := a.File()
 			if err != nil {
 				return err
 			}
@@ -90,11 +91,11 @@ func (a *app) contextListCommand() *cobra.Command {
 		Example: "  reevectl context list",
 		Args:    exactly(0, ""),
 		RunE: func(*cobra.Command, []string) error {
-			file, err := a.file()
+			file, err := a.File()
 			if err != nil {
 				return err
 			}
-			current, _ := file.Pick(a.context) //nolint:errcheck // none is current, and that shows
+			current, _ := file.Pick(a.Context) //nolint:errcheck // none is current, and that shows
 			t := &output.Table{Columns: []output.Column{
 				{Title: ""}, {Title: "NAME"}, {Title: "ADDRESS"}, {Title: "NAMESPACE"}, {Title: "CERTIFICATE", Shrinks: true},
 			}}

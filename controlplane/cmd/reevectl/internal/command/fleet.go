@@ -12,6 +12,7 @@ import (
 
 	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/kind"
 	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/output"
+	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/session"
 	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
 )
 
@@ -27,10 +28,10 @@ again, and what it refuses.`,
 		Args:    exactly(0, ""),
 	}
 	cmd.Flags().BoolVarP(&everywhere, "all-namespaces", "A", false, "of all namespaces")
-	cmd.RunE = a.call(func(ctx context.Context, conn *grpc.ClientConn, _ []string) error {
-		ctx, cancel := brief(ctx)
+	cmd.RunE = a.Call(func(ctx context.Context, conn *grpc.ClientConn, _ []string) error {
+		ctx, cancel := session.Brief(ctx)
 		defer cancel()
-		parent := "namespaces/" + a.namespace
+		parent := "namespaces/" + a.Namespace
 		if everywhere {
 			parent = "namespaces/-"
 		}
@@ -47,11 +48,11 @@ again, and what it refuses.`,
 				break
 			}
 		}
-		if a.format != output.AsTable {
-			return output.List(a.Out, a.format, found)
+		if a.Format != output.AsTable {
+			return output.List(a.Out, a.Format, found)
 		}
 		if len(found) == 0 {
-			a.say("there are no sidecars: enrol one with reevectl token create AGENT")
+			a.Say("there are no sidecars: enrol one with reevectl token create AGENT")
 			return nil
 		}
 		return sidecarTable(found, revision, everywhere).Write(a.Out)
@@ -59,9 +60,9 @@ again, and what it refuses.`,
 	return cmd
 }
 
-func sidecarTable(found []*adminv1.Sidecar, revision int64, full bool) *output.Table {
+func sidecarTable(found []*adminv1.Sidecar, revision int64, everywhere bool) *output.Table {
 	t := &output.Table{Columns: []output.Column{
-		{Title: "AGENT", Shrinks: full},
+		{Title: "AGENT"},
 		{Title: "INSTANCE"},
 		{Title: "STREAM"},
 		{Title: "HOLDS"},
@@ -71,8 +72,8 @@ func sidecarTable(found []*adminv1.Sidecar, revision int64, full bool) *output.T
 	}}
 	for _, s := range found {
 		agent, stream, holds, ack, fresh := kind.Short(s.GetAgent()), "cut off", strconv.FormatInt(s.GetRevision(), 10), "never", "no"
-		if full {
-			agent = s.GetAgent()
+		if everywhere {
+			agent = kind.NamespaceOf(s.GetAgent()) + "/" + agent
 		}
 		if s.GetConnected() {
 			stream = "open"
@@ -106,8 +107,8 @@ that made it; -o json has the digests of what was before and after.`,
 		Args:    exactly(0, ""),
 	}
 	cmd.Flags().IntVar(&limit, "limit", 20, "how many to show at the most; 0 is all")
-	cmd.RunE = a.call(func(ctx context.Context, conn *grpc.ClientConn, _ []string) error {
-		ctx, cancel := brief(ctx)
+	cmd.RunE = a.Call(func(ctx context.Context, conn *grpc.ClientConn, _ []string) error {
+		ctx, cancel := session.Brief(ctx)
 		defer cancel()
 		var found []*adminv1.Change
 		for token := ""; ; {
@@ -125,8 +126,8 @@ that made it; -o json has the digests of what was before and after.`,
 				break
 			}
 		}
-		if a.format != output.AsTable {
-			return output.List(a.Out, a.format, found)
+		if a.Format != output.AsTable {
+			return output.List(a.Out, a.Format, found)
 		}
 		return a.printChanges(a.Out, found)
 	})
@@ -155,4 +156,30 @@ func (a *app) printChanges(w io.Writer, found []*adminv1.Change) error {
 		t.Add(strconv.FormatInt(c.GetRevision(), 10), output.Clock(c.GetTime(), a.Now()), actor, action, what, c.GetReason())
 	}
 	return t.Write(w)
+}
+
+func (a *app) waitCommand() *cobra.Command {
+	var c session.Change
+	cmd := &cobra.Command{
+		Use:   "wait [REVISION]",
+		Short: "Wait until a change is in force on every sidecar",
+		Long: `Wait until a revision, or everything until now, is in force: every sidecar has
+applied it, or is past its freshness bound and denies.`,
+		Example: "  reevectl wait\n  reevectl wait 1042 --timeout 15m",
+		Args:    between(0, 1, ""),
+	}
+	c.TimeoutFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		var revision int64
+		if len(args) == 1 {
+			var err error
+			if revision, err = strconv.ParseInt(args[0], 10, 64); err != nil || revision <= 0 {
+				return session.Usage{Err: fmt.Errorf("%q is not a revision: give the number that a change told", args[0])}
+			}
+		}
+		return a.Call(func(ctx context.Context, conn *grpc.ClientConn, _ []string) error {
+			return a.Await(ctx, conn, revision, c.Timeout)
+		})(cmd, args)
+	}
+	return cmd
 }

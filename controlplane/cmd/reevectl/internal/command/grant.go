@@ -17,6 +17,7 @@ import (
 
 	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/kind"
 	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/output"
+	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/session"
 	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
 	decisionv1 "github.com/reeve-authz/reeve/gen/reeve/decision/v1"
 	grantv1 "github.com/reeve-authz/reeve/gen/reeve/grant/v1"
@@ -32,7 +33,7 @@ type granting struct {
 
 func (a *app) grantCommand() *cobra.Command {
 	var (
-		c change
+		c session.Change
 		g granting
 	)
 	cmd := &cobra.Command{
@@ -47,7 +48,7 @@ forbid beats every allow. For what flags cannot say, use apply.`,
   reevectl grant freeze --label team=support --tool '*' --forbid --ttl 1d --wait`,
 		Args: exactly(1, "NAME"),
 	}
-	c.flags(cmd)
+	c.Flags(cmd)
 	f := cmd.Flags()
 	f.StringSliceVar(&g.agents, "agent", nil, "agent, by id; may be repeated")
 	f.StringToStringVarP(&g.selector, "label", "l", nil, "agents that have this label, key=value; may be repeated")
@@ -60,17 +61,17 @@ forbid beats every allow. For what flags cannot say, use apply.`,
 	f.StringVar(&g.ttl, "ttl", "", "how long the grant applies, such as 8h or 30d")
 	f.StringVar(&g.expire, "expire", "", "until when the grant applies, such as 2027-01-31T00:00:00Z")
 	f.BoolVar(&g.forbid, "forbid", false, "forbid instead of allow")
-	cmd.RunE = a.call(func(ctx context.Context, conn *grpc.ClientConn, args []string) error {
+	cmd.RunE = a.Call(func(ctx context.Context, conn *grpc.ClientConn, args []string) error {
 		m, err := a.grantOf(args[0], &g)
 		if err != nil {
 			return err
 		}
-		return c.make(ctx, a, conn, func(ctx context.Context, opts ...grpc.CallOption) error {
-			made, err := adminv1.NewGrantsClient(conn).CreateGrant(ctx, &adminv1.CreateGrantRequest{Grant: m, Reason: c.reason}, opts...)
+		return c.Make(ctx, a.Session, conn, func(ctx context.Context, opts ...grpc.CallOption) error {
+			made, err := adminv1.NewGrantsClient(conn).CreateGrant(ctx, &adminv1.CreateGrantRequest{Grant: m, Reason: c.Reason}, opts...)
 			if err != nil {
 				return err
 			}
-			return a.print(made, func(w io.Writer) error {
+			return a.Print(made, func(w io.Writer) error {
 				_, err := fmt.Fprintf(w, "%s created, expires %s\n", made.GetName(), output.Until(made.GetExpireTime(), a.Now()))
 				return err
 			})
@@ -81,7 +82,7 @@ forbid beats every allow. For what flags cannot say, use apply.`,
 
 // grantOf makes the grant that the flags say.
 func (a *app) grantOf(id string, g *granting) (*grantv1.Grant, error) {
-	name, err := a.name(kind.Grant, id)
+	name, err := a.Name(kind.Grant, id)
 	if err != nil {
 		return nil, err
 	}
@@ -115,9 +116,9 @@ func (a *app) grantOf(id string, g *granting) (*grantv1.Grant, error) {
 	}
 	switch {
 	case len(g.agents) == 0 && len(g.selector) == 0:
-		return nil, usageError{fmt.Errorf("grant %q: it is for nobody: name agents with --agent or --label", id)}
+		return nil, session.Usage{Err: fmt.Errorf("grant %q: it is for nobody: name agents with --agent or --label", id)}
 	case len(m.GetTargets()) == 0:
-		return nil, usageError{fmt.Errorf("grant %q: there is nothing to call: add --tool server/tool", id)}
+		return nil, session.Usage{Err: fmt.Errorf("grant %q: there is nothing to call: add --tool server/tool", id)}
 	}
 	return m, nil
 }
@@ -126,21 +127,21 @@ func (a *app) grantOf(id string, g *granting) (*grantv1.Grant, error) {
 func (g *granting) end(id string, now time.Time) (*timestamppb.Timestamp, error) {
 	switch {
 	case g.ttl != "" && g.expire != "":
-		return nil, usageError{errors.New("give --ttl or --expire, not both")}
+		return nil, session.Usage{Err: errors.New("give --ttl or --expire, not both")}
 	case g.expire != "":
 		t, err := time.Parse(time.RFC3339, g.expire)
 		if err != nil {
-			return nil, usageError{fmt.Errorf("--expire %q is not an instant such as 2027-01-31T00:00:00Z", g.expire)}
+			return nil, session.Usage{Err: fmt.Errorf("--expire %q is not an instant such as 2027-01-31T00:00:00Z", g.expire)}
 		}
 		return timestamppb.New(t), nil
 	case g.ttl != "":
 		d, err := parseDuration(g.ttl)
 		if err != nil {
-			return nil, usageError{fmt.Errorf("--ttl: %w", err)}
+			return nil, session.Usage{Err: fmt.Errorf("--ttl: %w", err)}
 		}
 		return timestamppb.New(now.Add(d).Truncate(time.Second)), nil
 	default:
-		return nil, usageError{fmt.Errorf("grant %q: expire_time is required, for all authority ends: add --ttl 720h", id)}
+		return nil, session.Usage{Err: fmt.Errorf("grant %q: expire_time is required, for all authority ends: add --ttl 720h", id)}
 	}
 }
 
@@ -157,7 +158,7 @@ func parseDuration(s string) (time.Duration, error) {
 }
 
 func (a *app) revokeCommand() *cobra.Command {
-	var c change
+	var c session.Change
 	cmd := &cobra.Command{
 		Use:   "revoke GRANT...",
 		Short: "Take grants away",
@@ -167,8 +168,8 @@ what was open on it is cut.`,
 		Example: "  reevectl revoke refunds --wait\n  reevectl revoke refunds --wait --timeout 15m --reason 'leaked prompt'",
 		Args:    between(1, 0, "GRANT"),
 	}
-	c.flags(cmd)
-	cmd.RunE = a.call(func(ctx context.Context, conn *grpc.ClientConn, args []string) error {
+	c.Flags(cmd)
+	cmd.RunE = a.Call(func(ctx context.Context, conn *grpc.ClientConn, args []string) error {
 		err := a.remove(ctx, conn, &c, kind.Grant, args, "revoked")
 		if status.Code(err) == codes.NotFound {
 			return fmt.Errorf("%s; if it was revoked before, reevectl wait returns when that is in force",
@@ -194,10 +195,10 @@ grant that could apply has to say. Nothing is called and nothing is recorded.`,
 	cmd.Flags().StringVar(&what, "kind", "tool", "what is called: tool, resource, prompt or method")
 	cmd.Flags().StringVar(&at, "at", "", "the instant to decide for, such as 2027-01-31T00:00:00Z (default now)")
 	complete(cmd, "kind", []string{"tool", "resource", "prompt", "method"})
-	cmd.RunE = a.call(func(ctx context.Context, conn *grpc.ClientConn, words []string) error {
+	cmd.RunE = a.Call(func(ctx context.Context, conn *grpc.ClientConn, words []string) error {
 		req := &adminv1.ExplainCallRequest{Arguments: []byte(args)}
 		var err error
-		if req.Agent, err = a.name(kind.Agent, words[0]); err != nil {
+		if req.Agent, err = a.Name(kind.Agent, words[0]); err != nil {
 			return err
 		}
 		if req.Target, err = targetOf(what, words[1]); err != nil {
@@ -206,17 +207,17 @@ grant that could apply has to say. Nothing is called and nothing is recorded.`,
 		if at != "" {
 			t, err := time.Parse(time.RFC3339, at)
 			if err != nil {
-				return usageError{fmt.Errorf("--at %q is not an instant such as 2027-01-31T00:00:00Z", at)}
+				return session.Usage{Err: fmt.Errorf("--at %q is not an instant such as 2027-01-31T00:00:00Z", at)}
 			}
 			req.Time = timestamppb.New(t)
 		}
-		ctx, cancel := brief(ctx)
+		ctx, cancel := session.Brief(ctx)
 		defer cancel()
 		resp, err := adminv1.NewGrantsClient(conn).ExplainCall(ctx, req)
 		if err != nil {
 			return err
 		}
-		return a.print(resp, func(w io.Writer) error { return explained(w, resp) })
+		return a.Print(resp, func(w io.Writer) error { return explained(w, resp) })
 	})
 	return cmd
 }
@@ -232,7 +233,7 @@ func targetOf(what, text string) (*grantv1.Target, error) {
 	case "method":
 		return &grantv1.Target{Target: &grantv1.Target_Method{Method: text}}, nil
 	default:
-		return nil, usageError{fmt.Errorf("--kind %q: use one of tool, resource, prompt, method", what)}
+		return nil, session.Usage{Err: fmt.Errorf("--kind %q: use one of tool, resource, prompt, method", what)}
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/kind"
 	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/output"
+	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/session"
 	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
 	decisionv1 "github.com/reeve-authz/reeve/gen/reeve/decision/v1"
 )
@@ -51,7 +52,7 @@ the essence; -o json has the decision's id, its grant's revision and its outcome
 	f.IntVar(&s.limit, "limit", 100, "how many to show at the most; 0 is all")
 	f.BoolVarP(&s.follow, "follow", "f", false, "show decisions as they are stored, from now on")
 	complete(cmd, "verdict", []string{"allow", "deny"})
-	cmd.RunE = a.call(func(ctx context.Context, conn *grpc.ClientConn, _ []string) error {
+	cmd.RunE = a.Call(func(ctx context.Context, conn *grpc.ClientConn, _ []string) error {
 		filter, err := a.filter(&s)
 		if err != nil {
 			return err
@@ -68,7 +69,7 @@ the essence; -o json has the decision's id, its grant's revision and its outcome
 // filter makes the filter that the flags say.
 func (a *app) filter(s *search) (*adminv1.DecisionFilter, error) {
 	f := &adminv1.DecisionFilter{
-		Parent: "namespaces/" + a.namespace, Agent: kind.Short(s.agent), Target: s.target, Reason: s.reason, Id: s.id,
+		Parent: "namespaces/" + a.Namespace, Agent: kind.Short(s.agent), Target: s.target, Reason: s.reason, Id: s.id,
 	}
 	if s.everywhere {
 		f.Parent = "namespaces/-"
@@ -80,7 +81,7 @@ func (a *app) filter(s *search) (*adminv1.DecisionFilter, error) {
 	case "deny":
 		f.Verdict = decisionv1.Decision_DENY
 	default:
-		return nil, usageError{fmt.Errorf("--verdict %q: use allow or deny", s.verdict)}
+		return nil, session.Usage{Err: fmt.Errorf("--verdict %q: use allow or deny", s.verdict)}
 	}
 	var err error
 	if f.StartTime, err = instant("--since", s.since, a.Now()); err != nil {
@@ -100,7 +101,7 @@ func instant(flag, text string, now time.Time) (*timestamppb.Timestamp, error) {
 	}
 	d, err := parseDuration(text)
 	if err != nil {
-		return nil, usageError{fmt.Errorf("%s: %w, nor an instant such as 2027-01-31T00:00:00Z", flag, err)}
+		return nil, session.Usage{Err: fmt.Errorf("%s: %w, nor an instant such as 2027-01-31T00:00:00Z", flag, err)}
 	}
 	return timestamppb.New(now.Add(-d)), nil
 }
@@ -115,7 +116,7 @@ func (a *app) listDecisions(ctx context.Context, client adminv1.DecisionsClient,
 		if limit > 0 {
 			size = min(size, limit-len(found))
 		}
-		pageCtx, cancel := brief(ctx)
+		pageCtx, cancel := session.Brief(ctx)
 		page, err := client.ListDecisions(pageCtx, &adminv1.ListDecisionsRequest{
 			Filter: filter, PageSize: int32(size), PageToken: token, //nolint:gosec // at most maxPage
 		})
@@ -128,11 +129,11 @@ func (a *app) listDecisions(ctx context.Context, client adminv1.DecisionsClient,
 			break
 		}
 	}
-	if a.format != output.AsTable {
-		return output.List(a.Out, a.format, found)
+	if a.Format != output.AsTable {
+		return output.List(a.Out, a.Format, found)
 	}
 	if len(found) == 0 {
-		a.say("there are no such decisions")
+		a.Say("there are no such decisions")
 		return nil
 	}
 	t := decisionTable()
@@ -181,8 +182,8 @@ func (a *app) followDecisions(ctx context.Context, client adminv1.DecisionsClien
 		case err != nil:
 			return err
 		}
-		if a.format != output.AsTable {
-			err = output.Line(a.Out, a.format, resp.GetRecord())
+		if a.Format != output.AsTable {
+			err = output.Line(a.Out, a.Format, resp.GetRecord())
 		} else {
 			err = printRecord(a.Out, resp.GetRecord(), a.Now())
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/manifest"
 	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/output"
 	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/resources"
+	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/session"
 	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
 )
 
@@ -37,13 +38,13 @@ What -o yaml prints can be edited and applied.`,
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		k, err := kind.Parse(args[0])
 		if err != nil {
-			return usageError{err}
+			return session.Usage{Err: err}
 		}
 		if everywhere && len(args) > 1 {
-			return usageError{errors.New("give names or --all-namespaces, not both")}
+			return session.Usage{Err: errors.New("give names or --all-namespaces, not both")}
 		}
-		return a.call(func(ctx context.Context, conn *grpc.ClientConn, args []string) error {
-			ctx, cancel := brief(ctx)
+		return a.Call(func(ctx context.Context, conn *grpc.ClientConn, args []string) error {
+			ctx, cancel := session.Brief(ctx)
 			defer cancel()
 			found, err := a.find(ctx, conn, k, args[1:], everywhere)
 			if err != nil {
@@ -60,7 +61,7 @@ What -o yaml prints can be edited and applied.`,
 func (a *app) find(ctx context.Context, conn *grpc.ClientConn, k kind.Kind, ids []string, everywhere bool) ([]proto.Message, error) {
 	var found []proto.Message
 	for _, id := range ids {
-		name, err := a.name(k, id)
+		name, err := a.Name(k, id)
 		if err != nil {
 			return nil, err
 		}
@@ -74,7 +75,7 @@ func (a *app) find(ctx context.Context, conn *grpc.ClientConn, k kind.Kind, ids 
 	case len(ids) > 0:
 		return found, nil
 	case !everywhere || !k.Namespaced:
-		return resources.List(ctx, conn, k, a.namespace)
+		return resources.List(ctx, conn, k, a.Namespace)
 	}
 	namespaces, err := resources.List(ctx, conn, kind.Namespace, "")
 	if err != nil {
@@ -94,15 +95,15 @@ func (a *app) find(ctx context.Context, conn *grpc.ClientConn, k kind.Kind, ids 
 // show prints resources; one that was asked for alone is not a list.
 func (a *app) show(k kind.Kind, found []proto.Message, everywhere, single bool) error {
 	switch {
-	case a.format != output.AsTable && single && len(found) == 1:
-		return output.One(a.Out, a.format, found[0])
-	case a.format != output.AsTable:
-		return output.List(a.Out, a.format, found)
+	case a.Format != output.AsTable && single && len(found) == 1:
+		return output.One(a.Out, a.Format, found[0])
+	case a.Format != output.AsTable:
+		return output.List(a.Out, a.Format, found)
 	case len(found) == 0 && k.Namespaced && !everywhere:
-		a.say("there are no %s in namespace %q: look elsewhere with -n or -A", k.Plural, a.namespace)
+		a.Say("there are no %s in namespace %q: look elsewhere with -n or -A", k.Plural, a.Namespace)
 		return nil
 	case len(found) == 0:
-		a.say("there are no %s yet", k.Plural)
+		a.Say("there are no %s yet", k.Plural)
 		return nil
 	default:
 		return resources.Table(k, found, everywhere, a.Now()).Write(a.Out)
@@ -110,7 +111,7 @@ func (a *app) show(k kind.Kind, found []proto.Message, everywhere, single bool) 
 }
 
 func (a *app) deleteCommand() *cobra.Command {
-	var c change
+	var c session.Change
 	cmd := &cobra.Command{
 		Use:   "delete KIND NAME...",
 		Short: "Remove resources",
@@ -120,13 +121,13 @@ the error says who they are.`,
 		Args:      between(2, 0, "KIND NAME"),
 		ValidArgs: kind.Words(),
 	}
-	c.flags(cmd)
+	c.Flags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		k, err := kind.Parse(args[0])
 		if err != nil {
-			return usageError{err}
+			return session.Usage{Err: err}
 		}
-		return a.call(func(ctx context.Context, conn *grpc.ClientConn, args []string) error {
+		return a.Call(func(ctx context.Context, conn *grpc.ClientConn, args []string) error {
 			return a.remove(ctx, conn, &c, k, args[1:], "deleted")
 		})(cmd, args)
 	}
@@ -135,10 +136,10 @@ the error says who they are.`,
 
 // remove removes resources and says so in a word. It waits for the last of the
 // changes, for what is in force at a revision is so at all before it.
-func (a *app) remove(ctx context.Context, conn *grpc.ClientConn, c *change, k kind.Kind, ids []string, word string) error {
+func (a *app) remove(ctx context.Context, conn *grpc.ClientConn, c *session.Change, k kind.Kind, ids []string, word string) error {
 	var names []string
 	for _, id := range ids {
-		name, err := a.name(k, id)
+		name, err := a.Name(k, id)
 		if err != nil {
 			return err
 		}
@@ -146,8 +147,8 @@ func (a *app) remove(ctx context.Context, conn *grpc.ClientConn, c *change, k ki
 	}
 	var last int64
 	for _, name := range names {
-		revision, err := c.made(ctx, func(ctx context.Context, opts ...grpc.CallOption) error {
-			return resources.Delete(ctx, conn, k, name, c.reason, opts...)
+		revision, err := c.Made(ctx, func(ctx context.Context, opts ...grpc.CallOption) error {
+			return resources.Delete(ctx, conn, k, name, c.Reason, opts...)
 		})
 		if err != nil {
 			return err
@@ -157,15 +158,15 @@ func (a *app) remove(ctx context.Context, conn *grpc.ClientConn, c *change, k ki
 			return err
 		}
 	}
-	if !c.wait {
+	if !c.Wait {
 		return nil
 	}
-	return a.await(ctx, conn, last, c.timeout)
+	return a.Await(ctx, conn, last, c.Timeout)
 }
 
 func (a *app) applyCommand() *cobra.Command {
 	var (
-		c     change
+		c     session.Change
 		files []string
 		dry   bool
 	)
@@ -179,12 +180,12 @@ A file has YAML or JSON documents: a "kind", and beside it the resource.`,
   reevectl get grants -o yaml | reevectl apply -f -`,
 		Args: exactly(0, ""),
 	}
-	c.flags(cmd)
+	c.Flags(cmd)
 	cmd.Flags().StringArrayVarP(&files, "file", "f", nil, "file to apply, or - for standard input")
 	cmd.Flags().BoolVar(&dry, "dry-run", false, "have the control plane check everything, and change nothing")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if len(files) == 0 {
-			return usageError{errors.New("-f FILE is missing")}
+			return session.Usage{Err: errors.New("-f FILE is missing")}
 		}
 		var requests []*adminv1.ApplyResourcesRequest
 		for _, file := range files {
@@ -192,9 +193,9 @@ A file has YAML or JSON documents: a "kind", and beside it the resource.`,
 			if err != nil {
 				return err
 			}
-			requests = append(requests, &adminv1.ApplyResourcesRequest{Resources: resources, Reason: c.reason, ValidateOnly: dry})
+			requests = append(requests, &adminv1.ApplyResourcesRequest{Resources: resources, Reason: c.Reason, ValidateOnly: dry})
 		}
-		return a.call(func(ctx context.Context, conn *grpc.ClientConn, _ []string) error {
+		return a.Call(func(ctx context.Context, conn *grpc.ClientConn, _ []string) error {
 			return a.apply(ctx, conn, &c, requests)
 		})(cmd, args)
 	}
@@ -228,11 +229,11 @@ func (a *app) read(file string) ([]*adminv1.Resource, error) {
 	return wrapped, nil
 }
 
-func (a *app) apply(ctx context.Context, conn *grpc.ClientConn, c *change, requests []*adminv1.ApplyResourcesRequest) error {
+func (a *app) apply(ctx context.Context, conn *grpc.ClientConn, c *session.Change, requests []*adminv1.ApplyResourcesRequest) error {
 	var last int64
 	for _, r := range requests {
 		var resp *adminv1.ApplyResourcesResponse
-		revision, err := c.made(ctx, func(ctx context.Context, opts ...grpc.CallOption) (err error) {
+		revision, err := c.Made(ctx, func(ctx context.Context, opts ...grpc.CallOption) (err error) {
 			resp, err = adminv1.NewApplyClient(conn).ApplyResources(ctx, r, opts...)
 			return err
 		})
@@ -240,7 +241,7 @@ func (a *app) apply(ctx context.Context, conn *grpc.ClientConn, c *change, reque
 			return err
 		}
 		last = max(last, revision)
-		err = a.print(resp, func(w io.Writer) error {
+		err = a.Print(resp, func(w io.Writer) error {
 			for _, result := range resp.GetResults() {
 				word := strings.ToLower(result.GetAction().String())
 				if r.GetValidateOnly() {
@@ -256,8 +257,8 @@ func (a *app) apply(ctx context.Context, conn *grpc.ClientConn, c *change, reque
 			return err
 		}
 	}
-	if !c.wait {
+	if !c.Wait {
 		return nil
 	}
-	return a.await(ctx, conn, last, c.timeout)
+	return a.Await(ctx, conn, last, c.Timeout)
 }

@@ -1,6 +1,8 @@
+// Package command is reevectl's command line.
 package command
 
 import (
+	"context"
 	"fmt"
 	"runtime/debug"
 	"strings"
@@ -8,7 +10,31 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/output"
+	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/session"
 )
+
+// Run runs a command line and returns the process's exit code: 0 if it was done,
+// 1 if it was refused or failed, 2 if it cannot be meant. It returns soon after
+// ctx ends.
+func Run(ctx context.Context, p session.Process, args []string) int {
+	root := newRoot(&app{&session.Session{Process: p, Format: output.AsTable}})
+	root.SetArgs(args)
+	root.SetIn(p.In)
+	root.SetOut(p.Out)
+	root.SetErr(p.Err)
+	cmd, err := root.ExecuteContextC(ctx)
+	code := session.ExitCode(err)
+	if err != nil {
+		fmt.Fprintf(p.Err, "error: %v\n", err) //nolint:errcheck // there is nobody else to tell
+	}
+	if code == session.ExitUsage {
+		fmt.Fprintf(p.Err, "see: %s --help\n", cmd.CommandPath()) //nolint:errcheck // as above
+	}
+	return code
+}
+
+// app is a session with a command line.
+type app struct{ *session.Session }
 
 func newRoot(a *app) *cobra.Command {
 	root := group(&cobra.Command{
@@ -28,11 +54,12 @@ such as namespaces/default/agents/support, names one anywhere.`,
 		SilenceUsage:  true,
 	})
 	flags := root.PersistentFlags()
-	flags.StringVar(&a.config, "config", "", "file of contexts (default $REEVECTL_CONFIG, then ~/.config/reeve/config.yaml)")
-	flags.StringVar(&a.context, "context", "", "context to use (default $REEVECTL_CONTEXT, then the current one)")
-	flags.StringVarP(&a.namespace, "namespace", "n", "", `namespace of short ids (default the context's, then "default")`)
-	flags.VarP(&a.format, "output", "o", "how to print: "+strings.Join(output.Formats(), ", "))
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	flags.StringVar(&a.Config, "config", "", "file of contexts (default $REEVECTL_CONFIG, then ~/.config/reeve/config.yaml)")
+	flags.StringVar(&a.Context, "context", "", "context to use (default $REEVECTL_CONTEXT, then the current one)")
+	flags.StringVarP(&a.Namespace, "namespace", "n", "", `namespace of short ids (default the context's, then "default")`)
+	flags.VarP(&a.Format, "output", "o", "how to print: "+strings.Join(output.Formats(), ", "))
+	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages", ".FlagUsagesWrapped 80"))
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return session.Usage{Err: err} })
 	root.AddGroup(
 		&cobra.Group{ID: "change", Title: "Change what agents may do:"},
 		&cobra.Group{ID: "see", Title: "See what is and what was:"},
@@ -66,7 +93,7 @@ func group(c *cobra.Command) *cobra.Command {
 		if meant := cmd.SuggestionsFor(args[0]); len(meant) > 0 {
 			text += fmt.Sprintf(": did you mean %q?", meant[0])
 		}
-		return usageError{fmt.Errorf("%s", text)}
+		return session.Usage{Err: fmt.Errorf("%s", text)}
 	}
 	c.SuggestionsMinimumDistance = 2
 	return c
@@ -97,5 +124,23 @@ func (a *app) versionCommand() *cobra.Command {
 			_, err := fmt.Fprintf(cmd.OutOrStdout(), "reevectl %s%s\n", version, revision)
 			return err
 		},
+	}
+}
+
+// exactly is for commands that take n arguments, described in words.
+func exactly(n int, words string) cobra.PositionalArgs { return between(n, n, words) }
+
+// between is for commands that take low to high arguments, described in words;
+// a high below low is no limit.
+func between(low, high int, words string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		switch {
+		case len(args) < low:
+			return session.Usage{Err: fmt.Errorf("%s is missing", strings.Fields(words)[len(args)])}
+		case high >= low && len(args) > high:
+			return session.Usage{Err: fmt.Errorf("%q is one argument too many", args[high])}
+		default:
+			return nil
+		}
 	}
 }

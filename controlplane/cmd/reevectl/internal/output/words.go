@@ -18,8 +18,14 @@ func Duration(d time.Duration) string {
 		return strings.TrimSuffix(fmt.Sprintf("%.1f", d.Seconds()), ".0") + "s"
 	case d < 2*time.Minute:
 		return fmt.Sprintf("%.0fs", d.Seconds())
-	case d < 2*time.Hour:
+	case d < time.Hour-30*time.Second:
 		return fmt.Sprintf("%.0fm", d.Minutes())
+	case d < 10*time.Hour:
+		d = d.Round(time.Minute)
+		if minutes := int(d.Minutes()) % 60; minutes > 0 {
+			return fmt.Sprintf("%dh%dm", int(d.Hours()), minutes)
+		}
+		return fmt.Sprintf("%.0fh", d.Hours())
 	case d < 48*time.Hour:
 		return fmt.Sprintf("%.0fh", d.Hours())
 	default:

@@ -1,6 +1,7 @@
 package resources
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -13,29 +14,21 @@ import (
 	grantv1 "github.com/reeve-authz/reeve/gen/reeve/grant/v1"
 )
 
-// Table shows resources of one kind. Names are short if all are in one
-// namespace that goes without saying.
-func Table(k kind.Kind, ms []proto.Message, full bool, now time.Time) *output.Table {
-	name := kind.Short
-	if full {
-		name = func(n string) string { return n }
-	}
+// Table shows resources of one kind by their short ids, with their namespaces if
+// those do not go without saying.
+func Table(k kind.Kind, ms []proto.Message, everywhere bool, now time.Time) *output.Table {
+	everywhere = everywhere && k.Namespaced
 	t := &output.Table{Columns: columns[k.Singular]}
+	if everywhere {
+		t.Columns = append([]output.Column{{Title: "NAMESPACE"}}, t.Columns...)
+	}
 	for _, m := range ms {
-		switch m := m.(type) {
-		case *grantv1.Namespace:
-			t.Add(name(m.GetName()), output.Age(m.GetUpdateTime(), now), m.GetDescription())
-		case *grantv1.Agent:
-			t.Add(name(m.GetName()), word(m.GetState().String()), m.GetOwner(), labels(m.GetLabels()),
-				output.Age(m.GetCreateTime(), now))
-		case *grantv1.Server:
-			t.Add(name(m.GetName()), m.GetHttp().GetUrl(), output.Age(m.GetUpdateTime(), now), m.GetDescription())
-		case *grantv1.Tool:
-			t.Add(name(m.GetName()), word(m.GetEffect().String()), word(m.GetReach().String()), m.GetDescription())
-		case *grantv1.Grant:
-			t.Add(name(m.GetName()), word(m.GetEffect().String()), subjects(m.GetSubjects()), targets(m.GetTargets()),
-				conditional(m), output.Until(m.GetExpireTime(), now))
+		name, cells := row(m, now)
+		cells = append([]string{kind.Short(name)}, cells...)
+		if everywhere {
+			cells = append([]string{kind.NamespaceOf(name)}, cells...)
 		}
+		t.Add(cells...)
 	}
 	return t
 }
@@ -53,26 +46,61 @@ var columns = map[string][]output.Column{
 	},
 }
 
+// row returns the name of a resource and the cells behind it.
+func row(m proto.Message, now time.Time) (name string, cells []string) {
+	switch m := m.(type) {
+	case *grantv1.Namespace:
+		return m.GetName(), []string{output.Age(m.GetUpdateTime(), now), m.GetDescription()}
+	case *grantv1.Agent:
+		return m.GetName(), []string{
+			word(m.GetState().String()), m.GetOwner(), strings.Join(labels(m.GetLabels()), ","), output.Age(m.GetCreateTime(), now),
+		}
+	case *grantv1.Server:
+		return m.GetName(), []string{m.GetHttp().GetUrl(), output.Age(m.GetUpdateTime(), now), m.GetDescription()}
+	case *grantv1.Tool:
+		return m.GetName(), []string{word(m.GetEffect().String()), word(m.GetReach().String()), m.GetDescription()}
+	case *grantv1.Grant:
+		return m.GetName(), []string{
+			word(m.GetEffect().String()), some(subjects(m.GetSubjects())), some(targets(m.GetTargets())),
+			strings.Join(strings.Fields(m.GetCondition()), " "), output.Until(m.GetExpireTime(), now),
+		}
+	default:
+		return "", nil
+	}
+}
+
 // word is how a person writes the word of an enum.
 func word(s string) string { return strings.ReplaceAll(strings.ToLower(s), "_", " ") }
 
-func labels(m map[string]string) string {
+// some is the first of several and how many more there are.
+func some(parts []string) string {
+	switch len(parts) {
+	case 0:
+		return ""
+	case 1:
+		return parts[0]
+	default:
+		return fmt.Sprintf("%s +%d", parts[0], len(parts)-1)
+	}
+}
+
+func labels(m map[string]string) []string {
 	var pairs []string
 	for _, k := range slices.Sorted(maps.Keys(m)) {
 		pairs = append(pairs, k+"="+m[k])
 	}
-	return strings.Join(pairs, ",")
+	return pairs
 }
 
-func subjects(s *grantv1.Subjects) string {
+func subjects(s *grantv1.Subjects) []string {
 	parts := slices.Clone(s.GetAgents())
-	if l := labels(s.GetSelector().GetMatchLabels()); l != "" {
-		parts = append(parts, l)
+	if l := labels(s.GetSelector().GetMatchLabels()); len(l) > 0 {
+		parts = append(parts, strings.Join(l, ","))
 	}
-	return strings.Join(parts, ",")
+	return parts
 }
 
-func targets(ts []*grantv1.Target) string {
+func targets(ts []*grantv1.Target) []string {
 	var parts []string
 	for _, t := range ts {
 		switch t := t.GetTarget().(type) {
@@ -86,7 +114,5 @@ func targets(ts []*grantv1.Target) string {
 			parts = append(parts, "method:"+t.Method)
 		}
 	}
-	return strings.Join(parts, ",")
+	return parts
 }
-
-func conditional(g *grantv1.Grant) string { return strings.Join(strings.Fields(g.GetCondition()), " ") }

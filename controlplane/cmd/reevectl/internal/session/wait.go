@@ -1,4 +1,4 @@
-package command
+package session
 
 import (
 	"context"
@@ -21,38 +21,45 @@ import (
 // revisionHeader is where answers tell the revision of a change.
 const revisionHeader = "reeve-revision"
 
-// change is what all commands share that change something.
-type change struct {
-	reason  string
-	wait    bool
-	timeout time.Duration
+// tellEvery is how often progress is told that is only the passing of time.
+const tellEvery = 2 * time.Second
+
+// Change is what all commands share that change something.
+type Change struct {
+	// Reason is why, for the record of changes.
+	Reason string
+	// Wait says to return only when the change is in force.
+	Wait bool
+	// Timeout is how long to wait for that.
+	Timeout time.Duration
 }
 
-// flags adds the flags of a command that changes something.
-func (c *change) flags(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&c.reason, "reason", "", "why, for the record of changes")
-	cmd.Flags().BoolVar(&c.wait, "wait", false, "return only when the change is in force on every sidecar")
-	c.timeoutFlag(cmd)
+// Flags adds the flags of a command that changes something.
+func (c *Change) Flags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&c.Reason, "reason", "", "why, for the record of changes")
+	cmd.Flags().BoolVar(&c.Wait, "wait", false, "return only when the change is in force on every sidecar")
+	c.TimeoutFlag(cmd)
 }
 
-func (c *change) timeoutFlag(cmd *cobra.Command) {
-	cmd.Flags().DurationVar(&c.timeout, "timeout", 2*time.Minute, "how long to wait; in vain is a failure")
+// TimeoutFlag adds the flag of a command that only waits.
+func (c *Change) TimeoutFlag(cmd *cobra.Command) {
+	cmd.Flags().DurationVar(&c.Timeout, "timeout", 2*time.Minute, "how long to wait; in vain is a failure")
 }
 
-// make makes a change, and waits until it is in force if that is wanted. do
+// Make makes a change, and waits until it is in force if that is wanted. do
 // makes the call with the options.
-func (c *change) make(ctx context.Context, a *app, conn *grpc.ClientConn, do func(context.Context, ...grpc.CallOption) error) error {
-	revision, err := c.made(ctx, do)
-	if err != nil || !c.wait || revision == 0 {
+func (c *Change) Make(ctx context.Context, s *Session, conn *grpc.ClientConn, do func(context.Context, ...grpc.CallOption) error) error {
+	revision, err := c.Made(ctx, do)
+	if err != nil || !c.Wait {
 		return err
 	}
-	return a.await(ctx, conn, revision, c.timeout)
+	return s.Await(ctx, conn, revision, c.Timeout)
 }
 
-// made makes a change and returns its revision; 0 if there is nothing to wait
-// for.
-func (c *change) made(ctx context.Context, do func(context.Context, ...grpc.CallOption) error) (int64, error) {
-	ctx, cancel := brief(ctx)
+// Made makes a change and returns its revision; 0 if that was not told, and then
+// the newest is to be waited for.
+func (c *Change) Made(ctx context.Context, do func(context.Context, ...grpc.CallOption) error) (int64, error) {
+	ctx, cancel := Brief(ctx)
 	defer cancel()
 	var header metadata.MD
 	if err := do(ctx, grpc.Header(&header)); err != nil {
@@ -69,20 +76,20 @@ func (c *change) made(ctx context.Context, do func(context.Context, ...grpc.Call
 	return revision, nil
 }
 
-// await returns nil when the revision is in force, and not before. It tells its
-// progress, and begins again when the control plane goes away meanwhile.
-func (a *app) await(ctx context.Context, conn *grpc.ClientConn, revision int64, timeout time.Duration) error {
+// Await returns nil when the revision, or the newest if it is 0, is in force, and
+// not before. It tells its progress, and begins again when the control plane goes away meanwhile.
+func (s *Session) Await(ctx context.Context, conn *grpc.ClientConn, revision int64, timeout time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	var last *adminv1.AwaitRevisionResponse
-	told := ""
+	var told time.Time
 	for {
 		err := follow(ctx, conn, revision, func(p *adminv1.AwaitRevisionResponse) {
-			last, revision = p, p.GetRevision()
-			if line := progress(p); line != told {
-				a.say("%s", line)
-				told = line
+			if !sameCounts(p, last) || s.Now().Sub(told) >= tellEvery {
+				s.Say("%s", progress(p))
+				told = s.Now()
 			}
+			last, revision = p, p.GetRevision()
 		})
 		switch {
 		case err == nil:
@@ -98,6 +105,12 @@ func (a *app) await(ctx context.Context, conn *grpc.ClientConn, revision int64, 
 		case <-time.After(200 * time.Millisecond):
 		}
 	}
+}
+
+// sameCounts reports whether all that differs is how long it can still take.
+func sameCounts(p, q *adminv1.AwaitRevisionResponse) bool {
+	return q != nil && p.GetInForce() == q.GetInForce() && p.GetApplied() == q.GetApplied() &&
+		p.GetPending() == q.GetPending() && p.GetRefused() == q.GetRefused() && p.GetCutOff() == q.GetCutOff()
 }
 
 // follow hears the progress of a revision. It returns nil only if the control
@@ -151,30 +164,4 @@ func late(last *adminv1.AwaitRevisionResponse, revision int64, timeout time.Dura
 	}
 	return fmt.Errorf("revision %d is stored but not in force after %s: %s: go on waiting with reevectl wait %d",
 		revision, output.Duration(timeout), who, revision)
-}
-
-func (a *app) waitCommand() *cobra.Command {
-	var c change
-	cmd := &cobra.Command{
-		Use:   "wait [REVISION]",
-		Short: "Wait until a change is in force on every sidecar",
-		Long: `Wait until a revision, or everything until now, is in force: every sidecar has
-applied it, or is past its freshness bound and denies.`,
-		Example: "  reevectl wait\n  reevectl wait 1042 --timeout 15m",
-		Args:    between(0, 1, ""),
-	}
-	c.timeoutFlag(cmd)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		var revision int64
-		if len(args) == 1 {
-			var err error
-			if revision, err = strconv.ParseInt(args[0], 10, 64); err != nil || revision <= 0 {
-				return usageError{fmt.Errorf("%q is not a revision: give the number that a change told", args[0])}
-			}
-		}
-		return a.call(func(ctx context.Context, conn *grpc.ClientConn, _ []string) error {
-			return a.await(ctx, conn, revision, c.timeout)
-		})(cmd, args)
-	}
-	return cmd
 }

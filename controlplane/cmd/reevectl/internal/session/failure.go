@@ -1,12 +1,10 @@
-package command
+package session
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strings"
 
-	"github.com/spf13/cobra"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -16,15 +14,19 @@ import (
 
 // The exit codes.
 const (
-	exitDone   = 0
-	exitFailed = 1
-	exitUsage  = 2
+	ExitDone   = 0
+	ExitFailed = 1
+	ExitUsage  = 2
 )
 
-// usageError is a command line that cannot be meant.
-type usageError struct{ error }
+// Usage is an error about a command line that cannot be meant.
+type Usage struct{ Err error }
 
-func (e usageError) Unwrap() error { return e.error }
+// Error implements error.
+func (e Usage) Error() string { return e.Err.Error() }
+
+// Unwrap lets errors.Is and errors.As look within.
+func (e Usage) Unwrap() error { return e.Err }
 
 // callError is a call that failed, with whom it was made to.
 type callError struct {
@@ -71,53 +73,15 @@ func after(text, word string) string {
 	return text
 }
 
-// exitCode returns how the process ends.
-func exitCode(err error) int {
-	var usage usageError
+// ExitCode returns how the process ends.
+func ExitCode(err error) int {
+	var usage Usage
 	switch {
 	case err == nil:
-		return exitDone
+		return ExitDone
 	case errors.As(err, &usage):
-		return exitUsage
+		return ExitUsage
 	default:
-		return exitFailed
-	}
-}
-
-// Run runs a command line and returns the process's exit code: 0 if it was done,
-// 1 if it was refused or failed, 2 if it cannot be meant. It returns soon after
-// ctx ends.
-func Run(ctx context.Context, p Process, args []string) int {
-	root := newRoot(&app{Process: p, format: output.AsTable})
-	root.SetArgs(args)
-	root.SetIn(p.In)
-	root.SetOut(p.Out)
-	root.SetErr(p.Err)
-	cmd, err := root.ExecuteContextC(ctx)
-	code := exitCode(err)
-	if err != nil {
-		fmt.Fprintf(p.Err, "error: %v\n", err) //nolint:errcheck // there is nobody else to tell
-	}
-	if code == exitUsage {
-		fmt.Fprintf(p.Err, "see: %s --help\n", cmd.CommandPath()) //nolint:errcheck // as above
-	}
-	return code
-}
-
-// exactly is for commands that take n arguments, described in words.
-func exactly(n int, words string) cobra.PositionalArgs { return between(n, n, words) }
-
-// between is for commands that take low to high arguments, described in words;
-// a high below low is no limit.
-func between(low, high int, words string) cobra.PositionalArgs {
-	return func(_ *cobra.Command, args []string) error {
-		switch {
-		case len(args) < low:
-			return usageError{fmt.Errorf("%s is missing", strings.Fields(words)[len(args)])}
-		case high >= low && len(args) > high:
-			return usageError{fmt.Errorf("%q is one argument too many", args[high])}
-		default:
-			return nil
-		}
+		return ExitFailed
 	}
 }
