@@ -39,10 +39,17 @@ func serveProxy(ctx context.Context, target string) error {
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxIdleConnsPerHost = 64
-	return serve(ctx, &httputil.ReverseProxy{
+	proxy := &httputil.ReverseProxy{
 		Transport: transport,
 		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(u) },
-	})
+	}
+	return serve(ctx, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// Without it net/http now and then closes the request's body under the
+		// transport that still reads it, because the server answers early, and
+		// the call breaks off.
+		_ = http.NewResponseController(w).EnableFullDuplex() // HTTP/1 has it
+		proxy.ServeHTTP(w, r)
+	}))
 }
 
 // serve serves on a free loopback port, which it prints, until ctx ends.

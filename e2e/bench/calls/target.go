@@ -80,7 +80,7 @@ func (t *target) load(ctx context.Context, n, calls int) ([]time.Duration, time.
 		callers.Go(func() {
 			for j := range calls {
 				began := time.Now()
-				_, answer, err := t.post(ctx, fmt.Appendf(nil, call, 10+j))
+				_, answer, err := t.post(ctx, fmt.Appendf(nil, call, 10+i*calls+j))
 				if err == nil && !bytes.Contains(answer, []byte("invoiced C-1042")) {
 					err = fmt.Errorf("unexpected answer %s", answer)
 				}
