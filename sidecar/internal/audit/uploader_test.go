@@ -1,0 +1,358 @@
+package audit
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.opentelemetry.io/otel/metric/noop"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/test/bufconn"
+	"google.golang.org/protobuf/proto"
+
+	decisionv1 "github.com/reeve-authz/reeve/gen/reeve/decision/v1"
+	ingestv1 "github.com/reeve-authz/reeve/gen/reeve/ingest/v1"
+	"github.com/reeve-authz/reeve/sidecar/internal/spool"
+)
+
+// controlPlane is the other end as ingest.proto has it: it takes what follows
+// what it has, and nothing else.
+type controlPlane struct {
+	ingestv1.UnimplementedIngestServer
+
+	mu     sync.Mutex
+	stored map[string][][]byte // by instance
+	// before and after, if set, are called before a batch is stored and before
+	// it is acknowledged; an error ends the stream.
+	before, after func(first int64) error
+	batches       int
+	changed       chan struct{} // closed and made anew at each batch
+}
+
+func newControlPlane() *controlPlane {
+	return &controlPlane{stored: make(map[string][][]byte), changed: make(chan struct{})}
+}
+
+func (c *controlPlane) Push(stream grpc.BidiStreamingServer[ingestv1.PushRequest, ingestv1.PushResponse]) error {
+	for {
+		req, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		n, err := c.store(req)
+		if err != nil {
+			return err
+		}
+		if err := stream.Send(&ingestv1.PushResponse{StoredSequence: n}); err != nil {
+			return err
+		}
+	}
+}
+
+func (c *controlPlane) store(req *ingestv1.PushRequest) (int64, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.before != nil {
+		if err := c.before(req.GetFirstSequence()); err != nil {
+			return 0, err
+		}
+	}
+	have := c.stored[req.GetInstance()]
+	for i, encoded := range req.GetRecords() {
+		sequence := req.GetFirstSequence() + int64(i)
+		if sequence <= int64(len(have)) {
+			if !bytes.Equal(have[sequence-1], encoded) {
+				return 0, status.Errorf(codes.FailedPrecondition, "record %d is another", sequence)
+			}
+			continue
+		}
+		r := &decisionv1.Record{}
+		if err := proto.Unmarshal(encoded, r); err != nil {
+			return 0, status.Error(codes.InvalidArgument, err.Error())
+		}
+		var previous []byte
+		if len(have) > 0 {
+			sum := sha256.Sum256(have[len(have)-1])
+			previous = sum[:]
+		}
+		if sequence != int64(len(have))+1 || r.GetSequence() != sequence || !bytes.Equal(r.GetPreviousDigest(), previous) {
+			return 0, status.Errorf(codes.FailedPrecondition, "record %d does not follow record %d", sequence, len(have))
+		}
+		have = append(have, encoded)
+	}
+	c.stored[req.GetInstance()] = have
+	if len(req.GetRecords()) > 0 {
+		c.batches++
+	}
+	close(c.changed)
+	c.changed = make(chan struct{})
+	if c.after != nil {
+		if err := c.after(req.GetFirstSequence()); err != nil {
+			return 0, err
+		}
+	}
+	return int64(len(have)), nil
+}
+
+// await returns when n records of an instance are stored.
+func (c *controlPlane) await(t testing.TB, instance string, n int64) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for {
+		c.mu.Lock()
+		have, changed := int64(len(c.stored[instance])), c.changed
+		c.mu.Unlock()
+		if have >= n {
+			return
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			t.Fatalf("%d of %d records stored: %v", have, n, ctx.Err())
+		}
+	}
+}
+
+// serve serves c until the test ends.
+func serve(t testing.TB, c *controlPlane) ingestv1.IngestClient {
+	t.Helper()
+	server := grpc.NewServer()
+	ingestv1.RegisterIngestServer(server, c)
+	listener := bufconn.Listen(1 << 20)
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	conn, err := grpc.NewClient("passthrough:///controlplane",
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }),
+		grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		conn.Close()
+		server.Stop()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
+	return ingestv1.NewIngestClient(conn)
+}
+
+// upload runs an uploader; the returned function ends it.
+func upload(t testing.TB, client ingestv1.IngestClient, current *spool.Spool, earlier []*spool.Spool, log *slog.Logger) (stop func()) {
+	t.Helper()
+	u, err := NewUploader(client, current, earlier, log, noop.Meter{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- u.Run(ctx) }()
+	return sync.OnceFunc(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func decide(t testing.TB, r *Recorder, n int) {
+	t.Helper()
+	for range n {
+		if _, err := r.Decide(refund(t), granted); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestUpload(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newControlPlane()
+		client := serve(t, c)
+		s, _ := openSpools(t, spool.Config{Dir: t.TempDir(), Instance: instanceA})
+		r := newRecorder(t, s, false, discard())
+		stop := upload(t, client, s, nil, discard())
+		defer stop()
+		for n := int64(10); n <= 100; n += 10 {
+			decide(t, r, 10)
+			c.await(t, instanceA, n)
+			synctest.Wait()
+			if got := s.Acknowledged(); got != n {
+				t.Errorf("acknowledged %d, want %d", got, n)
+			}
+		}
+		if c.batches > 20 {
+			t.Errorf("%d batches for 10 bursts", c.batches)
+		}
+		decide(t, r, 5)
+		stop()
+		if got := len(c.stored[instanceA]); got != 105 {
+			t.Errorf("%d records stored when Run returned, want 105", got)
+		}
+	})
+}
+
+// P3: whatever goes wrong on the way, each record arrives once and in order.
+func TestUploadTriesAgain(t *testing.T) {
+	for name, fail := range map[string]func(*controlPlane, func(int64) error){
+		"before it is stored":       func(c *controlPlane, f func(int64) error) { c.before = f },
+		"before it is acknowledged": func(c *controlPlane, f func(int64) error) { c.after = f },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newControlPlane()
+				seeded := rand.New(rand.NewPCG(1, 2))
+				fail(c, func(int64) error {
+					if seeded.IntN(2) == 0 {
+						return status.Error(codes.Unavailable, "away")
+					}
+					return nil
+				})
+				client := serve(t, c)
+				s, _ := openSpools(t, spool.Config{Dir: t.TempDir(), Instance: instanceA, SegmentBytes: 4096})
+				r := newRecorder(t, s, false, discard())
+				stop := upload(t, client, s, nil, discard())
+				defer stop()
+				for want := int64(50); want <= 500; want += 50 {
+					decide(t, r, 50)
+					time.Sleep(time.Second)
+				}
+				c.await(t, instanceA, 500)
+			})
+		})
+	}
+}
+
+// P8: while the control plane is away records wait; when it is back they go.
+func TestUploadWaitsForTheControlPlane(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newControlPlane()
+		away := true
+		attempts := 0
+		c.before = func(int64) error {
+			if attempts++; away {
+				return status.Error(codes.Unavailable, "away")
+			}
+			return nil
+		}
+		client := serve(t, c)
+		s, _ := openSpools(t, spool.Config{Dir: t.TempDir(), Instance: instanceA})
+		decide(t, newRecorder(t, s, false, discard()), 100)
+		stop := upload(t, client, s, nil, discard())
+		defer stop()
+		time.Sleep(time.Hour)
+		c.mu.Lock()
+		if attempts < 600 || attempts > 1500 {
+			t.Errorf("%d attempts in an hour", attempts)
+		}
+		away = false
+		c.mu.Unlock()
+		begun := time.Now()
+		c.await(t, instanceA, 100)
+		if took := time.Since(begun); took > longestPause {
+			t.Errorf("it took %v to notice", took)
+		}
+	})
+}
+
+// P3: what earlier boots left behind is uploaded, and deleted when it is
+// stored.
+func TestEarlierSpoolsAreUploaded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		s, _, err := spool.Open(spool.Config{Dir: dir, Instance: instanceA}, discard())
+		if err != nil {
+			t.Fatal(err)
+		}
+		decide(t, newRecorder(t, s, false, discard()), 3000)
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		c := newControlPlane()
+		client := serve(t, c)
+		current, earlier := openSpools(t, spool.Config{Dir: dir, Instance: instanceB})
+		decide(t, newRecorder(t, current, false, discard()), 10)
+		stop := upload(t, client, current, earlier, discard())
+		defer stop()
+		c.await(t, instanceA, 3000)
+		c.await(t, instanceB, 10)
+		synctest.Wait()
+		stop()
+		again, left, err := spool.Open(spool.Config{Dir: dir, Instance: instanceA}, discard())
+		if err != nil {
+			t.Fatal(err) // Its directory would still be there.
+		}
+		for _, s := range append(left, again) {
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+// A refusal that will not go away is loud, is not hammered at, and holds up
+// no other spool.
+func TestRefusedRecordsStay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		s, _, err := spool.Open(spool.Config{Dir: dir, Instance: instanceA}, discard())
+		if err != nil {
+			t.Fatal(err)
+		}
+		decide(t, newRecorder(t, s, false, discard()), 10)
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		c := newControlPlane()
+		c.stored[instanceA] = [][]byte{{1}} // Another history.
+		client := serve(t, c)
+		var logged bytes.Buffer
+		current, earlier := openSpools(t, spool.Config{Dir: dir, Instance: instanceB})
+		stop := upload(t, client, current, earlier, slog.New(slog.NewTextHandler(&logged, nil)))
+		decide(t, newRecorder(t, current, false, discard()), 10)
+		c.await(t, instanceB, 10)
+		time.Sleep(10 * time.Minute)
+		stop()
+		if n := bytes.Count(logged.Bytes(), []byte("records refused by the control plane")); n < 5 || n > 12 {
+			t.Errorf("logged %d times in ten minutes:\n%s", n, &logged)
+		}
+		if earlier[0].Acknowledged() >= earlier[0].Last() {
+			t.Error("refused records were let go")
+		}
+	})
+}
+
+// The control plane knowing more of this boot than this boot does is no
+// acknowledgement.
+func TestForeignRecordsOfThisInstance(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newControlPlane()
+		c.stored[instanceA] = [][]byte{{1}, {2}}
+		client := serve(t, c)
+		var logged bytes.Buffer
+		s, _ := openSpools(t, spool.Config{Dir: t.TempDir(), Instance: instanceA})
+		stop := upload(t, client, s, nil, slog.New(slog.NewTextHandler(&logged, nil)))
+		time.Sleep(time.Second)
+		decide(t, newRecorder(t, s, false, discard()), 1)
+		time.Sleep(time.Hour)
+		stop()
+		if s.Acknowledged() != 0 || !bytes.Contains(logged.Bytes(), []byte("level=ERROR")) {
+			t.Errorf("acknowledged %d; log:\n%s", s.Acknowledged(), &logged)
+		}
+	})
+}
