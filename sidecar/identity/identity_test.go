@@ -63,10 +63,10 @@ func newKey(t *testing.T) *ecdsa.PrivateKey {
 	return key
 }
 
-func (a *authority) leaf(id spiffeid.ID, uid string, key *ecdsa.PrivateKey, notAfter time.Time) *x509.Certificate {
+func (a *authority) leaf(id spiffeid.ID, key *ecdsa.PrivateKey, notAfter time.Time) *x509.Certificate {
 	a.Helper()
 	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
-		SerialNumber: big.NewInt(2), URIs: []*url.URL{id.URL()}, Subject: pkix.Name{SerialNumber: uid},
+		SerialNumber: big.NewInt(2), URIs: []*url.URL{id.URL()}, Subject: pkix.Name{SerialNumber: "u1"},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: notAfter, KeyUsage: x509.KeyUsageDigitalSignature,
 	}, a.root, key.Public(), a.key)
 	if err != nil {
@@ -83,7 +83,7 @@ func (a *authority) leaf(id spiffeid.ID, uid string, key *ecdsa.PrivateKey, notA
 func (a *authority) source(id spiffeid.ID) *Source {
 	a.Helper()
 	key := newKey(a.T)
-	leaf := a.leaf(id, "u1", key, time.Now().Add(time.Hour))
+	leaf := a.leaf(id, key, time.Now().Add(time.Hour))
 	svid, bundle, err := ParseSVID([][]byte{leaf.Raw}, [][]byte{a.root.Raw}, key)
 	if err != nil {
 		a.Fatal(err)
@@ -110,7 +110,7 @@ func TestNames(t *testing.T) {
 		if err != nil || got != id(tt.id) {
 			t.Errorf("IDOf(%s) = %v, %v", tt.name, got, err)
 		}
-		p, err := PeerFromCertificate(a.leaf(got, "u1", newKey(t), time.Now().Add(time.Hour)))
+		p, err := PeerFromCertificate(a.leaf(got, newKey(t), time.Now().Add(time.Hour)))
 		if err != nil || p.Name != tt.name || p.Kind != tt.kind || p.UID != "u1" || p.ID != got {
 			t.Errorf("peer %+v, %v; want %+v", p, err, tt)
 		}
@@ -121,7 +121,7 @@ func TestNames(t *testing.T) {
 		}
 	}
 	for _, path := range []string{"ns/a/agent/b/c", "ns/a/agents/b", "agent/b", "admin/a/b", "controlplane/x", "else"} {
-		if p, err := PeerFromCertificate(a.leaf(id(path), "u1", newKey(t), time.Now())); !errors.Is(err, ErrNoPeer) {
+		if p, err := PeerFromCertificate(a.leaf(id(path), newKey(t), time.Now())); !errors.Is(err, ErrNoPeer) {
 			t.Errorf("%s is %+v, %v", path, p, err)
 		}
 	}
@@ -140,7 +140,7 @@ func TestServerTLS(t *testing.T) {
 	client := func(source *Source) *tls.Config { return ClientTLS(source, td) }
 	expired := func() *tls.Config {
 		key := newKey(t)
-		leaf := a.leaf(id("ns/a/agent/b"), "u1", key, time.Now().Add(-time.Minute))
+		leaf := a.leaf(id("ns/a/agent/b"), key, time.Now().Add(-time.Minute))
 		config := client(a.source(id("ns/a/agent/b")))
 		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 			return &tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: key}, nil
@@ -316,7 +316,7 @@ func TestKeysAndFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	leaf := a.leaf(id("admin/ann"), "u1", key, time.Now().Add(time.Hour))
+	leaf := a.leaf(id("admin/ann"), key, time.Now().Add(time.Hour))
 	svid, _, err := LoadSVID(EncodeCertificates(leaf.Raw), data, EncodeCertificates(a.root.Raw))
 	if err != nil {
 		t.Fatal(err)

@@ -2,16 +2,22 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/url"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
+	"go.etcd.io/etcd/etcdutl/v3/snapshot"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
 )
 
 const (
@@ -33,7 +39,8 @@ const (
 type embedded struct {
 	endpoint string
 	etcd     *embed.Etcd
-	sockets  string // a directory to remove in the end, or empty
+	lock     *os.File // held as long as the directory is used
+	sockets  string   // a directory to remove in the end, or empty
 }
 
 // startEmbedded returns when etcd answers.
@@ -46,6 +53,14 @@ func startEmbedded(ctx context.Context, dir string, lg *zap.Logger) (_ *embedded
 		return nil, err
 	}
 	e := &embedded{}
+	if e.lock, err = lock(dir); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			e.stop()
+		}
+	}()
 	sockets := dir
 	if len(filepath.Join(dir, "client.sock")) > maxSocketPath {
 		if sockets, err = os.MkdirTemp("", "reeve-"); err != nil {
@@ -53,11 +68,6 @@ func startEmbedded(ctx context.Context, dir string, lg *zap.Logger) (_ *embedded
 		}
 		e.sockets = sockets
 	}
-	defer func() {
-		if err != nil {
-			e.stop()
-		}
-	}()
 	client := url.URL{Scheme: "unix", Path: filepath.Join(sockets, "client.sock")}
 	peer := url.URL{Scheme: "unix", Path: filepath.Join(sockets, "peer.sock")}
 	e.endpoint = "unix://" + client.Path
@@ -113,69 +123,114 @@ func privateDir(dir string) error {
 	return nil
 }
 
+// lock keeps a second process out of dir. etcd would do so only after it has
+// taken the sockets of the first.
+func lock(dir string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		_ = f.Close() // nothing was written
+		return nil, fmt.Errorf("another process uses %s: %w", dir, err)
+	}
+	return f, nil
+}
+
 // stop ends etcd and waits for it.
 func (e *embedded) stop() {
 	if e.etcd != nil {
 		e.etcd.Close()
 	}
+	_ = e.lock.Close() // which unlocks; nothing was written
 	if e.sockets != "" {
 		_ = os.RemoveAll(e.sockets) // an empty directory left behind harms nobody
 	}
 }
 
-// bridge hands what etcd logs to slog. etcd calls much a warning that heals by
-// itself or is expected of a single member, so that below errors all of it is
-// for those who debug.
-type bridge struct {
-	log   *slog.Logger
-	attrs []slog.Attr
-}
+// revisionBump is added to the revision of a restored store: far more than can
+// have been made since any backup.
+const revisionBump = 1_000_000_000
 
-// Enabled implements [zapcore.LevelEnabler].
-func (b *bridge) Enabled(l zapcore.Level) bool {
-	return b.log.Enabled(context.Background(), levelOf(l)) //nolint:forbidigo // zap has no context to pass
-}
-
-// With implements [zapcore.Core].
-func (b *bridge) With(fields []zapcore.Field) zapcore.Core {
-	return &bridge{log: b.log, attrs: append(b.attrs[:len(b.attrs):len(b.attrs)], attrsOf(fields)...)}
-}
-
-// Check implements [zapcore.Core].
-func (b *bridge) Check(entry zapcore.Entry, checked *zapcore.CheckedEntry) *zapcore.CheckedEntry {
-	if b.Enabled(entry.Level) {
-		return checked.AddCore(entry, b)
+// Backup writes a snapshot of the store to w. The store is served meanwhile.
+func (s *Store) Backup(ctx context.Context, w io.Writer) error {
+	r, err := s.client.Snapshot(ctx)
+	if err != nil {
+		return fmt.Errorf("back up: %w", failing(ctx, err))
 	}
-	return checked
+	_, err = io.Copy(w, r)
+	if err := errors.Join(err, r.Close()); err != nil {
+		return fmt.Errorf("back up: %w", failing(ctx, err))
+	}
+	return nil
 }
 
-// Write implements [zapcore.Core].
-func (b *bridge) Write(entry zapcore.Entry, fields []zapcore.Field) error {
-	record := slog.NewRecord(time.Now(), levelOf(entry.Level), "etcd", 0)
-	record.AddAttrs(slog.String("message", entry.Message))
-	record.AddAttrs(b.attrs...)
-	record.AddAttrs(attrsOf(fields)...)
-	return b.log.Handler().Handle(context.Background(), record) //nolint:forbidigo // zap has no context to pass
+// Restore makes a data directory for [Config.Dir] from the file that Backup
+// wrote. dir must hold no store. The restored store has an identity of
+// its own and a revision far above that of the backup, so that nothing which has
+// seen the lost part of the history takes the restored store for it; the
+// restoration is recorded as a change, by actor.
+func Restore(ctx context.Context, file, dir, actor string, log *slog.Logger) error {
+	if err := restore(ctx, file, dir, actor, log); err != nil {
+		return fmt.Errorf("restore %s into %s: %w", file, dir, err)
+	}
+	return nil
 }
 
-// Sync implements [zapcore.Core].
-func (b *bridge) Sync() error { return nil }
-
-func levelOf(l zapcore.Level) slog.Level {
-	if l >= zapcore.ErrorLevel {
-		return slog.LevelWarn
+func restore(ctx context.Context, file, dir, actor string, log *slog.Logger) (err error) {
+	if err := privateDir(dir); err != nil {
+		return err
 	}
-	return slog.LevelDebug
+	held, err := lock(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, held.Close()) }()
+	if _, err := os.Stat(dataDir(dir)); !errors.Is(err, os.ErrNotExist) {
+		return errors.Join(errors.New("there is a store already; move the directory away first"), err)
+	}
+	// Everything happens beside the place where a store is looked for: half of
+	// one must never be started.
+	work := filepath.Join(dir, ".restoring")
+	if err := os.RemoveAll(work); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
+	err = snapshot.NewV3(zap.New(&bridge{log: log})).Restore(snapshot.RestoreConfig{
+		SnapshotPath:   file,
+		Name:           member,
+		OutputDataDir:  dataDir(work),
+		PeerURLs:       []string{peerURL},
+		InitialCluster: member + "=" + peerURL,
+		RevisionBump:   revisionBump,
+		MarkCompacted:  true,
+	})
+	if err != nil {
+		return err
+	}
+	s, err := Open(ctx, Config{Dir: work}, log)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(s.mark(ctx, actor), s.Close()); err != nil {
+		return err
+	}
+	return os.Rename(dataDir(work), dataDir(dir))
 }
 
-func attrsOf(fields []zapcore.Field) []slog.Attr {
-	encoder := zapcore.NewMapObjectEncoder()
-	for _, f := range fields {
-		f.AddTo(encoder)
+// mark gives a restored store an identity of its own.
+func (s *Store) mark(ctx context.Context, actor string) error {
+	head, _, err := s.head(ctx)
+	if err != nil {
+		return err
 	}
-	attrs := make([]slog.Attr, 0, len(encoder.Fields))
-	for key, value := range encoder.Fields {
-		attrs = append(attrs, slog.Any(key, value))
+	record := &adminv1.Change{
+		Sequence: head.Sequence + 1,
+		Time:     timestamppb.New(time.Now()),
+		Actor:    actor,
+		Action:   "restore",
+		Reason:   "restored from a backup of store " + head.StoreID,
 	}
-	return attrs
+	_, err = s.commit(ctx, head, newStoreID(), record, nil, nil)
+	return err
 }

@@ -24,17 +24,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"sync"
 	"sync/atomic"
-	"time"
 
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
-	"go.etcd.io/etcd/client/pkg/v3/transport"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
@@ -143,10 +137,6 @@ type Event struct {
 	Deletes []string
 }
 
-// timeout is how long etcd may take for one request. It is above what an
-// election takes, so that one is survived by waiting.
-const timeout = 5 * time.Second
-
 // Store is a connection to the store, or the store itself if it is embedded. It
 // is safe for concurrent use.
 type Store struct {
@@ -179,56 +169,6 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Store, error) {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	return connect(ctx, clientv3.Config{Endpoints: []string{server.endpoint}}, server, log)
-}
-
-// connect takes over server, which may be nil, also if it fails.
-func connect(ctx context.Context, cfg clientv3.Config, server *embedded, log *slog.Logger) (*Store, error) {
-	s := &Store{
-		log:     log,
-		server:  server,
-		writing: make(chan struct{}, 1),
-		failed:  make(chan struct{}),
-	}
-	s.seen.Store(&Head{})
-	s.close = sync.OnceValue(s.release)
-	cfg.Logger = zap.New(&bridge{log: log})
-	cfg.DialTimeout = timeout
-	cfg.DialKeepAliveTime = 2 * timeout
-	cfg.DialKeepAliveTimeout = timeout
-	var err error
-	s.client, err = clientv3.New(cfg)
-	if err == nil {
-		err = s.found(ctx)
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open store: %w", err), s.Close())
-	}
-	return s, nil
-}
-
-// remote says how to connect to an etcd that is not ours.
-func remote(cfg Config) (clientv3.Config, error) {
-	switch {
-	case cfg.Dir == "" && len(cfg.Endpoints) == 0:
-		return clientv3.Config{}, errors.New("neither a directory nor endpoints are set")
-	case cfg.Dir != "" && len(cfg.Endpoints) > 0:
-		return clientv3.Config{}, errors.New("both a directory and endpoints are set; choose one")
-	case cfg.CertFile == "" || cfg.KeyFile == "" || cfg.CAFile == "":
-		return clientv3.Config{}, errors.New("endpoints need mutual TLS: set the certificate, key and CA files")
-	}
-	endpoints := make([]string, len(cfg.Endpoints))
-	for i, e := range cfg.Endpoints {
-		scheme, host, found := strings.Cut(e, "://")
-		if !found {
-			host = e
-		} else if scheme != "https" {
-			return clientv3.Config{}, fmt.Errorf("endpoint %s is not https", e)
-		}
-		endpoints[i] = "https://" + host
-	}
-	files := transport.TLSInfo{CertFile: cfg.CertFile, KeyFile: cfg.KeyFile, TrustedCAFile: cfg.CAFile}
-	tls, err := files.ClientConfig()
-	return clientv3.Config{Endpoints: endpoints, TLS: tls}, err
 }
 
 // Run waits until ctx ends, then returns nil; or until the store cannot be used
@@ -288,26 +228,4 @@ func (s *Store) condemn(ctx context.Context, err error) error {
 		s.log.ErrorContext(ctx, "store cannot be trusted", slog.Any("error", err))
 	})
 	return err
-}
-
-// failing puts what etcd answered into this package's terms.
-func failing(ctx context.Context, err error) error {
-	if err == nil {
-		return nil
-	}
-	if ended := context.Cause(ctx); ended != nil {
-		return ended
-	}
-	code := status.Code(err)
-	switch {
-	case errors.Is(err, rpctypes.ErrCompacted):
-		return fmt.Errorf("%w: %w", ErrCompacted, err)
-	case errors.Is(err, rpctypes.ErrTooManyOps), errors.Is(err, rpctypes.ErrRequestTooLarge):
-		return fmt.Errorf("%w: %w", ErrTooLarge, err)
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled),
-		code == codes.Unavailable, code == codes.DeadlineExceeded, code == codes.Canceled:
-		return fmt.Errorf("%w: %w", ErrOffline, err)
-	default:
-		return err
-	}
 }

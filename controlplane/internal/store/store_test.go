@@ -442,6 +442,10 @@ func TestEmbeddedRestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	revision := put(t, s, "a", "ann")
+	if second, err := Open(t.Context(), Config{Dir: dir}, log); err == nil {
+		t.Error("opened twice")
+		_ = second.Close()
+	}
 	before, err := s.Head(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -557,7 +561,7 @@ func TestRestoreOfNoBackup(t *testing.T) {
 	if err := Restore(context.Background(), file, dir, "me", slog.New(slog.DiscardHandler)); err == nil {
 		t.Fatal("restored")
 	}
-	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 || left[0].Name() != "lock" {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
 }

@@ -212,7 +212,7 @@ func (s *Store) found(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for {
+	for waiting := false; ; waiting = true {
 		err := s.try(ctx, func(ctx context.Context) error {
 			_, err := s.client.Txn(ctx).
 				If(clientv3.Compare(clientv3.CreateRevision(headKey), "=", 0)).
@@ -225,7 +225,9 @@ func (s *Store) found(ctx context.Context) error {
 		if !errors.Is(err, ErrOffline) {
 			return err
 		}
-		s.log.WarnContext(ctx, "waiting for the store", slog.Any("error", err))
+		if !waiting {
+			s.log.WarnContext(ctx, "waiting for the store", slog.Any("error", err))
+		}
 		if ended := pause(ctx, retryAfter); ended != nil {
 			return fmt.Errorf("%w; %w", err, ended)
 		}

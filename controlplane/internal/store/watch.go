@@ -27,7 +27,7 @@ var errGap = errors.New("events were lost")
 // leader, a compaction, a lost event) it survives. A slow handle delays the
 // events, and loses none.
 func (s *Store) Watch(ctx context.Context, handle func(Event) error) error {
-	w := &watch{store: s, handle: handle, held: make(map[string]int64)}
+	w := &watch{store: s, handle: handle, every: checkEvery, held: make(map[string]int64)}
 	load := true
 	for {
 		var err error
@@ -63,6 +63,7 @@ func (s *Store) Watch(ctx context.Context, handle func(Event) error) error {
 type watch struct {
 	store   *Store
 	handle  func(Event) error
+	every   time.Duration    // how often a quiet watch is checked
 	refused error            // what handle returned, when it fails
 	last    Head             // what handle has been told of
 	next    int64            // the revision to go on from, above last.Revision
@@ -91,7 +92,7 @@ func (w *watch) follow(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
 	defer cancel()
 	events := w.store.client.Watch(ctx, root, clientv3.WithPrefix(), clientv3.WithRev(w.next))
-	check := time.NewTicker(checkEvery)
+	check := time.NewTicker(w.every)
 	defer check.Stop()
 	var behind int64 // w.last.Sequence when a check found it behind, or 0
 	for {

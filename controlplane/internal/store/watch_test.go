@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -64,7 +65,7 @@ func TestWatchEndsWithItsHandle(t *testing.T) {
 func newWatch(t *testing.T, s *Store) (*watch, *[]Event) {
 	t.Helper()
 	told := new([]Event)
-	w := &watch{store: s, held: make(map[string]int64), handle: func(e Event) error {
+	w := &watch{store: s, every: 50 * time.Millisecond, held: make(map[string]int64), handle: func(e Event) error {
 		*told = append(*told, e)
 		return nil
 	}}
@@ -168,6 +169,41 @@ func TestLostEventIsNoticed(t *testing.T) {
 		events = events[1:]
 	}
 	if err := w.take(t.Context(), events); !errors.Is(err, errGap) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// The newest event is missed although no other follows it.
+func TestLostNewestEventIsNoticed(t *testing.T) {
+	s := newStore(t)
+	w, told := newWatch(t, s)
+	revision := put(t, s, "a", "ann")
+	w.next = revision + 1
+	if err := w.follow(t.Context()); !errors.Is(err, errGap) {
+		t.Errorf("got %v", err)
+	}
+	if err := w.catchUp(t.Context()); err != nil || len(*told) != 1 || (*told)[0].Revision != revision {
+		t.Errorf("caught up with %+v, %v", *told, err)
+	}
+}
+
+// A store that goes back under a watch is noticed although nothing is told.
+func TestWatchOfAStoreThatGoesBack(t *testing.T) {
+	s := newStore(t)
+	put(t, s, "a", "ann")
+	old, err := s.Head(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, s, "a", "bob")
+	w, _ := newWatch(t, s)
+	rawPut(t, headKey, headValue(t, old))
+	head, err := etcd.client.Get(t.Context(), headKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.next = head.Header.Revision + 1 // an etcd that was restored tells nothing of it
+	if err := w.follow(t.Context()); !errors.Is(err, ErrRolledBack) {
 		t.Errorf("got %v", err)
 	}
 }

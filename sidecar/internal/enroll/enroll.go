@@ -97,7 +97,7 @@ func New(cfg Config, src *identity.Source, log *slog.Logger) (*Client, error) {
 // a twentieth, so that sidecars started together do not stay together.
 func renewalOf(cert *x509.Certificate) time.Time {
 	life := cert.NotAfter.Sub(cert.NotBefore)
-	return cert.NotBefore.Add(life/2 - life/20 + rand.N(life/10))
+	return cert.NotBefore.Add(life/2 - life/20 + rand.N(life/10)) //nolint:gosec // spread, not secrecy
 }
 
 // Run enrols if that was not done yet, then renews at half of the SVID's life,
@@ -116,7 +116,7 @@ func (c *Client) Run(ctx context.Context) error {
 		case errors.Is(err, errFinal):
 			return fmt.Errorf("enrol at %s: %w", c.cfg.Address, err)
 		default:
-			c.due = time.Now().Add(backoff/2 + rand.N(backoff))
+			c.due = time.Now().Add(backoff/2 + rand.N(backoff)) //nolint:gosec // spread, not secrecy
 			backoff = min(2*backoff, maxBackoff)
 			c.log.WarnContext(ctx, "no new SVID", slog.Any("error", err), slog.Duration("retry_in", time.Until(c.due)))
 		}
