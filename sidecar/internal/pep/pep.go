@@ -152,7 +152,7 @@ func (e *Enforcer) Recheck(v *replica.View) {
 		}
 	}
 	for _, p := range cut {
-		p.awaitSent()
+		<-p.sent
 	}
 	if len(cut) > 0 {
 		e.log.Info("calls cut", slog.Int("calls", len(cut)), slog.Int64("revision", v.Snapshot.Revision()))

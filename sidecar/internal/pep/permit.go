@@ -2,7 +2,6 @@ package pep
 
 import (
 	"context"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -29,8 +28,9 @@ type Permit struct {
 	began time.Time
 	// cancel ends the context of the call. It is set before the permit is open.
 	cancel context.CancelCauseFunc
-	// wire is locked while the call is being sent.
-	wire sync.Mutex
+	// sent is closed when the call is not being sent any more. It is set before
+	// the permit is open, and Forward alone closes it.
+	sent chan struct{}
 	// taken is set when the permit has been cut.
 	taken atomic.Pointer[Cut]
 }
@@ -60,8 +60,8 @@ func (p *Permit) Forward(ctx context.Context, send func(ctx context.Context, ser
 	}
 	ctx, p.cancel = context.WithCancelCause(ctx)
 	p.began = time.Now()
-	p.wire.Lock()
-	defer p.wire.Unlock()
+	p.sent = make(chan struct{})
+	defer close(p.sent)
 
 	// Open first, then look again: whoever publishes a new view after this
 	// finds the permit open, and what was published before this is seen here.
@@ -117,12 +117,6 @@ func (p *Permit) cut(d pdp.Decision) {
 	c := &Cut{Decision: d}
 	p.taken.Store(c)
 	p.cancel(c)
-}
-
-// awaitSent returns when the call is not being sent, or no longer.
-func (p *Permit) awaitSent() {
-	p.wire.Lock()
-	defer p.wire.Unlock()
 }
 
 func (p *Permit) open() {
