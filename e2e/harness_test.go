@@ -16,15 +16,14 @@ const patience = 30 * time.Second
 // start runs a stack until the test ends, on the binaries that `make e2e`
 // built; without them the test is skipped. If the test fails, it shows what the
 // processes wrote last.
-func start(t *testing.T, bound time.Duration) *stack.Stack {
+func start(t *testing.T, cfg stack.Config) *stack.Stack {
 	t.Helper()
-	bin := os.Getenv("REEVE_BIN")
-	if bin == "" || testing.Short() {
+	cfg.Bin = os.Getenv("REEVE_BIN")
+	if cfg.Bin == "" || testing.Short() {
 		t.Skip("needs built binaries: make e2e")
 	}
-	s, err := stack.New(stack.Config{
-		Bin: bin, Dir: t.TempDir(), Example: filepath.Join("..", "examples", "support"), FreshnessBound: bound,
-	})
+	cfg.Dir, cfg.Example = t.TempDir(), filepath.Join("..", "examples", "support")
+	s, err := stack.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,7 +21,8 @@ import (
 )
 
 const (
-	goodCall = `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_ticket","arguments":{"ticket":"T-1001"}}}`
+	goodCall = `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_ticket","arguments":{"ticket":"T-1001"},` +
+		`"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}}}`
 	// newProtocol is the revision without sessions: a call stands for itself.
 	newProtocol = "2026-07-28"
 )
@@ -29,7 +30,7 @@ const (
 // TestHostileMessages is P1 at the agent's door: whatever cannot be read in one
 // way only is refused with a sentence, reaches no server, and harms nobody.
 func TestHostileMessages(t *testing.T) {
-	s := start(t, 0)
+	s := start(t, stack.Config{Stateless: true}) // so that each message could stand for itself
 	endpoint, secret, err := s.Endpoint(stack.Server)
 	if err != nil {
 		t.Fatal(err)
@@ -103,7 +104,7 @@ func TestHostileMessages(t *testing.T) {
 // the sidecar could hold.
 func TestHugeBodies(t *testing.T) {
 	const size = 100 << 20
-	s := start(t, 0)
+	s := start(t, stack.Config{})
 	endpoint, secret, err := s.Endpoint(stack.Server)
 	if err != nil {
 		t.Fatal(err)
@@ -136,7 +137,7 @@ func TestHugeBodies(t *testing.T) {
 // TestHalfOpenConnections opens connections to every listener and says half a
 // sentence on them; others are served all the same.
 func TestHalfOpenConnections(t *testing.T) {
-	s := start(t, 0)
+	s := start(t, stack.Config{})
 	pid := s.Sidecar.PID()
 	for address, half := range map[string]string{
 		s.MCPAddress:     "POST /mcp/desk HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Le",

@@ -47,7 +47,7 @@ name: namespaces/payroll/agents/frontline
 // of others. P5: it gets its own agent's things, and of the others' the same
 // answer as of things that do not exist.
 func TestAnothersNames(t *testing.T) {
-	s := start(t, 0)
+	s := start(t, stack.Config{})
 	apply(t, s, others)
 	conn, err := stack.Dial(s.SidecarAddress, sidecarTLS(t, s))
 	if err != nil {
@@ -148,7 +148,7 @@ func subscribe(t *testing.T, conn *grpc.ClientConn, names map[proto.Message][]st
 // TestAnothersRecords sends records in another agent's name, and records that
 // do not follow on each other; none is taken.
 func TestAnothersRecords(t *testing.T) {
-	s := start(t, 0)
+	s := start(t, stack.Config{})
 	apply(t, s, others)
 	conn, err := stack.Dial(s.SidecarAddress, sidecarTLS(t, s))
 	if err != nil {

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -25,7 +26,7 @@ import (
 // TestForeignCertificates shows at each listener every certificate that does
 // not belong there, the right names in wrong hands among them (P5, P7).
 func TestForeignCertificates(t *testing.T) {
-	s := start(t, 0)
+	s := start(t, stack.Config{})
 	admin, err := s.AdminTLS()
 	if err != nil {
 		t.Fatal(err)
@@ -93,7 +94,7 @@ func ask(t *testing.T, admin bool, conn *grpc.ClientConn) error {
 // TestTokens: a join token works once; whoever comes second is refused with a
 // sentence, and the agent is suspended, since one of the two is a thief.
 func TestTokens(t *testing.T) {
-	s := start(t, 0)
+	s := start(t, stack.Config{})
 	d := drive(t, s, 1, "search_tickets", "text")
 	d.flows(t, 10)
 
@@ -107,11 +108,11 @@ func TestTokens(t *testing.T) {
 		"a token that nobody made":   wrong,
 		"another authority's digest": {Token: token.Token, CADigest: "sha256:" + strings.Repeat("0", 64)},
 	} {
-		if out, err := s.EnrolWith(t.Context(), refused, t.TempDir()); err == nil {
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second) // it may hope that another try mends it
+		if out, err := s.EnrolWith(ctx, refused, t.TempDir()); err == nil {
 			t.Errorf("%s enrolled: %s", name, out)
-		} else {
-			t.Logf("%s: %v", name, err)
 		}
+		cancel()
 	}
 	if d.denied.Load() > 0 {
 		t.Error("calls were denied for tokens that are none")

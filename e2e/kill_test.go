@@ -13,7 +13,7 @@ import (
 // the control plane's absence within the bound changes no decision. Everything
 // recovers with no help but the restart.
 func TestKills(t *testing.T) {
-	s := start(t, 0)
+	s := start(t, stack.Config{})
 	d := drive(t, s, 4, "search_tickets", "text")
 	d.flows(t, 50)
 	for range 2 {
@@ -43,7 +43,7 @@ func TestKills(t *testing.T) {
 // without being told.
 func TestControlPlaneAway(t *testing.T) {
 	const bound = 3 * time.Second
-	s := start(t, bound)
+	s := start(t, stack.Config{FreshnessBound: bound})
 	d := drive(t, s, 2, "search_tickets", "text")
 	d.flows(t, 20)
 

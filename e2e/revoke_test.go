@@ -23,7 +23,7 @@ const probe = `{"kind": "Grant", "name": "namespaces/support/grants/probe", "eff
 // TestRevoked is P2 amid traffic: by the server's own journal nothing arrives
 // after `revoke --wait` has returned, and nothing is decided allow.
 func TestRevoked(t *testing.T) {
-	s := start(t, 0)
+	s := start(t, stack.Config{})
 	d := drive(t, s, 4, "delete_customer", "customer")
 	var until []interval
 	for range 8 {
@@ -49,7 +49,7 @@ func TestRevokedWhilePaused(t *testing.T) {
 		bound   = 4 * time.Second
 		workers = 2
 	)
-	s := start(t, bound)
+	s := start(t, stack.Config{FreshnessBound: bound})
 	apply(t, s, probe)
 	d := drive(t, s, workers, "delete_customer", "customer")
 	d.flows(t, 20)
@@ -79,7 +79,7 @@ func TestRevokedWhilePaused(t *testing.T) {
 
 // TestRevocationCutsOpenCalls is P2 for what is already under way.
 func TestRevocationCutsOpenCalls(t *testing.T) {
-	s := start(t, 0)
+	s := start(t, stack.Config{})
 	endpoint, secret, err := s.Endpoint(stack.Server)
 	if err != nil {
 		t.Fatal(err)
@@ -92,7 +92,7 @@ func TestRevocationCutsOpenCalls(t *testing.T) {
 	report := make(chan agent.Report, 1)
 	go func() {
 		report <- agent.Do(t.Context(), session, agent.Step{
-			Method: "tools/call", Name: "await_reply", Arguments: json.RawMessage(`{"ticket":"T-1003","seconds":120}`),
+			Method: "tools/call", Name: "await_reply", Arguments: json.RawMessage(`{"ticket":"T-1003","seconds":10}`),
 		})
 	}()
 	eventually(t, "the call is open", func() bool {
@@ -117,7 +117,7 @@ func TestRevocationCutsOpenCalls(t *testing.T) {
 // TestSuspended: suspending an agent denies its next call; resuming it gives
 // back what it had.
 func TestSuspended(t *testing.T) {
-	s := start(t, 0)
+	s := start(t, stack.Config{})
 	d := drive(t, s, 2, "search_tickets", "text")
 	d.flows(t, 20)
 	reevectl(t, s, "agent", "suspend", stack.Agent, "-n", stack.Namespace, "--wait")

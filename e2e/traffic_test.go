@@ -71,6 +71,9 @@ func (d *traffic) work(ctx context.Context, worker int) {
 		begin := time.Now()
 		r := agent.Do(callCtx, session, agent.Step{Method: "tools/call", Name: d.tool, Arguments: json.RawMessage(arguments)})
 		cancel()
+		if ctx.Err() != nil && r.Verdict == "failed" {
+			r.Verdict = "given up" // by the agent, when the test had enough
+		}
 		d.count(call{arguments, r, begin})
 		if r.Verdict == "failed" {
 			_ = session.Close() // it is the session that failed
