@@ -1,0 +1,296 @@
+package rollout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+	"pgregory.net/rapid"
+
+	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const bound = 10 * time.Second
+
+var lasts = outlast(bound)
+
+func stream(id, agent string) Stream {
+	return Stream{ID: id, Agent: agent, Instance: "instance of " + agent, Key: Key{1}}
+}
+
+func ask(id, agent string, revision int64) Renewal {
+	return Renewal{Stream: id, Agent: agent, Key: Key{1}, Revision: revision}
+}
+
+// holding opens a stream that holds all that was applied and is fresh.
+func holding(t *testing.T, r *Rollout, id, agent string) {
+	t.Helper()
+	if err := r.Open(stream(id, agent)); err != nil {
+		t.Fatal(err)
+	}
+	r.Acknowledge(id, r.Applied())
+	if _, _, err := r.Grant(t.Context(), ask(id, agent, r.Applied())); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// await returns after how long the revision was in force.
+func await(t *testing.T, r *Rollout, revision int64) time.Duration {
+	t.Helper()
+	start := time.Now()
+	if err := r.Await(t.Context(), revision, nil); err != nil {
+		t.Fatal(err)
+	}
+	return time.Since(start)
+}
+
+// P2: whoever was served by an earlier process may be fresh for one bound of
+// that process.
+func TestEarlierProcess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := New(Config{Bound: time.Second, Earlier: bound})
+		r.Publish(7, nil)
+		time.Sleep(time.Second)
+		if took := await(t, r, 7); took != lasts-time.Second {
+			t.Errorf("in force after %s, want %s", took, lasts-time.Second)
+		}
+		if took := await(t, r, 7); took != 0 {
+			t.Errorf("in force after %s more", took)
+		}
+	})
+}
+
+func TestBrandNewStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := New(Config{Bound: bound})
+		r.Publish(1, nil)
+		if took := await(t, r, 1); took != 0 {
+			t.Errorf("in force after %s, with nobody there", took)
+		}
+	})
+}
+
+// A revision is not in force before this process has applied it: until then it
+// does not know whom it concerns.
+func TestNotApplied(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := New(Config{Bound: bound})
+		r.Publish(1, nil)
+		time.AfterFunc(time.Minute, func() { r.Publish(2, nil) })
+		if took := await(t, r, 2); took != time.Minute {
+			t.Errorf("in force after %s, want when it was applied", took)
+		}
+	})
+}
+
+// P2: after a revision was declared in force, nobody is granted freshness on
+// less, even if he asked, and the store was read, before.
+func TestNoFreshnessBelowWhatIsInForce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := New(Config{Bound: bound})
+		r.Publish(1, []string{"a"})
+		holding(t, r, "s", "a")
+		time.Sleep(lasts)
+		late := ask("s", "a", 1) // the store was at 1
+		r.Publish(2, []string{"a"})
+		if took := await(t, r, 2); took != 0 {
+			t.Fatalf("in force after %s, with nobody fresh", took)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, _, err := r.Grant(ctx, late); !errors.Is(err, ErrNotHolding) {
+			t.Errorf("granted below what is in force: %v", err)
+		}
+	})
+}
+
+// A sidecar that comes back must show anew what it holds before it is granted
+// anything, and may meanwhile be fresh on what it held.
+func TestComesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := New(Config{Bound: bound})
+		r.Publish(1, []string{"a"})
+		holding(t, r, "one", "a")
+		r.Close("one")
+		if err := r.Open(stream("two", "a")); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, _, err := r.Grant(ctx, ask("two", "a", 1)); !errors.Is(err, ErrNotHolding) {
+			t.Errorf("granted before it acknowledged anything: %v", err)
+		}
+		r.Publish(2, nil)
+		if took := await(t, r, 2); took != 0 {
+			t.Errorf("waited %s for a sidecar that held all of its own", took)
+		}
+		r.Publish(3, []string{"a"})
+		if took := await(t, r, 3); took != lasts-time.Second {
+			t.Errorf("in force after %s, want %s", took, lasts-time.Second)
+		}
+	})
+}
+
+// Progress names who is waited for and says how long it can take.
+func TestProgress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := New(Config{Bound: bound})
+		r.Publish(1, []string{"a", "b", "c", "d"})
+		for _, agent := range []string{"a", "b", "c", "d"} {
+			holding(t, r, "stream of "+agent, agent)
+		}
+		r.Publish(2, []string{"a", "b", "c"})
+		r.Close("stream of b")
+		r.Refuse("stream of c", []*adminv1.Refusal{{Name: "g", Revision: 2}})
+		var first, last *adminv1.AwaitRevisionResponse
+		err := r.Await(t.Context(), 2, func(p *adminv1.AwaitRevisionResponse) error {
+			if first == nil {
+				first = p
+			}
+			last = p
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if first.GetApplied() != 1 || first.GetPending() != 1 || first.GetCutOff() != 1 || first.GetRefused() != 1 ||
+			first.GetSafeIn().AsDuration() != lasts || len(first.GetStragglers()) != 3 || first.GetInForce() {
+			t.Errorf("first progress %v", first)
+		}
+		if !last.GetInForce() || last.GetPending()+last.GetCutOff()+last.GetRefused() != 0 {
+			t.Errorf("last progress %v", last)
+		}
+		r.Publish(3, []string{"d"})
+		holding(t, r, "another", "e")
+		stop := errors.New("stop")
+		r.Publish(4, []string{"e"})
+		if err := r.Await(t.Context(), 4, func(*adminv1.AwaitRevisionResponse) error { return stop }); !errors.Is(err, stop) {
+			t.Errorf("await: %v, want the error of progress", err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := r.Await(ctx, 4, nil); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("await: %v, want it to end with the context", err)
+		}
+		if n := len(r.waiters); n != 0 {
+			t.Errorf("%d waiters are left", n)
+		}
+	})
+}
+
+// TestNeverTooEarly plays a fleet and holds each verdict against what the
+// sidecars could really do: when a revision is in force, no sidecar that is fresh
+// by its own clock, which may run 0.2 % slow, lacks a change up to it (P2).
+func TestNeverTooEarly(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		agents := rapid.SliceOfN(rapid.SampledFrom([]string{"a", "b"}), 2, 2).Draw(rt, "agents")
+		steps := rapid.SliceOfN(rapid.Custom(func(rt *rapid.T) step {
+			return step{
+				what:    rapid.IntRange(0, 7).Draw(rt, "what"),
+				sidecar: rapid.IntRange(0, 1).Draw(rt, "sidecar"),
+				x:       rapid.IntRange(0, 6000).Draw(rt, "x"),
+			}
+		}), 1, 100).Draw(rt, "steps")
+		var wrong string
+		synctest.Test(t, func(t *testing.T) {
+			f := &fleet{t: t, r: New(Config{Bound: bound}), changes: make(map[string][]int64)}
+			for _, agent := range agents {
+				f.sidecars = append(f.sidecars, &real{agent: agent})
+			}
+			for _, s := range append([]step{{}}, steps...) {
+				if f.do(s); wrong == "" {
+					wrong = f.wrong()
+				}
+			}
+		})
+		if wrong != "" {
+			rt.Fatal(wrong)
+		}
+	})
+}
+
+type step struct{ what, sidecar, x int }
+
+type fleet struct {
+	t        *testing.T
+	r        *Rollout
+	sidecars []*real
+	revision int64
+	changes  map[string][]int64 // by agent: the revisions that changed its set
+	streams  int
+	inForce  int64 // the newest revision that was ever in force
+}
+
+// A real is what a sidecar really holds, and until when it acts on it.
+type real struct {
+	agent, stream string
+	held          int64
+	freshUntil    time.Time
+}
+
+func (f *fleet) do(what step) {
+	s := f.sidecars[what.sidecar]
+	switch what.what {
+	case 0: // a change
+		f.revision++
+		concerned := [][]string{nil, {"a"}, {"b"}, {"a", "b"}}[what.x%4]
+		for _, agent := range concerned {
+			f.changes[agent] = append(f.changes[agent], f.revision)
+		}
+		f.r.Publish(f.revision, concerned)
+	case 1: // a new stream
+		f.streams++
+		s.stream = fmt.Sprint("stream ", f.streams)
+		if err := f.r.Open(Stream{ID: s.stream, Agent: s.agent, Instance: fmt.Sprint(what.sidecar)}); err != nil {
+			f.t.Fatal(err)
+		}
+	case 2: // a lost stream
+		f.r.Close(s.stream)
+		s.stream = ""
+	case 3: // an acknowledgement
+		if s.stream != "" {
+			s.held = f.revision // enforced before it is acknowledged
+			f.r.Acknowledge(s.stream, s.held)
+		}
+	case 4: // a renewal, of a store that was read a while ago
+		ctx, cancel := context.WithTimeout(f.t.Context(), time.Millisecond)
+		defer cancel()
+		ask := Renewal{Stream: s.stream, Agent: s.agent, Revision: 1 + int64(what.x)%f.revision}
+		if _, got, err := f.r.Grant(ctx, ask); err == nil {
+			s.freshUntil = time.Now().Add(got + got/500)
+		}
+	case 5: // all of it
+		if s.stream == "" {
+			f.do(step{1, what.sidecar, what.x})
+		}
+		f.do(step{3, what.sidecar, what.x})
+		f.do(step{4, what.sidecar, what.x})
+	case 6: // the last moment that it acts
+		time.Sleep(time.Until(s.freshUntil) - 1)
+	default:
+		time.Sleep(time.Duration(what.x) * time.Millisecond)
+	}
+}
+
+// wrong says what is in force and should not be; or nothing.
+func (f *fleet) wrong() string {
+	ctx, cancel := context.WithCancel(f.t.Context())
+	cancel()
+	for f.inForce < f.revision && f.r.Await(ctx, f.inForce+1, nil) == nil {
+		f.inForce++
+	}
+	for i, s := range f.sidecars {
+		for _, change := range f.changes[s.agent] {
+			if time.Now().Before(s.freshUntil) && s.held < change && change <= f.inForce {
+				return fmt.Sprintf("%d was in force, and sidecar %d acts on %d, without the change of %d", f.inForce, i, s.held, change)
+			}
+		}
+	}
+	return ""
+}
