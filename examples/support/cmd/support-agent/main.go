@@ -30,7 +30,7 @@ func main() {
 
 func run(ctx context.Context, args []string, stdin io.Reader, stdout io.Writer) (err error) {
 	flags := flag.NewFlagSet("support-agent", flag.ExitOnError)
-	endpoint := flags.String("endpoint", "http://127.0.0.1:7070/mcp/support", "`URL` of the MCP server, as the sidecar serves it")
+	endpoint := flags.String("endpoint", "http://127.0.0.1:7070/mcp/desk", "`URL` of the MCP server, as the sidecar serves it")
 	secretFile := flags.String("secret-file", "", "`file` with the sidecar's local secret")
 	scriptFile := flags.String("script", "-", "`file` with steps, a JSON object each; - for the standard input")
 	format := flags.String("format", "json", "how to report: json, or text for people")
