@@ -272,7 +272,7 @@ func (f *fleet) do(what step) {
 		f.do(step{3, what.sidecar, what.x})
 		f.do(step{4, what.sidecar, what.x})
 	case 6: // the last moment that it acts
-		time.Sleep(time.Until(s.freshUntil) - 1)
+		time.Sleep(max(1, time.Until(s.freshUntil)) - 1)
 	default:
 		time.Sleep(time.Duration(what.x) * time.Millisecond)
 	}
