@@ -17,7 +17,7 @@ func Backup(ctx context.Context, cfg Config, file string, log *slog.Logger) (err
 	if err := cfg.validate(); err != nil {
 		return err
 	}
-	s, err := store.Open(ctx, cfg.store(), log)
+	s, err := store.Attach(ctx, cfg.store(), log)
 	if err != nil {
 		return err
 	}

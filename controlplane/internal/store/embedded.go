@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/etcdutl/v3/snapshot"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
@@ -28,6 +29,7 @@ const (
 	// keptRevisions is how far back pages can be read and a watch can resume.
 	keptRevisions = "10000"
 	quota         = 8 << 30 // bytes
+	lockFile      = "lock"
 	// maxSocketPath is the longest path that a Unix socket can be bound to on
 	// every system.
 	maxSocketPath = 103
@@ -77,7 +79,8 @@ func startEmbedded(ctx context.Context, dir string, lg *zap.Logger) (_ *embedded
 	}
 	select {
 	case <-e.etcd.Server.ReadyNotify():
-		return e, nil
+		_, err := e.lock.WriteString(e.endpoint) // for Attach
+		return e, err
 	case err := <-e.etcd.Err():
 		return nil, fmt.Errorf("start etcd in %s: %w", dir, err)
 	case <-e.etcd.Server.StopNotify():
@@ -123,18 +126,39 @@ func privateDir(dir string) error {
 	return nil
 }
 
+// errLocked reports that another process has the store open.
+var errLocked = errors.New("another process uses it")
+
 // lock keeps a second process out of dir. etcd would do so only after it has
-// taken the sockets of the first.
+// taken the sockets of the first. Into the file goes where etcd answers, once it
+// does.
 func lock(dir string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		_ = f.Close() // nothing was written
-		return nil, fmt.Errorf("another process uses %s: %w", dir, err)
+		return nil, fmt.Errorf("lock %s: %w: %w", dir, errLocked, err)
 	}
-	return f, nil
+	return f, f.Truncate(0)
+}
+
+// Attach is Open for what is done beside a control plane, be it running or not:
+// if another process has the embedded store open, it connects to that one.
+func Attach(ctx context.Context, cfg Config, log *slog.Logger) (*Store, error) {
+	s, err := Open(ctx, cfg, log)
+	if !errors.Is(err, errLocked) {
+		return s, err
+	}
+	endpoint, err := os.ReadFile(filepath.Join(cfg.Dir, lockFile))
+	if err == nil && len(endpoint) == 0 {
+		err = errors.New("the process that uses it does not answer yet; try again in a moment")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	return connect(ctx, clientv3.Config{Endpoints: []string{string(endpoint)}}, nil, log)
 }
 
 // stop ends etcd and waits for it.

@@ -446,6 +446,16 @@ func TestEmbeddedRestart(t *testing.T) {
 		t.Error("opened twice")
 		_ = second.Close()
 	}
+	beside, err := Attach(t.Context(), Config{Dir: dir}, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := beside.Get(t.Context(), agentName("a")); err != nil {
+		t.Error(err)
+	}
+	if err := beside.Close(); err != nil {
+		t.Error(err)
+	}
 	before, err := s.Head(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -456,7 +466,7 @@ func TestEmbeddedRestart(t *testing.T) {
 	if _, err := s.Head(t.Context()); err == nil {
 		t.Error("a closed store answers")
 	}
-	s, err = Open(t.Context(), Config{Dir: dir}, log)
+	s, err = Attach(t.Context(), Config{Dir: dir}, log) // nobody has it open
 	if err != nil {
 		t.Fatal(err)
 	}

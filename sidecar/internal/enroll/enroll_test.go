@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -45,7 +46,7 @@ type controlPlane struct {
 	sign     func(template *x509.Certificate, pub any, life time.Duration) []byte
 	listener *bufconn.Listener
 
-	refuse    func(token string) error
+	refuse    atomic.Pointer[func(token string) error]
 	attested  int
 	renewed   int
 	keyDigest [32]byte // of the key that asked last
@@ -129,8 +130,8 @@ func (cp *controlPlane) issue(csr []byte, token string) (*enrollv1.Svid, error) 
 	if err != nil {
 		return nil, err
 	}
-	if cp.refuse != nil {
-		if err := cp.refuse(token); err != nil {
+	if refuse := cp.refuse.Load(); refuse != nil {
+		if err := (*refuse)(token); err != nil {
 			return nil, err
 		}
 	}
@@ -269,14 +270,15 @@ func TestRefusals(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				cp := newControlPlane(t)
-				cp.refuse = func(string) error { return tt.err }
+				refuse := func(string) error { return tt.err }
+				cp.refuse.Store(&refuse)
 				source, stop := cp.start(t, cp.config(t))
 				time.Sleep(10 * time.Minute)
 				synctest.Wait()
 				if tries := cp.attested; tries > 50 || tt.retried != (tries > 15) {
 					t.Errorf("tried %d times", tries)
 				}
-				cp.refuse = nil
+				cp.refuse.Store(nil)
 				time.Sleep(2 * maxBackoff)
 				synctest.Wait()
 				_, sourceErr := source.Peer()
@@ -303,12 +305,13 @@ func TestEnrolmentEnded(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(40 * time.Minute)
-		cp.refuse = func(token string) error {
+		refuse := func(token string) error {
 			if token == "another" {
 				return nil
 			}
 			return refusal(codes.PermissionDenied, "KEY_NOT_ENROLLED")
 		}
+		cp.refuse.Store(&refuse)
 		cfg.JoinToken = ""
 		_, stop = cp.start(t, cfg)
 		if err := stop(); err == nil {
