@@ -23,15 +23,19 @@ type placed struct {
 	on *shelf
 }
 
-// shelf returns the shelf of a server for writing, made if there was none.
+// shelf returns the shelf of a server for writing, made if there was none. Ids
+// and names are copied, so that they lie close together and not each within a
+// message.
 func (x *changer) shelf(server string) *shelf {
 	hash := maphash.String(seed, server)
 	s := x.index.shelves.get(hash, server)
 	if s != nil && s.made == x.edit {
 		return s
 	}
-	own := &shelf{id: server}
-	if s != nil {
+	own := new(shelf)
+	if s == nil {
+		own.id = strings.Clone(server)
+	} else {
 		*own = *s
 		own.prefixes = slices.Clone(s.prefixes)
 	}
@@ -66,8 +70,10 @@ func (x *changer) own(on *shelf, c *Cover, l label) *Cover {
 	if c != nil && c.made == x.edit {
 		return c
 	}
-	own := &Cover{label: l}
-	if c != nil {
+	own := new(Cover)
+	if c == nil {
+		own.label = label{l.kind, strings.Clone(l.name)}
+	} else {
 		*own = *c
 		own.forbids, own.allows = slices.Clone(c.forbids), slices.Clone(c.allows)
 	}
@@ -80,7 +86,7 @@ func (x *changer) own(on *shelf, c *Cover, l label) *Cover {
 func (x *changer) add(e Entry) {
 	switch e := e.(type) {
 	case *Grant:
-		for _, t := range e.targets {
+		for _, t := range e.source.targets {
 			grants := x.cover(t).grants(e.forbid)
 			*grants = append(*grants, *e)
 			x.countPrefix(t, 1)
@@ -96,7 +102,7 @@ func (x *changer) add(e Entry) {
 func (x *changer) drop(e Entry) {
 	switch e := e.(type) {
 	case *Grant:
-		for _, t := range e.targets {
+		for _, t := range e.source.targets {
 			grants := x.cover(t).grants(e.forbid)
 			*grants = slices.DeleteFunc(*grants, func(g Grant) bool { return g.name == e.name })
 			x.countPrefix(t, -1)

@@ -72,14 +72,19 @@ type Grant struct {
 	condition         condition.Condition
 	name              string
 	revision          int64
-	targets           []thing
-	message           *grantv1.Grant
+	source            *source
+}
+
+// source is what deciding does not read.
+type source struct {
+	targets []thing
+	message *grantv1.Grant
 }
 
 // ParseGrant parses a grant as it is stored or as it is streamed. Subjects are
 // not looked at: see ValidateSubjects. The message must not change afterwards.
 func ParseGrant(m *grantv1.Grant, revision int64) (*Grant, error) {
-	g := &Grant{name: m.GetName(), revision: revision, message: m, notBefore: math.MinInt64}
+	g := &Grant{name: m.GetName(), revision: revision, source: &source{message: m}, notBefore: math.MinInt64}
 	if err := checkName(g.name, Grants); err != nil {
 		return nil, err
 	}
@@ -94,7 +99,7 @@ func ParseGrant(m *grantv1.Grant, revision int64) (*Grant, error) {
 		return nil, fmt.Errorf("effect: %w: want ALLOW or FORBID", ErrInvalid)
 	}
 	var err error
-	if g.targets, err = parseTargets(m.GetTargets()); err != nil {
+	if g.source.targets, err = parseTargets(m.GetTargets()); err != nil {
 		return nil, err
 	}
 	if err := g.parseWindow(m); err != nil {
@@ -167,7 +172,7 @@ func (g *Grant) Name() string { return g.name }
 func (g *Grant) Revision() int64 { return g.revision }
 
 // Message returns what was parsed. It must not be changed.
-func (g *Grant) Message() *grantv1.Grant { return g.message }
+func (g *Grant) Message() *grantv1.Grant { return g.source.message }
 
 // Forbids reports whether the grant takes authority away.
 func (g *Grant) Forbids() bool { return g.forbid }
