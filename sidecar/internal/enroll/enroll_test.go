@@ -47,9 +47,9 @@ type controlPlane struct {
 	listener *bufconn.Listener
 
 	refuse    atomic.Pointer[func(token string) error]
-	attested  int
-	renewed   int
-	keyDigest [32]byte // of the key that asked last
+	attested  atomic.Int64
+	renewed   atomic.Int64
+	keyDigest atomic.Value // of the key that asked last
 }
 
 func newControlPlane(t *testing.T) *controlPlane {
@@ -114,13 +114,13 @@ func (cp *controlPlane) serve(t *testing.T) {
 }
 
 func (cp *controlPlane) Attest(_ context.Context, r *enrollv1.AttestRequest) (*enrollv1.AttestResponse, error) {
-	cp.attested++
+	cp.attested.Add(1)
 	svid, err := cp.issue(r.GetCsr(), r.GetJoinToken())
 	return &enrollv1.AttestResponse{Svid: svid}, err
 }
 
 func (cp *controlPlane) Renew(_ context.Context, r *enrollv1.RenewRequest) (*enrollv1.RenewResponse, error) {
-	cp.renewed++
+	cp.renewed.Add(1)
 	svid, err := cp.issue(r.GetCsr(), "")
 	return &enrollv1.RenewResponse{Svid: svid}, err
 }
@@ -135,7 +135,11 @@ func (cp *controlPlane) issue(csr []byte, token string) (*enrollv1.Svid, error) 
 			return nil, err
 		}
 	}
-	cp.keyDigest, _ = identity.KeyDigest(pub)
+	digest, err := identity.KeyDigest(pub)
+	if err != nil {
+		return nil, err
+	}
+	cp.keyDigest.Store(digest)
 	id, err := identity.IDOf(td, agent)
 	if err != nil {
 		return nil, err
@@ -188,12 +192,12 @@ func TestEnrolThenRenew(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if first.Name != agent || first.UID != "u1" || first.KeyDigest != cp.keyDigest {
+		if first.Name != agent || first.UID != "u1" || first.KeyDigest != cp.keyDigest.Load() {
 			t.Errorf("enrolled as %+v", first)
 		}
 		time.Sleep(26 * time.Minute)
 		synctest.Wait()
-		if cp.renewed != 0 {
+		if cp.renewed.Load() != 0 {
 			t.Error("renewed long before half of its life")
 		}
 		time.Sleep(8 * time.Minute)
@@ -202,8 +206,8 @@ func TestEnrolThenRenew(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if cp.renewed != 1 || !second.NotAfter.After(first.NotAfter) || second.KeyDigest != first.KeyDigest {
-			t.Errorf("after half of its life: renewed %d times, %+v", cp.renewed, second)
+		if cp.renewed.Load() != 1 || !second.NotAfter.After(first.NotAfter) || second.KeyDigest != first.KeyDigest {
+			t.Errorf("after half of its life: renewed %d times, %+v", cp.renewed.Load(), second)
 		}
 		if err := stop(); err != nil {
 			t.Error(err)
@@ -237,8 +241,8 @@ func TestRestart(t *testing.T) {
 		default:
 			t.Error("what is on disk is not used")
 		}
-		if err := stop(); err != nil || cp.renewed != 0 {
-			t.Errorf("%v; renewed %d times", err, cp.renewed)
+		if err := stop(); err != nil || cp.renewed.Load() != 0 {
+			t.Errorf("%v; renewed %d times", err, cp.renewed.Load())
 		}
 		time.Sleep(50 * time.Hour)
 		source, stop = cp.start(t, cfg)
@@ -246,8 +250,8 @@ func TestRestart(t *testing.T) {
 		if p, err := source.Peer(); err != nil || time.Until(p.NotAfter) < 59*time.Minute {
 			t.Errorf("%+v, %v", p, err)
 		}
-		if err := stop(); err != nil || cp.renewed != 1 || cp.attested != 1 {
-			t.Errorf("%v; renewed %d times, attested %d times", err, cp.renewed, cp.attested)
+		if err := stop(); err != nil || cp.renewed.Load() != 1 || cp.attested.Load() != 1 {
+			t.Errorf("%v; renewed %d times, attested %d times", err, cp.renewed.Load(), cp.attested.Load())
 		}
 	})
 }
@@ -275,7 +279,7 @@ func TestRefusals(t *testing.T) {
 				source, stop := cp.start(t, cp.config(t))
 				time.Sleep(10 * time.Minute)
 				synctest.Wait()
-				if tries := cp.attested; tries > 50 || tt.retried != (tries > 15) {
+				if tries := cp.attested.Load(); tries > 50 || tt.retried != (tries > 15) {
 					t.Errorf("tried %d times", tries)
 				}
 				cp.refuse.Store(nil)
@@ -338,7 +342,7 @@ func TestAnotherRoot(t *testing.T) {
 		if err := stop(); err != nil {
 			t.Error(err)
 		}
-		if between.attested != 0 {
+		if between.attested.Load() != 0 {
 			t.Error("the token was sent")
 		}
 	})
