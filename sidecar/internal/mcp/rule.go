@@ -77,15 +77,18 @@ func (r rule) calls(server string, m *message.Message) ([]pdp.Call, *message.Err
 		return subscriptions(server, m.Params)
 	case r.free:
 		return nil, nil
-	case r.kind == pdp.Method:
-		return []pdp.Call{{Kind: pdp.Method, Server: server, Name: m.Method, Args: m.Params}}, nil
 	}
 	if name := message.Ambiguous(m.Params, r.name, "arguments"); name != "" {
 		return nil, ambiguous("parameter", name)
 	}
-	name, ok := m.Params.String(r.name)
+	v, named := m.Params.Get(r.name)
+	if r.kind == pdp.Method || !named {
+		// What names no thing is no more than its method.
+		return []pdp.Call{{Kind: pdp.Method, Server: server, Name: m.Method, Args: m.Params}}, nil
+	}
+	name, ok := v.(string)
 	if !ok {
-		return nil, &message.Error{Code: message.CodeInvalidParams, Problem: m.Method + " needs the parameter " + r.name + ", a string"}
+		return nil, &message.Error{Code: message.CodeInvalidParams, Problem: "the parameter " + r.name + " of " + m.Method + " must be a string"}
 	}
 	c := pdp.Call{Kind: r.kind, Server: server, Name: name}
 	if v, _ := m.Params.Get("arguments"); v != nil && r.args {

@@ -50,7 +50,7 @@ func (a *Answer) rewrite(dst []byte, list string, value []byte) []byte {
 		dst = append(dst, f.name...)
 		dst = append(dst, ':')
 		switch {
-		case f.Name == list:
+		case value != nil && f.Name == list:
 			dst = append(dst, value...)
 		case f.Name == "cacheScope":
 			dst = append(dst, `"private"`...)
