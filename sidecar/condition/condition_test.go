@@ -12,26 +12,24 @@ import (
 
 var now = time.Date(2026, 3, 2, 10, 0, 0, 0, time.UTC)
 
-func compiler(t testing.TB) *condition.Compiler {
-	t.Helper()
+func compiler(tb testing.TB) *condition.Compiler {
+	tb.Helper()
 	c, err := condition.NewCompiler()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return c
 }
 
-func input(t testing.TB, args string) *condition.Input {
-	if t != nil {
-		t.Helper()
-	}
+func input(tb testing.TB, args string) *condition.Input {
+	tb.Helper()
 	agent := condition.NewAgent("namespaces/shop/agents/triage", "triage", "shop", map[string]string{"team": "support"})
 	tool := condition.NewTool("tickets", "refund", "destructive", "closed")
 	in := &condition.Input{Agent: &agent, Tool: &tool, Now: now}
 	if args != "" {
 		v, err := strictjson.Parse([]byte(args), strictjson.Limits{})
-		if err != nil && t != nil {
-			t.Fatal(err)
+		if err != nil {
+			tb.Fatal(err)
 		}
 		in.Args, _ = v.(*strictjson.Object)
 	}

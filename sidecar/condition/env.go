@@ -5,7 +5,7 @@ import (
 	"strconv"
 
 	"cel.dev/cel-go/cel"
-	"cel.dev/cel-go/checker"
+	"cel.dev/cel-go/common/cost"
 	"cel.dev/cel-go/common/types"
 )
 
@@ -101,13 +101,13 @@ const (
 
 // bound refuses a condition that could cost too much to evaluate.
 func (c *Compiler) bound(ast *cel.Ast) error {
-	cost, err := c.env.EstimateCost(ast, sizes{})
+	estimate, err := c.env.EstimateCost(ast, sizes{})
 	if err != nil {
 		return fmt.Errorf("%w: estimate its cost: %w", ErrInvalid, err)
 	}
-	if cost.Max > maxCost {
+	if estimate.Max > maxCost {
 		return fmt.Errorf("%w: it could cost up to %d units, and at most %d are allowed; loop over less, or compare with constants",
-			ErrInvalid, cost.Max, maxCost)
+			ErrInvalid, estimate.Max, maxCost)
 	}
 	return nil
 }
@@ -115,24 +115,24 @@ func (c *Compiler) bound(ast *cel.Ast) error {
 // sizes tells the cost estimate how large inputs can be.
 type sizes struct{}
 
-func (sizes) EstimateSize(n checker.AstNode) *checker.SizeEstimate {
+func (sizes) EstimateSize(n cost.AstNode) *cost.SizeEstimate {
 	path := n.Path()
 	if len(path) == 0 {
 		return nil
 	}
 	switch {
 	case path[0] == agentLabels:
-		return &checker.SizeEstimate{Max: 63}
+		return &cost.SizeEstimate{Max: 63}
 	case path[0] != argsName:
-		return &checker.SizeEstimate{Max: 256}
+		return &cost.SizeEstimate{Max: 256}
 	case len(path) > 1 && path[len(path)-1][0] == '@':
-		return &checker.SizeEstimate{Max: assumedElement}
+		return &cost.SizeEstimate{Max: assumedElement}
 	default:
-		return &checker.SizeEstimate{Max: assumedSize}
+		return &cost.SizeEstimate{Max: assumedSize}
 	}
 }
 
-func (sizes) EstimateCallCost(string, string, *checker.AstNode, []checker.AstNode) *checker.CallEstimate {
+func (sizes) EstimateCallCost(string, string, *cost.AstNode, []cost.AstNode) *cost.CallEstimate {
 	return nil
 }
 

@@ -19,15 +19,15 @@ import (
 
 // plainCEL evaluates conditions as anyone would with cel-go: no templates, no
 // short cuts, plain Go maps.
-func plainCEL(t testing.TB) func(expr, args string) (holds, failed bool) {
-	t.Helper()
+func plainCEL(tb testing.TB) func(expr, args string) (holds, failed bool) {
+	tb.Helper()
 	dyn := cel.MapType(cel.StringType, cel.DynType)
 	env, err := cel.NewEnv(
 		cel.Variable("agent", dyn), cel.Variable("tool", dyn), cel.Variable("user", dyn), cel.Variable("session", dyn),
 		cel.Variable("args", dyn), cel.Variable("now", cel.TimestampType), cel.CrossTypeNumericComparisons(true),
 	)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	none := map[string]any{}
 	vars := map[string]any{
@@ -40,15 +40,15 @@ func plainCEL(t testing.TB) func(expr, args string) (holds, failed bool) {
 	return func(expr, args string) (bool, bool) {
 		ast, issues := env.Compile(expr)
 		if issues.Err() != nil {
-			t.Fatalf("%s: %v", expr, issues.Err())
+			tb.Fatalf("%s: %v", expr, issues.Err())
 		}
 		program, err := env.Program(ast)
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		v, err := strictjson.Parse([]byte(args), strictjson.Limits{})
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		vars["args"] = native(v)
 		out, _, err := program.Eval(vars)
@@ -141,6 +141,10 @@ var argsTexts = []string{
 func TestMeansWhatCELMeans(t *testing.T) {
 	t.Parallel()
 	c, plain := compiler(t), plainCEL(t)
+	inputs := make([]*condition.Input, len(argsTexts))
+	for i, text := range argsTexts {
+		inputs[i] = input(t, text)
+	}
 	compared := 0
 	rapid.Check(t, func(t *rapid.T) {
 		expr := expressions(2).Draw(t, "expr")
@@ -151,9 +155,9 @@ func TestMeansWhatCELMeans(t *testing.T) {
 			}
 			return
 		}
-		for _, text := range argsTexts {
+		for i, text := range argsTexts {
 			wantHolds, wantFailed := plain(expr, text)
-			holds, err := cond.Holds(input(nil, text))
+			holds, err := cond.Holds(inputs[i])
 			if holds != wantHolds || (err != nil) != wantFailed {
 				t.Fatalf("%s\nof %s\nis %t (%v), and to CEL %t (failed: %t)", expr, text, holds, err, wantHolds, wantFailed)
 			}

@@ -92,6 +92,7 @@ func junction(args []ast.Expr, settles verdict) predicate {
 				return settles
 			case unsure:
 				result = unsure
+			default:
 			}
 		}
 		return result

@@ -56,7 +56,7 @@ func (x *changer) cover(t thing) *Cover {
 		s.all[t.kind] = x.own(s, s.all[t.kind], t.label)
 		return s.all[t.kind]
 	}
-	hash := t.label.hash()
+	hash := t.hash()
 	old := s.covers.get(hash, t.label)
 	own := x.own(s, old, t.label)
 	if own != old {

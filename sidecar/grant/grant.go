@@ -197,3 +197,16 @@ func (g *Grant) LogValue() slog.Value {
 }
 
 func (g *Grant) key() string { return g.name }
+
+// Project returns the part of a stored grant that is streamed. It shares what
+// it keeps with g, and names nobody whom the grant is for.
+func Project(g *grantv1.Grant) *grantv1.Grant {
+	return &grantv1.Grant{
+		Name:       g.GetName(),
+		Effect:     g.GetEffect(),
+		Targets:    g.GetTargets(),
+		Condition:  g.GetCondition(),
+		NotBefore:  g.GetNotBefore(),
+		ExpireTime: g.GetExpireTime(),
+	}
+}

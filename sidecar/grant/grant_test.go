@@ -236,14 +236,14 @@ func TestSubjects(t *testing.T) {
 // TestProject holds P5: what is streamed names no other agent and no person.
 func TestProject(t *testing.T) {
 	t.Parallel()
+	agent := &grantv1.Agent{Name: "n", Etag: "1", Description: "d", Owner: "o", Uid: "u", State: 2, Labels: map[string]string{"a": "b"}}
+	server := &grantv1.Server{Name: "n", Etag: "1", Description: "d", Upstream: &grantv1.Server_Http_{}}
+	tool := &grantv1.Tool{Name: "n", Etag: "1", Description: "d", Effect: 1, Reach: 1}
 	for _, c := range []struct{ got, full proto.Message }{
 		{grant.Project(stored()), stored()},
-		{grant.ProjectAgent(&grantv1.Agent{Name: "n", Etag: "1", Description: "d", Owner: "o", Uid: "u", State: 2, Labels: map[string]string{"a": "b"}}),
-			&grantv1.Agent{Name: "n", Etag: "1", Description: "d", Owner: "o", Uid: "u", State: 2, Labels: map[string]string{"a": "b"}}},
-		{grant.ProjectServer(&grantv1.Server{Name: "n", Etag: "1", Description: "d", Upstream: &grantv1.Server_Http_{}}),
-			&grantv1.Server{Name: "n", Etag: "1", Description: "d", Upstream: &grantv1.Server_Http_{}}},
-		{grant.ProjectTool(&grantv1.Tool{Name: "n", Etag: "1", Description: "d", Effect: 1, Reach: 1}),
-			&grantv1.Tool{Name: "n", Etag: "1", Description: "d", Effect: 1, Reach: 1}},
+		{grant.ProjectAgent(agent), agent},
+		{grant.ProjectServer(server), server},
+		{grant.ProjectTool(tool), tool},
 	} {
 		want := proto.Clone(c.full).ProtoReflect()
 		for _, field := range []string{"etag", "create_time", "update_time", "description", "owner", "subjects"} {

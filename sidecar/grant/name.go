@@ -57,6 +57,8 @@ func ToolName(namespace, server, tool string) string {
 }
 
 // GrantName returns the resource name of a grant.
+//
+//nolint:revive // it stutters to stay one of a family: AgentName, ToolName, …
 func GrantName(namespace, grant string) string {
 	return Name{Collection: Grants, Namespace: namespace, ID: grant}.String()
 }

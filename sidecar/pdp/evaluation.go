@@ -181,7 +181,7 @@ func (e *evaluation) visible() bool {
 func (e *evaluation) anyInWindow(grants []grant.Grant, unconditional bool) bool {
 	for i := range grants {
 		g := &grants[i]
-		if g.Begun(e.at) && !g.Expired(e.at) && !(unconditional && g.Condition() != nil) {
+		if g.Begun(e.at) && !g.Expired(e.at) && (!unconditional || g.Condition() == nil) {
 			return true
 		}
 	}

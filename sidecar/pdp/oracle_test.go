@@ -159,8 +159,8 @@ func someTarget(r *rand.Rand) *grantv1.Target {
 	}
 }
 
-func someQuestion(t testing.TB, r *rand.Rand) question {
-	t.Helper()
+func someQuestion(tb testing.TB, r *rand.Rand) question {
+	tb.Helper()
 	kind := pick(r, []pdp.Kind{pdp.Tool, pdp.Tool, pdp.Tool, pdp.Resource, pdp.Prompt, pdp.Method})
 	q := question{
 		call: pdp.Call{Kind: kind, Server: pick(r, servers), Name: pick(r, names[kind])},
@@ -175,11 +175,11 @@ func someQuestion(t testing.TB, r *rand.Rand) question {
 	}
 	text, err := json.Marshal(q.args)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	v, err := strictjson.Parse(text, strictjson.Limits{})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	q.call.Args, _ = v.(*strictjson.Object)
 	return q
@@ -310,13 +310,13 @@ func distance(t *grantv1.Target, c pdp.Call) int {
 }
 
 // snapshot parses a world. The revision of an entry is its place in it.
-func (w world) snapshot(t testing.TB) *grant.Snapshot {
-	t.Helper()
+func (w world) snapshot(tb testing.TB) *grant.Snapshot {
+	tb.Helper()
 	entries := make([]grant.Entry, len(w.messages))
 	for i, m := range w.messages {
 		var err error
 		if entries[i], err = grant.ParseEntry(m, int64(i)+1); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
 	return grant.Empty().Apply(int64(len(w.messages)), entries, nil)

@@ -18,11 +18,11 @@ import (
 // exported lets go-cmp compare objects.
 var exported = cmp.AllowUnexported(strictjson.Object{})
 
-func parse(t testing.TB, text string) strictjson.Value {
-	t.Helper()
+func parse(tb testing.TB, text string) strictjson.Value {
+	tb.Helper()
 	v, err := strictjson.Parse([]byte(text), strictjson.Limits{})
 	if err != nil {
-		t.Fatalf("%s: %v", text, err)
+		tb.Fatalf("%s: %v", text, err)
 	}
 	return v
 }

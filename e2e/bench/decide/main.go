@@ -196,5 +196,5 @@ func allocations(e engine, n int) float64 {
 		e.decide(i)
 	}
 	runtime.ReadMemStats(&after)
-	return float64((after.Mallocs - before.Mallocs) / uint64(n))
+	return float64(after.Mallocs-before.Mallocs) / float64(n)
 }
