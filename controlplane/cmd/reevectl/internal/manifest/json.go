@@ -67,7 +67,7 @@ func (w *jsonWriter) reach(line int) {
 func scalar(n *yaml.Node) (string, error) {
 	var v any = n.Value
 	switch n.ShortTag() {
-	case "!!str", "!!timestamp":
+	case "!!str", "!!timestamp", "!!merge": // nothing is merged: it is the text <<
 	case "!!null", "!!bool", "!!int", "!!float":
 		if err := n.Decode(&v); err != nil {
 			return "", &lineError{n.Line, err.Error()}

@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -32,7 +35,22 @@ func JSON(m proto.Message) (json.RawMessage, error) {
 	if err := json.Compact(&b, text); err != nil {
 		return nil, fmt.Errorf("encode %s: %w", m.ProtoReflect().Descriptor().Name(), err)
 	}
-	return b.Bytes(), nil
+	return escape(b.Bytes()), nil
+}
+
+// escape writes what cannot be printed as JSON escapes. In compact JSON it can
+// only be inside of strings. YAML could not read some of it, and a terminal
+// would obey some of it.
+func escape(text []byte) []byte {
+	var b []byte
+	for _, r := range string(text) {
+		if unicode.IsPrint(r) || r > 0xffff { // beyond are no controls, and YAML knows no surrogates
+			b = utf8.AppendRune(b, r)
+		} else {
+			b = fmt.Appendf(b, `\u%04x`, r)
+		}
+	}
+	return b
 }
 
 // YAML returns messages as YAML documents, in their order. What it returns for
@@ -46,12 +64,13 @@ func YAML(ms ...proto.Message) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		var doc yaml.Node
-		if err := yaml.Unmarshal(text, &doc); err != nil {
+		d := json.NewDecoder(bytes.NewReader(text))
+		d.UseNumber()
+		doc, err := node(d)
+		if err != nil {
 			return nil, fmt.Errorf("encode %s: %w", m.ProtoReflect().Descriptor().Name(), err)
 		}
-		restyle(&doc)
-		if err := e.Encode(&doc); err != nil {
+		if err := e.Encode(doc); err != nil {
 			return nil, fmt.Errorf("encode %s: %w", m.ProtoReflect().Descriptor().Name(), err)
 		}
 	}
@@ -64,13 +83,41 @@ func YAML(ms ...proto.Message) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// restyle takes the look of JSON off a document.
-func restyle(n *yaml.Node) {
-	n.Style = 0
-	if n.Kind == yaml.ScalarNode && strings.Contains(n.Value, "\n") {
-		n.Style = yaml.LiteralStyle
+// node reads the next JSON value as YAML, its members in their order.
+func node(d *json.Decoder) (*yaml.Node, error) {
+	token, err := d.Token()
+	if err != nil {
+		return nil, err
 	}
-	for _, c := range n.Content {
-		restyle(c)
+	scalar := func(tag, text string) (*yaml.Node, error) {
+		n := &yaml.Node{Kind: yaml.ScalarNode, Tag: tag, Value: text}
+		if strings.Contains(text, "\n") {
+			n.Style = yaml.LiteralStyle
+		}
+		return n, nil
+	}
+	switch v := token.(type) {
+	case json.Delim:
+		n := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}
+		if v == '[' {
+			n.Kind, n.Tag = yaml.SequenceNode, "!!seq"
+		}
+		for d.More() { // a mapping's content is key, value, key, value
+			item, err := node(d)
+			if err != nil {
+				return nil, err
+			}
+			n.Content = append(n.Content, item)
+		}
+		_, err := d.Token()
+		return n, err
+	case string:
+		return scalar("!!str", v)
+	case json.Number:
+		return scalar("!!float", v.String())
+	case bool:
+		return scalar("!!bool", strconv.FormatBool(v))
+	default:
+		return scalar("!!null", "null")
 	}
 }

@@ -29,7 +29,7 @@ func Duration(d time.Duration) string {
 	case d < 48*time.Hour:
 		return fmt.Sprintf("%.0fh", d.Hours())
 	default:
-		return fmt.Sprintf("%dd", int(d.Hours()/24))
+		return fmt.Sprintf("%.0fd", d.Hours()/24)
 	}
 }
 
@@ -41,13 +41,16 @@ func Age(t *timestamppb.Timestamp, now time.Time) string {
 	return Duration(max(0, now.Sub(t.AsTime())))
 }
 
-// Until returns when an instant will be, or that it has passed.
+// Until returns when an instant will be: how far away it is, or its day if that
+// is a year or more, or that it has passed.
 func Until(t *timestamppb.Timestamp, now time.Time) string {
 	switch {
 	case t == nil:
 		return ""
 	case !t.AsTime().After(now):
 		return "expired"
+	case t.AsTime().Sub(now) >= 365*24*time.Hour:
+		return t.AsTime().In(now.Location()).Format(time.DateOnly)
 	default:
 		return "in " + Duration(t.AsTime().Sub(now))
 	}

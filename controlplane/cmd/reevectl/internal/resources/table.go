@@ -41,8 +41,12 @@ var columns = map[string][]output.Column{
 	"server": {{Title: "NAME"}, {Title: "URL", Shrinks: true}, {Title: "CHANGED"}, {Title: "DESCRIPTION", Shrinks: true}},
 	"tool":   {{Title: "NAME"}, {Title: "EFFECT"}, {Title: "REACH"}, {Title: "DESCRIPTION", Shrinks: true}},
 	"grant": {
-		{Title: "NAME"}, {Title: "EFFECT"}, {Title: "AGENTS", Shrinks: true}, {Title: "TARGETS", Shrinks: true},
-		{Title: "IF", Shrinks: true}, {Title: "EXPIRES"},
+		{Title: "NAME"},
+		{Title: "EFFECT"},
+		{Title: "AGENTS", Shrinks: true},
+		{Title: "TARGETS", Shrinks: true},
+		{Title: "IF", Shrinks: true},
+		{Title: "EXPIRES"},
 	},
 }
 

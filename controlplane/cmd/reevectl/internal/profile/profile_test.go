@@ -1,0 +1,116 @@
+package profile_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/profile"
+)
+
+func TestFile(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "new", "config.yaml")
+	f, err := profile.Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Pick(""); err == nil || !strings.Contains(err.Error(), "reevectl context add") {
+		t.Errorf("of none: %v", err)
+	}
+	for _, name := range []string{"prod", "test", "prod"} {
+		if err := f.Put(profile.Context{Name: name, Address: name + ":1", Certificate: "a.pem", Key: "/k.pem", CA: "c.pem"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.Save(); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("saved: %v, %v", info, err)
+	}
+	again, err := profile.Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(f, again, cmpopts.IgnoreUnexported(profile.File{})); diff != "" || len(again.Contexts) != 2 {
+		t.Errorf("read back %v (-saved +read):\n%s", again.Contexts, diff)
+	}
+	for name, want := range map[string]string{"": "prod", "test": "test"} {
+		if c, err := again.Pick(name); err != nil || c.Name != want || !filepath.IsAbs(c.Certificate) || c.Key != "/k.pem" {
+			t.Errorf("Pick(%q) = %v, %v", name, c, err)
+		}
+	}
+	if _, err := again.Pick("dev"); err == nil || !strings.Contains(err.Error(), "use one of prod, test") {
+		t.Errorf("of another name: %v", err)
+	}
+}
+
+// TestBootstrapFile reads the file that a control plane leaves, from wherever it
+// was copied to.
+func TestBootstrapFile(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "context.yaml")
+	text := "# made at the first start\ncontexts:\n  - name: bootstrap\n    address: 127.0.0.1:7443\n" +
+		"    certificate: admin.pem\n    key: admin-key.pem\n    ca: ca.pem\n"
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := profile.Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := f.Pick("")
+	if err != nil || c.Certificate != filepath.Join(dir, "admin.pem") || c.CA != filepath.Join(dir, "ca.pem") {
+		t.Errorf("picked %v, %v", c, err)
+	}
+	if err := os.WriteFile(path, []byte(text+"    adress: x\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := profile.Load(path); err == nil || !strings.Contains(err.Error(), "adress") {
+		t.Errorf("with a misspelt field: %v", err)
+	}
+}
+
+func TestDefaultPath(t *testing.T) {
+	t.Parallel()
+	for want, env := range map[string]map[string]string{
+		"/home/dana/.config/reeve/config.yaml": {"HOME": "/home/dana"},
+		"/xdg/reeve/config.yaml":               {"HOME": "/home/dana", "XDG_CONFIG_HOME": "/xdg"},
+		"/my/own":                              {"HOME": "/home/dana", "XDG_CONFIG_HOME": "/xdg", "REEVECTL_CONFIG": "/my/own"},
+	} {
+		if got := profile.DefaultPath(func(name string) string { return env[name] }); got != want {
+			t.Errorf("%v: %s; want %s", env, got, want)
+		}
+	}
+}
+
+func TestDialRefusesBadFiles(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	for name, c := range map[string]struct {
+		certificate, want string
+	}{
+		"missing": {filepath.Join(dir, "none.pem"), `context "prod": read certificate: `},
+		"empty":   {file("empty.pem", "no PEM"), "no certificate in it"},
+	} {
+		_, _, err := profile.Context{Name: "prod", Certificate: c.certificate}.Dial(time.Now())
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v; want %q in it", name, err, c.want)
+		}
+	}
+}

@@ -1,0 +1,265 @@
+package session
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/test/bufconn"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/profile"
+	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
+)
+
+// fleet answers AwaitRevision with what the test says, call by call.
+type fleet struct {
+	adminv1.UnimplementedSidecarsServer
+	answer func(call int32, req *adminv1.AwaitRevisionRequest, stream grpc.ServerStreamingServer[adminv1.AwaitRevisionResponse]) error
+	calls  atomic.Int32
+}
+
+func (f *fleet) AwaitRevision(req *adminv1.AwaitRevisionRequest, stream grpc.ServerStreamingServer[adminv1.AwaitRevisionResponse]) error {
+	return f.answer(f.calls.Add(1), req, stream)
+}
+
+// serve serves a fleet in memory until the test's bubble ends.
+func serve(t *testing.T, f *fleet) *grpc.ClientConn {
+	t.Helper()
+	listener := bufconn.Listen(1 << 16)
+	server := grpc.NewServer()
+	adminv1.RegisterSidecarsServer(server, f)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = server.Serve(listener)
+	}()
+	conn, err := grpc.NewClient("passthrough:memory", grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		conn.Close()
+		server.Stop()
+		<-ended
+	})
+	return conn
+}
+
+func newSession() (*Session, *bytes.Buffer) {
+	var said bytes.Buffer
+	return &Session{Process: Process{Err: &said, Now: time.Now}}, &said
+}
+
+// TestAwaitIsNeverEarly holds P2 at its last step: Await returns when the
+// control plane says that the revision is in force, whatever else happens.
+func TestAwaitIsNeverEarly(t *testing.T) {
+	t.Parallel()
+	const inForce = 7 * time.Second
+	for name, answer := range map[string]func(call int32, began time.Time, stream grpc.ServerStreamingServer[adminv1.AwaitRevisionResponse]) error{
+		"progress": func(_ int32, _ time.Time, stream grpc.ServerStreamingServer[adminv1.AwaitRevisionResponse]) error {
+			for left := inForce; left > 0; left -= time.Second {
+				if err := stream.Send(&adminv1.AwaitRevisionResponse{Revision: 42, Pending: 1, SafeIn: durationpb.New(left)}); err != nil {
+					return err
+				}
+				time.Sleep(time.Second)
+			}
+			return nil
+		},
+		"the stream ends well too early": func(call int32, began time.Time, _ grpc.ServerStreamingServer[adminv1.AwaitRevisionResponse]) error {
+			if time.Since(began) < inForce {
+				return nil
+			}
+			return nil
+		},
+		"the control plane goes away": func(call int32, _ time.Time, _ grpc.ServerStreamingServer[adminv1.AwaitRevisionResponse]) error {
+			return status.Error(codes.Unavailable, "going away")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				began := time.Now()
+				conn := serve(t, &fleet{answer: func(call int32, req *adminv1.AwaitRevisionRequest, stream grpc.ServerStreamingServer[adminv1.AwaitRevisionResponse]) error {
+					if req.GetRevision() != 42 {
+						return status.Errorf(codes.InvalidArgument, "revision %d", req.GetRevision())
+					}
+					if time.Since(began) < inForce {
+						if err := answer(call, began, stream); err != nil || time.Since(began) < inForce {
+							return err
+						}
+					}
+					return stream.Send(&adminv1.AwaitRevisionResponse{Revision: 42, InForce: true, Applied: 3, CutOff: 1})
+				}})
+				s, said := newSession()
+				if err := s.Await(t.Context(), conn, 42, time.Minute); err != nil {
+					t.Fatal(err)
+				}
+				if took := time.Since(began); took < inForce || took > inForce+time.Second {
+					t.Errorf("returned after %s; in force after %s", took, inForce)
+				}
+				if !strings.HasSuffix(said.String(), "in force: 3 applied, 0 pending, 1 cut off (revision 42)\n") {
+					t.Errorf("said:\n%s", said)
+				}
+			})
+		})
+	}
+}
+
+// TestAwaitStaysWithTheRevision: the newest of the first answer is what is
+// waited for, also when the control plane goes away and others change things.
+func TestAwaitStaysWithTheRevision(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		conn := serve(t, &fleet{answer: func(call int32, req *adminv1.AwaitRevisionRequest, stream grpc.ServerStreamingServer[adminv1.AwaitRevisionResponse]) error {
+			if call == 1 {
+				if err := stream.Send(&adminv1.AwaitRevisionResponse{Revision: 42, Pending: 1}); err != nil {
+					return err
+				}
+				return status.Error(codes.Unavailable, "going away")
+			}
+			return stream.Send(&adminv1.AwaitRevisionResponse{Revision: req.GetRevision(), InForce: true})
+		}})
+		s, said := newSession()
+		if err := s.Await(t.Context(), conn, 0, time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(said.String(), "(revision 42)") {
+			t.Errorf("said:\n%s", said)
+		}
+	})
+}
+
+func TestAwaitFails(t *testing.T) {
+	t.Parallel()
+	straggler := &adminv1.Sidecar{Agent: "namespaces/default/agents/support"}
+	refuser := &adminv1.Sidecar{Agent: straggler.GetAgent(), Refusals: []*adminv1.Refusal{{Name: "namespaces/default/grants/x", Detail: "what is this"}}}
+	for name, c := range map[string]struct {
+		progress *adminv1.AwaitRevisionResponse
+		then     error
+		want     string
+		after    time.Duration
+	}{
+		"behind": {
+			&adminv1.AwaitRevisionResponse{Revision: 42, Pending: 1, Stragglers: []*adminv1.Sidecar{straggler}}, nil,
+			"revision 42 is stored but not in force after 20s: namespaces/default/agents/support is behind: go on waiting with reevectl wait 42",
+			20 * time.Second,
+		},
+		"refused": {
+			&adminv1.AwaitRevisionResponse{Revision: 42, Refused: 1, Stragglers: []*adminv1.Sidecar{refuser}}, nil,
+			"namespaces/default/agents/support refuses namespaces/default/grants/x (what is this)",
+			20 * time.Second,
+		},
+		"denied": {
+			&adminv1.AwaitRevisionResponse{Revision: 42}, status.Error(codes.PermissionDenied, "you may not"),
+			"you may not", 0,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				conn := serve(t, &fleet{answer: func(_ int32, _ *adminv1.AwaitRevisionRequest, stream grpc.ServerStreamingServer[adminv1.AwaitRevisionResponse]) error {
+					if err := stream.Send(c.progress); err != nil {
+						return err
+					}
+					if c.then != nil {
+						return c.then
+					}
+					<-stream.Context().Done()
+					return nil
+				}})
+				s, _ := newSession()
+				began := time.Now()
+				err := s.Await(t.Context(), conn, 42, 20*time.Second)
+				if err == nil || !strings.Contains(err.Error(), c.want) {
+					t.Errorf("got %v; want %q in it", err, c.want)
+				}
+				if took := time.Since(began); took != c.after {
+					t.Errorf("failed after %s; want %s", took, c.after)
+				}
+			})
+		})
+	}
+}
+
+// TestProgressIsSaidSparingly: a line whenever the counts change, and otherwise
+// every few seconds.
+func TestProgressIsSaidSparingly(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		conn := serve(t, &fleet{answer: func(_ int32, _ *adminv1.AwaitRevisionRequest, stream grpc.ServerStreamingServer[adminv1.AwaitRevisionResponse]) error {
+			for i := range int64(40) {
+				p := &adminv1.AwaitRevisionResponse{Revision: 42, Pending: 2, SafeIn: durationpb.New(time.Duration(40-i) * 100 * time.Millisecond)}
+				if i >= 30 {
+					p.Pending, p.Applied = 1, 1
+				}
+				if err := stream.Send(p); err != nil {
+					return err
+				}
+				time.Sleep(100 * time.Millisecond)
+			}
+			return stream.Send(&adminv1.AwaitRevisionResponse{Revision: 42, Applied: 2, InForce: true})
+		}})
+		s, said := newSession()
+		if err := s.Await(t.Context(), conn, 42, time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		want := `not in force yet: 0 applied, 2 pending, 0 cut off, safe in 4s
+not in force yet: 0 applied, 2 pending, 0 cut off, safe in 2s
+not in force yet: 1 applied, 1 pending, 0 cut off, safe in 1s
+in force: 2 applied, 0 pending, 0 cut off (revision 42)
+`
+		if said.String() != want {
+			t.Errorf("said:\n%s\nwant:\n%s", said, want)
+		}
+	})
+}
+
+func TestFailures(t *testing.T) {
+	t.Parallel()
+	c := profile.Context{Name: "prod", Address: "reeve.test:7443", Certificate: "admin.pem", CA: "ca.pem"}
+	for _, f := range []struct {
+		err  error
+		want string
+		code int
+	}{
+		{nil, "", 0},
+		{Usage{errors.New("no such flag")}, "no such flag", 2},
+		{&callError{Usage{errors.New("no such id")}, c}, "no such id", 2},
+		{&callError{errors.New("plain"), c}, "plain", 1},
+		{&callError{status.Error(codes.NotFound, "agent \"x\": not found\x1b[2J"), c}, `agent "x": not found\u001b[2J`, 1},
+		{
+			&callError{status.Error(codes.Unavailable, `connection error: desc = "transport: Error while dialing: dial tcp 127.0.0.1:1: connect: connection refused"`), c},
+			`nothing answers at reeve.test:7443: is the control plane running there? context "prod" says so`, 1,
+		},
+		{
+			&callError{status.Error(codes.Unavailable, `connection error: desc = "error reading server preface: remote error: tls: bad certificate"`), c},
+			"reeve.test:7443 does not accept admin.pem (bad certificate)", 1,
+		},
+		{
+			&callError{status.Error(codes.Unavailable, `connection error: desc = "transport: authentication handshake failed: x509svid: could not verify leaf certificate: x509: certificate signed by unknown authority"`), c},
+			"what answers at reeve.test:7443 is not the control plane of this context", 1,
+		},
+		{&callError{status.Error(codes.Unavailable, "store does not answer"), c}, "store does not answer", 1},
+		{&callError{status.Error(codes.DeadlineExceeded, "context deadline exceeded"), c}, "did not answer in time", 1},
+		{&callError{status.Error(codes.Canceled, "context canceled"), c}, "interrupted", 1},
+		{&callError{status.Error(codes.Unimplemented, "unknown method X"), c}, "it is older than this reevectl", 1},
+	} {
+		if got := ExitCode(f.err); got != f.code {
+			t.Errorf("%v: exit code %d; want %d", f.err, got, f.code)
+		}
+		if f.err != nil && !strings.Contains(fmt.Sprint(f.err), f.want) {
+			t.Errorf("%v; want %q in it", f.err, f.want)
+		}
+	}
+}
