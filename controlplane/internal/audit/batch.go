@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -32,6 +33,32 @@ var (
 	// errForked says that the records contradict what is stored.
 	errForked = errors.New("records contradict what is stored")
 )
+
+// source is one sidecar instance of an agent.
+type source struct {
+	namespace, agent, instance string
+}
+
+func (s source) subject() string {
+	return strings.Join([]string{subjectPrefix, s.namespace, s.agent, s.instance}, ".")
+}
+
+// stored is a batch as it stands in the log.
+type stored struct {
+	// position is the place in the log, from 1. Places may be missing.
+	position uint64
+	// time is when it was stored, by the server's clock.
+	time time.Time
+	data []byte
+}
+
+func (s stored) batch() (*ingestv1.PushRequest, error) {
+	b := &ingestv1.PushRequest{}
+	if err := proto.Unmarshal(s.data, b); err != nil {
+		return nil, fmt.Errorf("decode batch %d: %w", s.position, err)
+	}
+	return b, nil
+}
 
 // digest is the SHA-256 of an encoded record.
 type digest = [sha256.Size]byte

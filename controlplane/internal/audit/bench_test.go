@@ -25,7 +25,7 @@ func BenchmarkIngest(b *testing.B) {
 				chains[i] = aChain(0)
 				chains[i].instance = instanceA[:30] + string("0123456789abcdef"[i]) + "0"
 				for range each {
-					chains[i].allow("read")
+					chains[i].allow()
 				}
 			}
 			streams := make([]pusher, bc.senders)

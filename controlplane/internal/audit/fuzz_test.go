@@ -17,7 +17,9 @@ import (
 func FuzzParseBatch(f *testing.F) {
 	c := aChain(6)
 	for _, req := range []*ingestv1.PushRequest{
-		{}, c.batch(1, 6), c.batch(3, 4), {Instance: instanceA, FirstSequence: 1},
+		{},
+		c.batch(1, 6), c.batch(3, 4),
+		{Instance: instanceA, FirstSequence: 1},
 		{Instance: instanceB, FirstSequence: 1, Records: c.records[:1]},
 		{Instance: instanceA, FirstSequence: 1, Records: [][]byte{{}, {0xff}}},
 	} {

@@ -3,7 +3,9 @@ package audit
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"testing"
@@ -69,8 +71,8 @@ func (c *chain) decide(verdict decisionv1.Decision_Verdict, tool, reason string)
 	})
 }
 
-func (c *chain) allow(tool string) string {
-	return c.decide(decisionv1.Decision_ALLOW, tool, "granted")
+func (c *chain) allow() string {
+	return c.decide(decisionv1.Decision_ALLOW, "read", "granted")
 }
 
 func (c *chain) deny(tool string) string {
@@ -103,26 +105,26 @@ func agentOf(ctx context.Context) (string, error) {
 
 func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
-func openLog(t testing.TB, dir string) *Log {
-	t.Helper()
-	l, err := Open(t.Context(), Config{Dir: dir}, discard())
+func openLog(tb testing.TB, dir string) *Log {
+	tb.Helper()
+	l, err := Open(tb.Context(), Config{Dir: dir}, discard())
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		if err := l.Close(); err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
 	})
 	return l
 }
 
 // serve serves l's services until the test ends.
-func serve(t testing.TB, l *Log) (ingestv1.IngestClient, adminv1.DecisionsClient) {
-	t.Helper()
+func serve(tb testing.TB, l *Log) (ingestv1.IngestClient, adminv1.DecisionsClient) {
+	tb.Helper()
 	ingest, err := NewIngest(l, agentOf, discard(), noop.Meter{})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	server := grpc.NewServer()
 	ingestv1.RegisterIngestServer(server, ingest)
@@ -134,13 +136,13 @@ func serve(t testing.TB, l *Log) (ingestv1.IngestClient, adminv1.DecisionsClient
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }),
 		grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
-		conn.Close()
+	tb.Cleanup(func() {
+		_ = conn.Close()
 		server.Stop()
 		if err := <-served; err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
 	})
 	return ingestv1.NewIngestClient(conn), adminv1.NewDecisionsClient(conn)
@@ -149,18 +151,18 @@ func serve(t testing.TB, l *Log) (ingestv1.IngestClient, adminv1.DecisionsClient
 // pusher is a stream to the ingest service.
 type pusher = grpc.BidiStreamingClient[ingestv1.PushRequest, ingestv1.PushResponse]
 
-func openPush(t testing.TB, client ingestv1.IngestClient, agent string) pusher {
-	t.Helper()
-	stream, err := client.Push(metadata.AppendToOutgoingContext(t.Context(), agentKey, agent))
+func openPush(tb testing.TB, client ingestv1.IngestClient, agent string) pusher {
+	tb.Helper()
+	stream, err := client.Push(metadata.AppendToOutgoingContext(tb.Context(), agentKey, agent))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return stream
 }
 
 // push sends a batch and returns what was acknowledged.
 func push(stream pusher, req *ingestv1.PushRequest) (int64, error) {
-	if err := stream.Send(req); err != nil {
+	if err := stream.Send(req); err != nil && !errors.Is(err, io.EOF) { // After EOF, Recv says why.
 		return 0, err
 	}
 	res, err := stream.Recv()
@@ -168,38 +170,38 @@ func push(stream pusher, req *ingestv1.PushRequest) (int64, error) {
 }
 
 // pushAll stores everything of a chain, a few records at a time.
-func pushAll(t testing.TB, client ingestv1.IngestClient, c *chain, each int64) {
-	t.Helper()
-	stream := openPush(t, client, c.agent)
+func pushAll(tb testing.TB, client ingestv1.IngestClient, c *chain, each int64) {
+	tb.Helper()
+	stream := openPush(tb, client, c.agent)
 	n := int64(len(c.records))
 	for first := int64(1); first <= n; first += each {
 		last := min(first+each-1, n)
 		if got, err := push(stream, c.batch(first, last)); err != nil || got != last {
-			t.Fatalf("push %d to %d: acknowledged %d, %v", first, last, got, err)
+			tb.Fatalf("push %d to %d: acknowledged %d, %v", first, last, got, err)
 		}
 	}
 	if err := stream.CloseSend(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 }
 
 // storedRecords returns everything the log has of an instance, in its order.
-func storedRecords(t testing.TB, l *Log, s source) [][]byte {
-	t.Helper()
+func storedRecords(tb testing.TB, l *Log, s source) [][]byte {
+	tb.Helper()
 	var all [][]byte
 	from := uint64(1)
 	for {
-		batches, more, err := l.read(t.Context(), s.subject(), from, readBatches)
+		batches, more, err := l.read(tb.Context(), s.subject(), from, readBatches)
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		for _, s := range batches {
 			b, err := s.batch()
 			if err != nil {
-				t.Fatal(err)
+				tb.Fatal(err)
 			}
 			if b.GetFirstSequence() != int64(len(all))+1 {
-				t.Fatalf("batch %d begins at %d behind %d records", s.position, b.GetFirstSequence(), len(all))
+				tb.Fatalf("batch %d begins at %d behind %d records", s.position, b.GetFirstSequence(), len(all))
 			}
 			all = append(all, b.GetRecords()...)
 			from = s.position + 1

@@ -19,7 +19,7 @@ import (
 func aChain(n int) *chain {
 	c := &chain{agent: agentA, instance: instanceA}
 	for len(c.records) < n {
-		c.end(c.allow("read"))
+		c.end(c.allow())
 	}
 	c.records = c.records[:n]
 	return c
@@ -105,7 +105,7 @@ func TestWhatDoesNotFollowIsRefused(t *testing.T) {
 		return c
 	}
 	asOther := &chain{agent: agentB, instance: instanceA}
-	asOther.allow("read")
+	asOther.allow()
 	fork := &chain{agent: agentA, instance: instanceA}
 	for range 10 {
 		fork.deny("other")

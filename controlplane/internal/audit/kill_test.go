@@ -112,7 +112,7 @@ func TestKillLosesNothingAcknowledged(t *testing.T) {
 		killer.Stop()
 		_ = child.Process.Kill()
 		_ = child.Wait() // It was killed.
-		conn.Close()
+		_ = conn.Close()
 	}
 	l := openLog(t, filepath.Join(dir, "log"))
 	all := storedRecords(t, l, sourceA)

@@ -9,15 +9,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"strconv"
-	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"google.golang.org/protobuf/proto"
-
-	ingestv1 "github.com/reeve-authz/reeve/gen/reeve/ingest/v1"
 )
 
 const (
@@ -41,93 +40,136 @@ type Config struct {
 	MaxBytes int64
 }
 
+// reviveAfter is how long the log rests before its server is started anew once
+// more.
+const reviveAfter = 5 * time.Second
+
 // A Log is a sequence of batches of records on an embedded JetStream server,
 // which does not listen. A batch is one message, an encoded
 // ingestv1.PushRequest, whose subject names its source. Its methods may be
 // called concurrently.
 type Log struct {
-	embedded *embedded
-	js       jetstream.JetStream
-	stream   jetstream.Stream
-	log      *slog.Logger
-}
+	cfg  Config
+	log  *slog.Logger
+	lock *os.File // holds other processes off the directory
 
-// source is one sidecar instance of an agent.
-type source struct {
-	namespace, agent, instance string
-}
-
-func (s source) subject() string {
-	return strings.Join([]string{subjectPrefix, s.namespace, s.agent, s.instance}, ".")
-}
-
-// stored is a batch as it stands in the log.
-type stored struct {
-	// position is the place in the log, from 1. Places may be missing.
-	position uint64
-	// time is when it was stored, by the server's clock.
-	time time.Time
-	data []byte
-}
-
-func (s stored) batch() (*ingestv1.PushRequest, error) {
-	b := &ingestv1.PushRequest{}
-	if err := proto.Unmarshal(s.data, b); err != nil {
-		return nil, fmt.Errorf("decode batch %d: %w", s.position, err)
-	}
-	return b, nil
+	// mu guards the fields below. It is held while the server is replaced.
+	mu       sync.RWMutex
+	embedded *embedded // nil: not running
+	// broken says that embedded was found unable to write, and started when a
+	// start was last tried.
+	broken  bool
+	started time.Time
+	closed  bool
 }
 
 // Open starts the server on its directory and returns when the log can be
 // written. The caller closes it.
 func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Log, error) {
-	e, err := startServer(cfg, log)
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make log directory: %w", err)
+	}
+	lock, err := lockFile(filepath.Join(cfg.Dir, "lock"))
 	if err != nil {
 		return nil, err
 	}
-	l := &Log{embedded: e, log: log}
-	if err := l.join(ctx); err != nil {
-		return nil, errors.Join(err, e.stop())
-	}
-	return l, nil
-}
-
-func (l *Log) join(ctx context.Context) (err error) {
-	if l.js, err = jetstream.New(l.embedded.conn); err != nil {
-		return fmt.Errorf("use log server: %w", err)
-	}
-	l.stream, err = l.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
-		Name:        streamName,
-		Description: "Records of what agents did, a batch a message.",
-		Subjects:    []string{subjectPrefix + ".*.*.*"},
-		Storage:     jetstream.FileStorage,
-		Retention:   jetstream.LimitsPolicy,
-		Discard:     jetstream.DiscardNew,
-		DenyDelete:  true,
-		DenyPurge:   true,
-		AllowDirect: true,
-		// Repeats are found by sequence, however late they come; the server's
-		// own window has nothing to do.
-		Duplicates: time.Second,
-	})
+	e, err := startServer(ctx, cfg, log)
 	if err != nil {
-		return fmt.Errorf("make stream: %w", err)
+		return nil, errors.Join(err, lock.Close())
 	}
-	return nil
+	return &Log{cfg: cfg, log: log, lock: lock, embedded: e, started: time.Now()}, nil
 }
 
 // Close stops the server. What was acknowledged is on the disk.
-func (l *Log) Close() error { return l.embedded.stop() }
+func (l *Log) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return nil
+	}
+	l.closed = true
+	if l.embedded != nil {
+		l.embedded.stop()
+		l.embedded = nil
+	}
+	return l.lock.Close()
+}
 
-// Check returns an error unless the log can be reached.
+// Check returns an error unless the log can be read and written.
 func (l *Log) Check(ctx context.Context) error {
-	_, err := l.end(ctx)
+	e, err := l.server(ctx)
+	if err != nil {
+		return err
+	}
+	if err := e.check(); err != nil {
+		return err
+	}
+	_, err = l.end(ctx)
 	return err
+}
+
+// server returns the server that runs, though it may not be able to write.
+func (l *Log) server(ctx context.Context) (*embedded, error) {
+	l.mu.RLock()
+	e := l.embedded
+	l.mu.RUnlock()
+	if e == nil {
+		return l.writable(ctx)
+	}
+	return e, nil
+}
+
+// writable returns a server that can write. After a write error, of a full
+// disk say, NATS takes nothing until it is started anew; this does so, from
+// time to time, until it works.
+func (l *Log) writable(ctx context.Context) (*embedded, error) {
+	l.mu.RLock()
+	e, broken := l.embedded, l.broken
+	l.mu.RUnlock()
+	if e != nil && !broken {
+		return e, nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.closed || time.Since(l.started) < reviveAfter:
+		return nil, fmt.Errorf("%w: its server cannot write", errOffline)
+	case l.embedded != nil && !l.broken:
+		return l.embedded, nil
+	}
+	if l.embedded != nil {
+		l.embedded.stop()
+		l.embedded = nil
+	}
+	l.started = time.Now()
+	e, err := startServer(ctx, l.cfg, l.log)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errOffline, err)
+	}
+	l.log.WarnContext(ctx, "log server started anew")
+	l.embedded, l.broken = e, false
+	return e, nil
+}
+
+// suspect finds out whether a server that failed at a write can still write.
+func (l *Log) suspect(e *embedded) {
+	if e.check() == nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.embedded == e {
+		l.broken = true
+	}
 }
 
 // end returns the position of the newest batch.
 func (l *Log) end(ctx context.Context) (uint64, error) {
-	info, err := l.stream.Info(ctx)
+	e, err := l.server(ctx)
+	if err != nil {
+		return 0, err
+	}
+	info, err := e.stream.Info(ctx)
 	if err != nil {
 		return 0, fmt.Errorf("%w: %w", errOffline, err)
 	}
@@ -139,11 +181,16 @@ func (l *Log) end(ctx context.Context) (uint64, error) {
 // batch is durable. An error that wraps errRaced says that it was not stored;
 // any other leaves that open.
 func (l *Log) put(ctx context.Context, s source, data []byte, after uint64) (position uint64, err error) {
-	ack, err := l.js.Publish(ctx, s.subject(), data, jetstream.WithExpectLastSequencePerSubject(after))
+	e, err := l.writable(ctx)
+	if err != nil {
+		return 0, err
+	}
+	ack, err := e.js.Publish(ctx, s.subject(), data, jetstream.WithExpectLastSequencePerSubject(after))
 	if apiErr := (*jetstream.APIError)(nil); errors.As(err, &apiErr) && apiErr.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence {
 		return 0, errRaced
 	}
 	if err != nil {
+		l.suspect(e)
 		return 0, fmt.Errorf("%w: %w", errOffline, err)
 	}
 	return ack.Sequence, nil
@@ -151,7 +198,11 @@ func (l *Log) put(ctx context.Context, s source, data []byte, after uint64) (pos
 
 // last returns the newest batch of a source; false if there is none.
 func (l *Log) last(ctx context.Context, s source) (stored, bool, error) {
-	m, err := l.stream.GetLastMsgForSubject(ctx, s.subject())
+	e, err := l.server(ctx)
+	if err != nil {
+		return stored{}, false, err
+	}
+	m, err := e.stream.GetLastMsgForSubject(ctx, s.subject())
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return stored{}, false, nil
 	}
@@ -180,13 +231,17 @@ func (l *Log) read(ctx context.Context, subject string, from uint64, limit int) 
 	if err != nil {
 		return nil, false, fmt.Errorf("encode read: %w", err)
 	}
-	inbox := l.embedded.conn.NewRespInbox()
-	replies, err := l.embedded.conn.SubscribeSync(inbox)
+	e, err := l.server(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	inbox := e.conn.NewRespInbox()
+	replies, err := e.conn.SubscribeSync(inbox)
 	if err != nil {
 		return nil, false, fmt.Errorf("%w: %w", errOffline, err)
 	}
 	defer replies.Unsubscribe() //nolint:errcheck // It fails only on a closed connection, which has no subscriptions.
-	if err := l.embedded.conn.PublishRequest("$JS.API.DIRECT.GET."+streamName, inbox, request); err != nil {
+	if err := e.conn.PublishRequest("$JS.API.DIRECT.GET."+streamName, inbox, request); err != nil {
 		return nil, false, fmt.Errorf("%w: %w", errOffline, err)
 	}
 	for {

@@ -19,21 +19,21 @@ import (
 
 func everything() *adminv1.DecisionFilter { return &adminv1.DecisionFilter{Parent: "namespaces/-"} }
 
-func listPage(t testing.TB, client adminv1.DecisionsClient, f *adminv1.DecisionFilter, size int32, token string) *adminv1.ListDecisionsResponse {
-	t.Helper()
-	res, err := client.ListDecisions(t.Context(), &adminv1.ListDecisionsRequest{Filter: f, PageSize: size, PageToken: token})
+func listPage(tb testing.TB, client adminv1.DecisionsClient, f *adminv1.DecisionFilter, size int32, token string) *adminv1.ListDecisionsResponse {
+	tb.Helper()
+	res, err := client.ListDecisions(tb.Context(), &adminv1.ListDecisionsRequest{Filter: f, PageSize: size, PageToken: token})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return res
 }
 
 // listAll follows the pages to the end.
-func listAll(t testing.TB, client adminv1.DecisionsClient, f *adminv1.DecisionFilter, size int32) []*adminv1.LoggedDecision {
-	t.Helper()
+func listAll(tb testing.TB, client adminv1.DecisionsClient, f *adminv1.DecisionFilter, size int32) []*adminv1.LoggedDecision {
+	tb.Helper()
 	var all []*adminv1.LoggedDecision
 	for token := ""; ; {
-		page := listPage(t, client, f, size, token)
+		page := listPage(tb, client, f, size, token)
 		all = append(all, page.GetDecisions()...)
 		if token = page.GetNextPageToken(); token == "" {
 			return all
@@ -61,7 +61,7 @@ func traffic() (chains []*chain, decisions []string, open map[string]bool) {
 				decisions = append(decisions, c.deny("refund"))
 				continue
 			}
-			id := c.allow("read")
+			id := c.allow()
 			decisions = append(decisions, id)
 			switch {
 			case n == 5 || n == 38:
@@ -243,7 +243,7 @@ func TestFollow(t *testing.T) {
 	pushAll(t, client, before, 2)
 	c := &chain{agent: agentA, instance: instanceA}
 	c.deny("denied")
-	id := c.allow("read")
+	id := c.allow()
 	c.end(id)
 	pushAll(t, client, c, 2)
 	for _, want := range c.records[1:] {
@@ -279,14 +279,14 @@ func TestSlowFollowerIsCutOff(t *testing.T) {
 	}()
 	<-stuck
 	for i := range followBehind + 3*followAhead {
-		if _, err := l.js.PublishAsync(sourceA.subject(), c.records[0]); err != nil {
+		if _, err := l.embedded.js.PublishAsync(sourceA.subject(), c.records[0]); err != nil {
 			t.Fatal(err)
 		}
 		if i%1000 == 0 {
-			<-l.js.PublishAsyncComplete()
+			<-l.embedded.js.PublishAsyncComplete()
 		}
 	}
-	<-l.js.PublishAsyncComplete()
+	<-l.embedded.js.PublishAsyncComplete()
 	close(caughtUp)
 	if err := <-failed; !errors.Is(err, errBehind) {
 		t.Errorf("follow returned %v, want errBehind", err)
@@ -296,10 +296,10 @@ func TestSlowFollowerIsCutOff(t *testing.T) {
 	}
 }
 
-func mustUnmarshal(t testing.TB, b []byte, m proto.Message) {
-	t.Helper()
+func mustUnmarshal(tb testing.TB, b []byte, m proto.Message) {
+	tb.Helper()
 	if err := proto.Unmarshal(b, m); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 }
 

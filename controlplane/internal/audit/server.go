@@ -1,16 +1,17 @@
 package audit
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"syscall"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // startTimeout bounds how long the embedded server may take to recover its
@@ -25,23 +26,20 @@ const maxPayload = 6 << 20
 type embedded struct {
 	server *server.Server
 	conn   *nats.Conn
-	lock   *os.File
+	js     jetstream.JetStream
+	stream jetstream.Stream
 }
 
-// startServer starts a server on dir. An acknowledged message is on the disk.
-func startServer(cfg Config, log *slog.Logger) (e *embedded, err error) {
-	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make log directory: %w", err)
-	}
+// startServer starts a server on cfg.Dir and returns when the stream can be
+// used. A message that it has acknowledged is on the disk.
+func startServer(ctx context.Context, cfg Config, log *slog.Logger) (e *embedded, err error) {
 	e = &embedded{}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, e.stop())
+			e.stop()
+			e = nil
 		}
 	}()
-	if e.lock, err = lockFile(filepath.Join(cfg.Dir, "lock")); err != nil {
-		return e, err
-	}
 	e.server, err = server.NewServer(&server.Options{
 		ServerName:             "reeve",
 		DontListen:             true,
@@ -66,11 +64,44 @@ func startServer(cfg Config, log *slog.Logger) (e *embedded, err error) {
 	if err != nil {
 		return e, fmt.Errorf("connect to log server: %w", err)
 	}
-	return e, nil
+	return e, e.join(ctx)
+}
+
+// join makes the stream, or finds it.
+func (e *embedded) join(ctx context.Context) (err error) {
+	if e.js, err = jetstream.New(e.conn); err != nil {
+		return fmt.Errorf("use log server: %w", err)
+	}
+	e.stream, err = e.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+		Name:        streamName,
+		Description: "Records of what agents did, a batch a message.",
+		Subjects:    []string{subjectPrefix + ".*.*.*"},
+		Storage:     jetstream.FileStorage,
+		Retention:   jetstream.LimitsPolicy,
+		Discard:     jetstream.DiscardNew,
+		DenyDelete:  true,
+		DenyPurge:   true,
+		AllowDirect: true,
+		// Repeats are found by sequence, however late they come; the server's
+		// own window has nothing to do.
+		Duplicates: time.Second,
+	})
+	if err != nil {
+		return fmt.Errorf("make stream: %w", err)
+	}
+	return nil
+}
+
+// check returns an error if the server cannot write.
+func (e *embedded) check() error {
+	if h := e.server.Healthz(nil); h.Error != "" {
+		return fmt.Errorf("%w: %s", errOffline, h.Error)
+	}
+	return nil
 }
 
 // stop ends the server and returns when it has let go of its directory.
-func (e *embedded) stop() error {
+func (e *embedded) stop() {
 	if e.conn != nil {
 		e.conn.Close()
 	}
@@ -78,10 +109,6 @@ func (e *embedded) stop() error {
 		e.server.Shutdown()
 		e.server.WaitForShutdown()
 	}
-	if e.lock != nil {
-		return e.lock.Close()
-	}
-	return nil
 }
 
 // lockFile holds a file against other processes until it is closed.

@@ -78,7 +78,7 @@ func (e *entry) end(id string, status decisionv1.Outcome_Status, took time.Durat
 	e.outcome.Status = status
 	took = max(took, 0)
 	e.took.Seconds = int64(took / time.Second)
-	e.took.Nanos = int32(took % time.Second) //nolint:gosec // Less than a second.
+	e.took.Nanos = int32(took % time.Second)
 	e.outcome.Reason = ""
 	if status == decisionv1.Outcome_WITHDRAWN {
 		e.outcome.Reason = reason.String()

@@ -63,7 +63,9 @@ func recordUntilKilled(arg string) {
 		if err != nil {
 			fail(err)
 		}
-		os.Stdout.WriteString(id + "\n")
+		if _, err := os.Stdout.WriteString(id + "\n"); err != nil {
+			fail(err)
+		}
 	}
 }
 

@@ -39,59 +39,60 @@ func TestMain(m *testing.M) {
 func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 // openSpools opens the spools of dir and closes them when the test ends.
-func openSpools(t testing.TB, cfg spool.Config) (*spool.Spool, []*spool.Spool) {
-	t.Helper()
+func openSpools(tb testing.TB, cfg spool.Config) (*spool.Spool, []*spool.Spool) {
+	tb.Helper()
 	current, earlier, err := spool.Open(cfg, discard())
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		for _, s := range append(earlier, current) {
 			if err := s.Close(); err != nil {
-				t.Error(err)
+				tb.Error(err)
 			}
 		}
 	})
 	return current, earlier
 }
 
-func newRecorder(t testing.TB, s *spool.Spool, unenforced bool, log *slog.Logger) *Recorder {
-	t.Helper()
+func newRecorder(tb testing.TB, s *spool.Spool, unenforced bool, log *slog.Logger) *Recorder {
+	tb.Helper()
 	r, err := NewRecorder(s, agentA, unenforced, log, noop.Meter{})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return r
 }
 
 // records decodes what a spool holds.
-func records(t testing.TB, s *spool.Spool) []*decisionv1.Record {
-	t.Helper()
+func records(tb testing.TB, s *spool.Spool) []*decisionv1.Record {
+	tb.Helper()
 	encoded, err := s.Read(1, 1000, 1<<20)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	all := make([]*decisionv1.Record, len(encoded))
 	for i, b := range encoded {
 		all[i] = &decisionv1.Record{}
 		if err := proto.Unmarshal(b, all[i]); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
 	return all
 }
 
-func arguments(t testing.TB, text string) *strictjson.Object {
-	t.Helper()
+func arguments(tb testing.TB, text string) *strictjson.Object {
+	tb.Helper()
 	v, err := strictjson.Parse([]byte(text), strictjson.Limits{})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return v.(*strictjson.Object)
 }
 
-func refund(t testing.TB) pdp.Call {
-	return pdp.Call{Kind: pdp.Tool, Server: "tickets", Name: "refund", Args: arguments(t, `{"b":2,"a":1}`)}
+func refund(tb testing.TB) pdp.Call {
+	tb.Helper()
+	return pdp.Call{Kind: pdp.Tool, Server: "tickets", Name: "refund", Args: arguments(tb, `{"b":2,"a":1}`)}
 }
 
 var granted = pdp.Decision{Allow: true, Reason: pdp.Granted, Grant: "namespaces/support/grants/g", Revision: 7}

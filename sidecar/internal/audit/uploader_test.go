@@ -110,9 +110,9 @@ func (c *controlPlane) store(req *ingestv1.PushRequest) (int64, error) {
 }
 
 // await returns when n records of an instance are stored.
-func (c *controlPlane) await(t testing.TB, instance string, n int64) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+func (c *controlPlane) await(tb testing.TB, instance string, n int64) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), time.Minute)
 	defer cancel()
 	for {
 		c.mu.Lock()
@@ -124,14 +124,14 @@ func (c *controlPlane) await(t testing.TB, instance string, n int64) {
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			t.Fatalf("%d of %d records stored: %v", have, n, ctx.Err())
+			tb.Fatalf("%d of %d records stored: %v", have, n, ctx.Err())
 		}
 	}
 }
 
 // serve serves c until the test ends.
-func serve(t testing.TB, c *controlPlane) ingestv1.IngestClient {
-	t.Helper()
+func serve(tb testing.TB, c *controlPlane) ingestv1.IngestClient {
+	tb.Helper()
 	server := grpc.NewServer()
 	ingestv1.RegisterIngestServer(server, c)
 	listener := bufconn.Listen(1 << 20)
@@ -141,41 +141,41 @@ func serve(t testing.TB, c *controlPlane) ingestv1.IngestClient {
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }),
 		grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
-		conn.Close()
+	tb.Cleanup(func() {
+		_ = conn.Close()
 		server.Stop()
 		if err := <-served; err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
 	})
 	return ingestv1.NewIngestClient(conn)
 }
 
 // upload runs an uploader; the returned function ends it.
-func upload(t testing.TB, client ingestv1.IngestClient, current *spool.Spool, earlier []*spool.Spool, log *slog.Logger) (stop func()) {
-	t.Helper()
+func upload(tb testing.TB, client ingestv1.IngestClient, current *spool.Spool, earlier []*spool.Spool, log *slog.Logger) (stop func()) {
+	tb.Helper()
 	u, err := NewUploader(client, current, earlier, log, noop.Meter{})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := context.WithCancel(tb.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- u.Run(ctx) }()
 	return sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
 	})
 }
 
-func decide(t testing.TB, r *Recorder, n int) {
-	t.Helper()
+func decide(tb testing.TB, r *Recorder, n int) {
+	tb.Helper()
 	for range n {
-		if _, err := r.Decide(refund(t), granted); err != nil {
-			t.Fatal(err)
+		if _, err := r.Decide(refund(tb), granted); err != nil {
+			tb.Fatal(err)
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 func BenchmarkAppend(b *testing.B) {
 	var record Entry = fixed(make([]byte, 350))
 	appendOne := func(b *testing.B, s *Spool) {
+		b.Helper()
 		if _, err := s.Append(record, 0); err != nil {
 			b.Error(err)
 		}

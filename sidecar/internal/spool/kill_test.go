@@ -61,7 +61,9 @@ func appendForEver(dir string) {
 					os.Exit(1)
 				}
 				// One write(2) to a pipe: once it returns, the parent gets it.
-				os.Stdout.WriteString(fmt.Sprintln(n, payload))
+				if _, err := fmt.Fprintln(os.Stdout, n, payload); err != nil {
+					os.Exit(1)
+				}
 			}
 		})
 	}

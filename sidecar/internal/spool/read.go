@@ -22,7 +22,7 @@ type cursor struct {
 
 func (c *cursor) close() {
 	if c.file != nil {
-		c.file.Close() //nolint:errcheck,gosec // It was only read.
+		c.file.Close() //nolint:errcheck // It was only read.
 	}
 	*c = cursor{}
 }

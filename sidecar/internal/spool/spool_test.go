@@ -12,8 +12,10 @@ import (
 	"testing"
 )
 
-const instanceA = "0123456789abcdef0123456789abcdef"
-const instanceB = "fedcba9876543210fedcba9876543210"
+const (
+	instanceA = "0123456789abcdef0123456789abcdef"
+	instanceB = "fedcba9876543210fedcba9876543210"
+)
 
 // entry is a record that carries its place, so that a reader can check it.
 type entry string
@@ -25,39 +27,39 @@ func (e entry) AppendRecord(dst []byte, sequence int64, previous []byte) ([]byte
 func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 // mustOpen opens the spools of dir and closes them when the test ends.
-func mustOpen(t testing.TB, cfg Config) (*Spool, []*Spool) {
-	t.Helper()
+func mustOpen(tb testing.TB, cfg Config) (*Spool, []*Spool) {
+	tb.Helper()
 	current, earlier, err := Open(cfg, discard())
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		for _, s := range append(earlier, current) {
 			if err := s.Close(); err != nil {
-				t.Error(err)
+				tb.Error(err)
 			}
 		}
 	})
 	return current, earlier
 }
 
-func mustAppend(t testing.TB, s *Spool, payload string) int64 {
-	t.Helper()
+func mustAppend(tb testing.TB, s *Spool, payload string) int64 {
+	tb.Helper()
 	n, err := s.Append(entry(payload), 0)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return n
 }
 
 // readAll reads from a record to the end, a few at a time.
-func readAll(t testing.TB, s *Spool, from int64) []string {
-	t.Helper()
+func readAll(tb testing.TB, s *Spool, from int64) []string {
+	tb.Helper()
 	var all []string
 	for {
 		records, err := s.Read(from+int64(len(all)), 7, 1)
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		if len(records) == 0 {
 			return all
@@ -70,34 +72,34 @@ func readAll(t testing.TB, s *Spool, from int64) []string {
 
 // checkChain checks that records are numbered from first and each names the
 // digest of the one before.
-func checkChain(t testing.TB, records []string, first int64) {
-	t.Helper()
+func checkChain(tb testing.TB, records []string, first int64) {
+	tb.Helper()
 	for i, r := range records {
 		var sequence int64
 		var rest string
 		if _, err := fmt.Sscanf(r, "%d", &sequence); err != nil {
-			t.Fatalf("record %q: %v", r, err)
+			tb.Fatalf("record %q: %v", r, err)
 		}
 		_, rest, _ = strings.Cut(r, " ")
 		previous, _, _ := strings.Cut(rest, " ")
 		if sequence != first+int64(i) {
-			t.Fatalf("record %d has the sequence %d", first+int64(i), sequence)
+			tb.Fatalf("record %d has the sequence %d", first+int64(i), sequence)
 		}
 		want := ""
 		if i > 0 {
 			want = fmt.Sprintf("%x", sha256.Sum256([]byte(records[i-1])))
 		}
 		if (i > 0 || first == 1) && previous != want {
-			t.Fatalf("record %d names %q as the one before, want %q", sequence, previous, want)
+			tb.Fatalf("record %d names %q as the one before, want %q", sequence, previous, want)
 		}
 	}
 }
 
-func segmentFiles(t testing.TB, dir string) []string {
-	t.Helper()
+func segmentFiles(tb testing.TB, dir string) []string {
+	tb.Helper()
 	paths, err := filepath.Glob(filepath.Join(dir, "*", "*"+segmentSuffix))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return paths
 }
