@@ -58,14 +58,14 @@ func (c *Config) bootstrap(ctx context.Context, s *store.Store, authority *ca.Au
 }
 
 // RecoverAdmin makes the bootstrap administrator anew, with a new key and
-// certificate in the data directory, whatever has become of the old one. It
-// needs the data directory to itself and the key encryption key: whoever has
-// both owns the control plane in any case.
+// certificate in the data directory, whatever has become of the old one; the
+// control plane may run meanwhile. It needs the data directory and the key
+// encryption key: whoever has both owns the control plane in any case.
 func RecoverAdmin(ctx context.Context, cfg Config, log *slog.Logger) (contextFile string, err error) {
 	if err := cfg.validate(); err != nil {
 		return "", err
 	}
-	s, err := store.Open(ctx, cfg.store(), log)
+	s, err := store.Attach(ctx, cfg.store(), log)
 	if err != nil {
 		return "", err
 	}

@@ -14,9 +14,8 @@ func recoverAdminCommand() *cobra.Command {
 		Use:   "recover-admin",
 		Short: "Make the bootstrap administrator anew",
 		Long: `Make the bootstrap administrator anew, with a new key and certificate, when the
-last administrator's certificate has expired or its key is lost. Stop the control
-plane first: the data directory serves one process at a time. Sidecars go on for
-up to the freshness bound meanwhile.
+last administrator's certificate has expired or its key is lost. The control plane
+may run meanwhile; the old certificate is refused from then on.
 
 It needs the data directory and the key encryption key; whoever has both owns the
 control plane in any case. The change is recorded like any other.
@@ -31,7 +30,7 @@ control plane in any case. The change is recorded like any other.
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(c.OutOrStdout(), "made admins/bootstrap anew\nnext: start the control plane, then reevectl --config %s admin list\n", file)
+			_, err = fmt.Fprintf(c.OutOrStdout(), "made admins/bootstrap anew\nnext: reevectl --config %s admin list\n", file)
 			return err
 		},
 	}
