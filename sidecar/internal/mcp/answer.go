@@ -178,7 +178,7 @@ func (x *exchange) ended(ctx context.Context, err error, last taken) (decisionv1
 		return status, o
 	}
 	if o != outcomeFailed || x.stream == 0 {
-		_ = x.write(sse.Append(nil, sse.Event{Name: "message", Data: refused.append(nil, x.origin.id)}), true)
+		_ = x.write(sse.Append(nil, sse.Event{Name: "message", Data: refused.response(x.origin.id)}), true)
 	}
 	return status, o
 }

@@ -115,12 +115,12 @@ func (x *exchange) read() (*message.Message, *refusal) {
 	if t, _, err := mime.ParseMediaType(x.r.Header.Get("Content-Type")); err != nil || t != "application/json" {
 		return nil, &refusal{status: http.StatusUnsupportedMediaType, code: message.CodeInvalidRequest, message: "Content-Type must be application/json."}
 	}
-	max := int64(x.h.config.MaxBody)
+	limit := int64(x.h.config.MaxBody)
 	tooLong := &refusal{
 		status: http.StatusRequestEntityTooLarge, code: message.CodeInvalidRequest,
-		message: "The message is longer than " + strconv.FormatInt(max, 10) + " bytes.",
+		message: "The message is longer than " + strconv.FormatInt(limit, 10) + " bytes.",
 	}
-	if x.r.ContentLength > max {
+	if x.r.ContentLength > limit {
 		return nil, tooLong
 	}
 	control := http.NewResponseController(x.w)
@@ -132,7 +132,7 @@ func (x *exchange) read() (*message.Message, *refusal) {
 			x.h.bodies.Put(buf)
 		}
 	}()
-	_, err := buf.ReadFrom(http.MaxBytesReader(x.w, x.r.Body, max))
+	_, err := buf.ReadFrom(http.MaxBytesReader(x.w, x.r.Body, limit))
 	var long *http.MaxBytesError
 	switch {
 	case errors.As(err, &long):
@@ -280,7 +280,7 @@ func (x *exchange) send(ctx context.Context, server *grant.Server, method string
 
 // failure says how an exchange ended that err ended.
 func (x *exchange) failure(ctx context.Context, err error) (decisionv1.Outcome_Status, outcome, *refusal) {
-	var cut *pep.Cut
+	var cut *pep.CutError
 	switch {
 	case errors.As(context.Cause(ctx), &cut):
 		p := x.permits[0]

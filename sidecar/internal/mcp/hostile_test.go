@@ -42,7 +42,7 @@ func (e *echo) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	headers, _ := json.Marshal(r.Header)
-	fmt.Fprintf(w, `{"jsonrpc":"2.0","id":%s,"result":{"headers":%s,"exact":12345678901234567890.10}}`, m.ID, headers)
+	_, _ = fmt.Fprintf(w, `{"jsonrpc":"2.0","id":%s,"result":{"headers":%s,"exact":12345678901234567890.10}}`, m.ID, headers)
 }
 
 const callGreet = `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"greet","arguments":{"name":"Ann"}}}`
@@ -226,7 +226,7 @@ func TestSlowBody(t *testing.T) {
 		c.MaxRequests = 1
 	}, allow("all", "tool support/*"))
 	conn := g.dial(t)
-	fmt.Fprintf(conn, "POST /mcp/support HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{", secret)
+	_, _ = fmt.Fprintf(conn, "POST /mcp/support HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{", secret)
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -278,7 +278,7 @@ func TestAgentGoesAway(t *testing.T) {
 		close(ended)
 	}), allow("all", "tool support/*"))
 	conn := g.dial(t)
-	fmt.Fprintf(conn, "POST /mcp/support HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", secret, len(callGreet), callGreet)
+	_, _ = fmt.Fprintf(conn, "POST /mcp/support HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", secret, len(callGreet), callGreet)
 	<-arrived
 	conn.Close()
 	<-ended
@@ -317,7 +317,7 @@ func TestHostileServers(t *testing.T) {
 						_, _ = io.WriteString(w, c.answer)
 						return
 					}
-					fmt.Fprintf(w, "event: message\ndata: %s\n\n", c.answer)
+					_, _ = fmt.Fprintf(w, "event: message\ndata: %s\n\n", c.answer)
 				}), allow("greet", "tool support/greet"))
 				_, body := g.post(t, strings.Replace(callGreet, "tools/call", c.method, 1))
 				want := c.want

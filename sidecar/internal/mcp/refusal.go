@@ -115,9 +115,9 @@ func kindWord(k pdp.Kind) string {
 	}
 }
 
-// append adds the refusal to dst as the response to the request id.
-func (r *refusal) append(dst []byte, id message.ID) []byte {
-	dst = append(dst, `{"jsonrpc":"2.0","id":`...)
+// response returns the refusal as the response to the request id.
+func (r *refusal) response(id message.ID) []byte {
+	dst := []byte(`{"jsonrpc":"2.0","id":`)
 	dst = append(dst, id.JSON()...)
 	dst = append(dst, `,"error":{"code":`...)
 	dst = strconv.AppendInt(dst, int64(r.code), 10)
@@ -140,7 +140,7 @@ func (r *refusal) write(w http.ResponseWriter, kind message.Kind, id message.ID)
 	if r.status == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", "1")
 	}
-	writeMessage(w, status, r.append(nil, id))
+	writeMessage(w, status, r.response(id))
 }
 
 // writeMessage answers with one JSON-RPC message.

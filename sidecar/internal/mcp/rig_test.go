@@ -51,8 +51,8 @@ func newRig(t *testing.T, upstream http.Handler, grants ...*grantv1.Grant) *rig 
 	return newRigAt(t, server.URL, func(*mcp.Config) {}, grants...)
 }
 
-func newRigAt(t *testing.T, upstream string, configure func(*mcp.Config), grants ...*grantv1.Grant) *rig {
-	t.Helper()
+func newRigAt(tb testing.TB, upstream string, configure func(*mcp.Config), grants ...*grantv1.Grant) *rig {
+	tb.Helper()
 	began := time.Now()
 	g := &rig{
 		replica: replica.New(func() time.Duration { return time.Since(began) }),
@@ -61,32 +61,32 @@ func newRigAt(t *testing.T, upstream string, configure func(*mcp.Config), grants
 	}
 	enforcer, err := pep.New(g.replica, g.records, discard(), noop.Meter{})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	g.replica.OnCut(enforcer.Recheck)
 	g.replica.Extend(0, time.Hour, time.Now())
-	g.apply(t, nil,
+	g.apply(tb, nil,
 		&grantv1.Agent{Name: "namespaces/default/agents/clerk", State: grantv1.Agent_ACTIVE},
 		&grantv1.Server{Name: "namespaces/default/servers/support", Upstream: &grantv1.Server_Http_{Http: &grantv1.Server_Http{Url: upstream}}})
 	for _, tool := range []string{"greet", "wait", "ask", "add", "progress", "hidden"} {
-		g.apply(t, nil, &grantv1.Tool{
+		g.apply(tb, nil, &grantv1.Tool{
 			Name:   "namespaces/default/servers/support/tools/" + tool,
 			Effect: grantv1.Tool_READ, Reach: grantv1.Tool_CLOSED,
 		})
 	}
 	for _, one := range grants {
-		g.apply(t, nil, one)
+		g.apply(tb, nil, one)
 	}
 	cfg := mcp.Config{Enforcer: enforcer, Secret: secret, Log: discard(), Meter: noop.Meter{}}
 	configure(&cfg)
 	handler, err := mcp.New(cfg)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	door := httptest.NewUnstartedServer(handler)
 	door.Config = mcp.NewServer(handler)
 	door.Start()
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		door.Close()
 		handler.Close(context.Background())
 	})
@@ -95,20 +95,20 @@ func newRigAt(t *testing.T, upstream string, configure func(*mcp.Config), grants
 }
 
 // apply publishes a change. When it returns, the change is enforced.
-func (g *rig) apply(t *testing.T, remove []string, upsert ...proto.Message) {
-	t.Helper()
+func (g *rig) apply(tb testing.TB, remove []string, upsert ...proto.Message) {
+	tb.Helper()
 	revision := g.held.Revision() + 1
 	entries := make([]grant.Entry, len(upsert))
 	for i, m := range upsert {
 		e, err := grant.ParseEntry(m, revision)
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		entries[i] = e
 	}
 	g.held = g.held.Apply(revision, entries, remove)
 	if err := g.replica.Publish(g.held); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 }
 

@@ -41,7 +41,7 @@ func newDesk(t *testing.T) *desk {
 	}
 	sdk.AddTool(d.server, &sdk.Tool{Name: "wait"}, func(ctx context.Context, r *sdk.CallToolRequest, _ struct{}) (*sdk.CallToolResult, any, error) {
 		d.called <- "wait"
-		_ = r.Session.Log(ctx, &sdk.LoggingMessageParams{Level: "info", Data: "waiting"})
+		_ = r.Session.NotifyProgress(ctx, &sdk.ProgressNotificationParams{ProgressToken: "p", Message: "waiting"})
 		select {
 		case <-ctx.Done():
 		case <-d.release:

@@ -45,7 +45,7 @@ func (x *exchange) take(ctx context.Context, text []byte) taken {
 		}
 		return taken{text: text}
 	default:
-		if x.origin.id.IsZero() || a.ID != x.origin.id && !(a.ID.IsZero() && a.Failed) {
+		if x.origin.id.IsZero() || a.ID != x.origin.id && (!a.ID.IsZero() || !a.Failed) {
 			x.withhold(ctx, "response")
 			return taken{}
 		}
@@ -69,7 +69,7 @@ func (x *exchange) response(ctx context.Context, a *message.Answer, text []byte)
 	for _, want := range wants {
 		if refused := x.want(ctx, want); refused != nil {
 			x.withhold(ctx, "input request")
-			t.text, t.outcome = refused.append(nil, x.origin.id), outcomeDenied
+			t.text, t.outcome = refused.response(x.origin.id), outcomeDenied
 			return t
 		}
 	}
@@ -143,7 +143,7 @@ func (x *exchange) tell(ctx context.Context, id message.ID, r *refusal) {
 	ctx, cancel := context.WithTimeout(ctx, x.h.config.BodyTimeout)
 	defer cancel()
 	p.Forward(ctx, func(ctx context.Context, server *grant.Server) {
-		resp, err := x.send(ctx, server, http.MethodPost, r.append(nil, id))
+		resp, err := x.send(ctx, server, http.MethodPost, r.response(id))
 		if err != nil {
 			x.h.log.WarnContext(ctx, "server not told", slog.String("server", x.server), slog.Any("error", err))
 			return

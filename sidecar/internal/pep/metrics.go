@@ -45,9 +45,8 @@ func newMetrics(meter metric.Meter, open func() int) (*metrics, error) {
 	for r := pdp.Stale; r <= pdp.Overloaded; r++ {
 		m.reasons = append(m.reasons, metric.WithAttributeSet(attribute.NewSet(attribute.String("reason", r.String()))))
 	}
-	for s := range int32(len(decisionv1.Outcome_Status_name)) {
-		name := decisionv1.Outcome_Status(s).String()
-		m.statuses = append(m.statuses, metric.WithAttributeSet(attribute.NewSet(attribute.String("status", name))))
+	for s := decisionv1.Outcome_STATUS_UNSPECIFIED; s <= decisionv1.Outcome_WITHDRAWN; s++ {
+		m.statuses = append(m.statuses, metric.WithAttributeSet(attribute.NewSet(attribute.String("status", s.String()))))
 	}
 	return &m, nil
 }

@@ -274,7 +274,7 @@ func TestCutBeforePublishReturns(t *testing.T) {
 		default:
 			t.Error("published while the call was still being sent")
 		}
-		var cut *pep.Cut
+		var cut *pep.CutError
 		if !errors.As(context.Cause(open), &cut) || cut.Decision.Reason != pdp.NotGranted {
 			t.Errorf("cause = %v", context.Cause(open))
 		}
@@ -360,7 +360,9 @@ func TestStopCuts(t *testing.T) {
 		var open context.Context
 		p.Forward(t.Context(), func(ctx context.Context, _ *grant.Server) { open = ctx })
 		stop()
-		<-done
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
 		if open.Err() == nil {
 			t.Error("still open")
 		}

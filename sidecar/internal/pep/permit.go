@@ -32,25 +32,25 @@ type Permit struct {
 	// the permit is open, and Forward alone closes it.
 	sent chan struct{}
 	// taken is set when the permit has been cut.
-	taken atomic.Pointer[Cut]
+	taken atomic.Pointer[CutError]
 }
 
-// A Cut is the cause with which the context of a permit ends when its
+// A CutError is the cause with which the context of a permit ends when its
 // authority is taken.
-type Cut struct {
+type CutError struct {
 	// Decision is how the call would now be answered.
 	Decision pdp.Decision
 }
 
 // Error returns "cut: <reason>".
-func (c *Cut) Error() string { return "cut: " + c.Decision.Reason.String() }
+func (c *CutError) Error() string { return "cut: " + c.Decision.Reason.String() }
 
 // Forward runs send, which puts the call on the wire to the server it is given
 // and returns when it is there, if the call is still allowed. If it no longer
 // is, the call is recorded as withdrawn and ok is false: Decision then says
 // why.
 //
-// The context that send is given ends when the permit is cut, with a *Cut as
+// The context that send is given ends when the permit is cut, with a *CutError as
 // its cause, and when End is called. What comes back must be read under it.
 // send must return soon after its context has ended. After a Forward that was
 // ok, End must be called.
@@ -114,7 +114,7 @@ func (p *Permit) End(ctx context.Context, status decisionv1.Outcome_Status) {
 
 // cut takes the permit back.
 func (p *Permit) cut(d pdp.Decision) {
-	c := &Cut{Decision: d}
+	c := &CutError{Decision: d}
 	p.taken.Store(c)
 	p.cancel(c)
 }

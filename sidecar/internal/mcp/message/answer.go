@@ -75,7 +75,7 @@ func (s *Scanner) member(a *Answer, name string, version *string) (err error) {
 	switch name {
 	case "result":
 		name := int(s.raw.decoder.InputOffset())
-		s.result, _, err = s.raw.fields(s.result[:0])
+		s.result, err = s.raw.fields(s.result[:0])
 		if err != nil {
 			return err
 		}
@@ -83,7 +83,7 @@ func (s *Scanner) member(a *Answer, name string, version *string) (err error) {
 		a.result.from = name + bytes.IndexByte(s.raw.text[name:], ':') + 1
 		return nil
 	case "params":
-		s.params, _, err = s.raw.fields(s.params[:0])
+		s.params, err = s.raw.fields(s.params[:0])
 		a.Params = s.params
 		return err
 	}
@@ -154,7 +154,7 @@ func (a *Answer) Wants() ([][]byte, error) {
 	}
 	var r raw
 	r.reset(value)
-	fields, _, err := r.fields(nil)
+	fields, err := r.fields(nil)
 	if err != nil {
 		return nil, err
 	}

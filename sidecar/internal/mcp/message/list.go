@@ -83,7 +83,7 @@ func filter(items []byte, key string, visible func(string) bool) ([]byte, error)
 			return nil, err
 		}
 		item.reset(value)
-		fields, _, err = item.fields(fields[:0])
+		fields, err = item.fields(fields[:0])
 		if err != nil {
 			continue
 		}

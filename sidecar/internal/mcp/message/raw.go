@@ -79,9 +79,9 @@ func (r *raw) members(each func(name string, raw []byte) error) (bool, error) {
 
 // fields reads a value and, if it is an object, adds its members to dst. Their
 // names must differ.
-func (r *raw) fields(dst []Field) ([]Field, bool, error) {
+func (r *raw) fields(dst []Field) ([]Field, error) {
 	var index map[string]bool
-	ok, err := r.members(func(name string, raw []byte) error {
+	_, err := r.members(func(name string, raw []byte) error {
 		value, err := r.value()
 		if err != nil {
 			return err
@@ -101,7 +101,7 @@ func (r *raw) fields(dst []Field) ([]Field, bool, error) {
 		dst = append(dst, Field{name, value, raw})
 		return nil
 	})
-	return dst, ok, err
+	return dst, err
 }
 
 // scanned is the number of members up to which a scan beats a map.

@@ -75,7 +75,7 @@ func (r *Reader) Next() (Event, error) {
 		line, err := r.line(r.limit - length)
 		length += len(line)
 		switch {
-		case err != nil && !(errors.Is(err, io.EOF) && lines > 0):
+		case err != nil && (!errors.Is(err, io.EOF) || lines == 0):
 			return Event{}, err
 		case err != nil, len(line) == 0 && (filled || lines > 0):
 			e.Data = r.data
