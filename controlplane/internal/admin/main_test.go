@@ -70,7 +70,7 @@ func run(m *testing.M) (code int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	if plane.house, err = build(context.Background(), dir); err != nil {
 		return 0, err
 	}
@@ -176,7 +176,7 @@ func (h *house) connectWith(t *testing.T, address string, chain [][]byte, key *e
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { conn.Close() })
+	t.Cleanup(func() { _ = conn.Close() })
 	return conn
 }
 

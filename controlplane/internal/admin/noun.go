@@ -81,7 +81,7 @@ func stored[T resource](r store.Resource) (T, error) {
 	if !ok {
 		return m, fmt.Errorf("%s is stored as a %T", r.Name, r.Message)
 	}
-	m = proto.Clone(m).(T) //nolint:errcheck,forcetypeassert // a clone is of its original's type
+	m = proto.CloneOf(m)
 	setEtag(m, r.Revision)
 	return m, nil
 }
@@ -173,7 +173,7 @@ func (a *Admin) put(ctx context.Context, tx *store.Tx, m resource, want intent) 
 	case errors.Is(err, store.ErrNotFound) && !want.create:
 		return nil, none, fmt.Errorf("%s: %w: create it first", label(m), store.ErrNotFound)
 	case errors.Is(err, store.ErrNotFound):
-		next, err := a.create(ctx, tx, m)
+		next, err := a.create(tx, m)
 		return next, adminv1.ApplyResourcesResponse_Result_CREATED, err
 	case err != nil:
 		return nil, none, err
@@ -190,7 +190,7 @@ func (a *Admin) put(ctx context.Context, tx *store.Tx, m resource, want intent) 
 	if err := keepState(before, m); err != nil {
 		return nil, none, err
 	}
-	next := proto.Clone(before).(resource) //nolint:errcheck,forcetypeassert // a clone is of its original's type
+	next := proto.CloneOf(before)
 	if err := mask.Merge(next, m, want.paths, fixed); err != nil {
 		return nil, none, invalid("%s: %w", label(before), err)
 	}
@@ -201,12 +201,12 @@ func (a *Admin) put(ctx context.Context, tx *store.Tx, m resource, want intent) 
 }
 
 // create stores a resource that is not there.
-func (a *Admin) create(_ context.Context, tx *store.Tx, m resource) (resource, error) {
+func (a *Admin) create(tx *store.Tx, m resource) (resource, error) {
 	if m.GetEtag() != "" {
 		return nil, fmt.Errorf("%s: %w: it has etag %s but is not there any more: leave the etag out to create it",
 			label(m), store.ErrConflict, m.GetEtag())
 	}
-	next := proto.Clone(m).(resource) //nolint:errcheck,forcetypeassert // a clone is of its original's type
+	next := proto.CloneOf(m)
 	now := a.cfg.Now()
 	stamp(next, "create_time", now)
 	switch next := next.(type) {

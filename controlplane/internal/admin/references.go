@@ -176,6 +176,8 @@ func (a *Admin) needed(ctx context.Context, tx *store.Tx, n grant.Name) error {
 			return err
 		}
 		by = namesOf(below)
+	default:
+		// Nothing lies below the others.
 	}
 	grants, err := grantsNaming(ctx, tx, n)
 	if err != nil {

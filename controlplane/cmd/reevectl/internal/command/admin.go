@@ -57,7 +57,7 @@ be handed to the administrator.`,
 		case "owner":
 			admin.Role = adminv1.Admin_OWNER
 		default:
-			return session.Usage{Err: fmt.Errorf("--role %q: use viewer or owner", role)}
+			return session.UsageError{Err: fmt.Errorf("--role %q: use viewer or owner", role)}
 		}
 		if out == "" {
 			out = strings.TrimPrefix(admin.GetName(), "admins/")

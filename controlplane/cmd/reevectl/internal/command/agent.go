@@ -99,7 +99,7 @@ token is told once and works once: used with a second key it suspends the agent.
 		}
 		d, err := parseDuration(ttl)
 		if err != nil {
-			return session.Usage{Err: fmt.Errorf("--ttl: %w", err)}
+			return session.UsageError{Err: fmt.Errorf("--ttl: %w", err)}
 		}
 		ctx, cancel := session.Brief(ctx)
 		defer cancel()

@@ -40,7 +40,7 @@ func (a *app) contextAddCommand() *cobra.Command {
 	cmd.RunE = func(_ *cobra.Command, args []string) error {
 		for flag, value := range map[string]string{"address": c.Address, "certificate": c.Certificate, "key": c.Key, "ca": c.CA} {
 			if value == "" {
-				return session.Usage{Err: fmt.Errorf("--%s is missing", flag)}
+				return session.UsageError{Err: fmt.Errorf("--%s is missing", flag)}
 			}
 		}
 		file, err := a.File()
@@ -95,7 +95,7 @@ func (a *app) contextListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			current, _ := file.Pick(a.Context) //nolint:errcheck // none is current, and that shows
+			current, _ := file.Pick(a.Context) // that none is current shows
 			t := &output.Table{Columns: []output.Column{
 				{Title: ""}, {Title: "NAME"}, {Title: "ADDRESS"}, {Title: "NAMESPACE"}, {Title: "CERTIFICATE", Shrinks: true},
 			}}

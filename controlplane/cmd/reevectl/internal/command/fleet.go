@@ -117,7 +117,7 @@ that made it; -o json has the digests of what was before and after.`,
 				size = min(size, limit-len(found))
 			}
 			page, err := adminv1.NewChangesClient(conn).ListChanges(ctx,
-				&adminv1.ListChangesRequest{PageSize: int32(size), PageToken: token}) //nolint:gosec // at most maxPage
+				&adminv1.ListChangesRequest{PageSize: int32(size), PageToken: token})
 			if err != nil {
 				return err
 			}
@@ -174,7 +174,7 @@ applied it, or is past its freshness bound and denies.`,
 		if len(args) == 1 {
 			var err error
 			if revision, err = strconv.ParseInt(args[0], 10, 64); err != nil || revision <= 0 {
-				return session.Usage{Err: fmt.Errorf("%q is not a revision: give the number that a change told", args[0])}
+				return session.UsageError{Err: fmt.Errorf("%q is not a revision: give the number that a change told", args[0])}
 			}
 		}
 		return a.Call(func(ctx context.Context, conn *grpc.ClientConn, _ []string) error {

@@ -116,9 +116,9 @@ func (a *app) grantOf(id string, g *granting) (*grantv1.Grant, error) {
 	}
 	switch {
 	case len(g.agents) == 0 && len(g.selector) == 0:
-		return nil, session.Usage{Err: fmt.Errorf("grant %q: it is for nobody: name agents with --agent or --label", id)}
+		return nil, session.UsageError{Err: fmt.Errorf("grant %q: it is for nobody: name agents with --agent or --label", id)}
 	case len(m.GetTargets()) == 0:
-		return nil, session.Usage{Err: fmt.Errorf("grant %q: there is nothing to call: add --tool server/tool", id)}
+		return nil, session.UsageError{Err: fmt.Errorf("grant %q: there is nothing to call: add --tool server/tool", id)}
 	}
 	return m, nil
 }
@@ -127,21 +127,21 @@ func (a *app) grantOf(id string, g *granting) (*grantv1.Grant, error) {
 func (g *granting) end(id string, now time.Time) (*timestamppb.Timestamp, error) {
 	switch {
 	case g.ttl != "" && g.expire != "":
-		return nil, session.Usage{Err: errors.New("give --ttl or --expire, not both")}
+		return nil, session.UsageError{Err: errors.New("give --ttl or --expire, not both")}
 	case g.expire != "":
 		t, err := time.Parse(time.RFC3339, g.expire)
 		if err != nil {
-			return nil, session.Usage{Err: fmt.Errorf("--expire %q is not an instant such as 2027-01-31T00:00:00Z", g.expire)}
+			return nil, session.UsageError{Err: fmt.Errorf("--expire %q is not an instant such as 2027-01-31T00:00:00Z", g.expire)}
 		}
 		return timestamppb.New(t), nil
 	case g.ttl != "":
 		d, err := parseDuration(g.ttl)
 		if err != nil {
-			return nil, session.Usage{Err: fmt.Errorf("--ttl: %w", err)}
+			return nil, session.UsageError{Err: fmt.Errorf("--ttl: %w", err)}
 		}
 		return timestamppb.New(now.Add(d).Truncate(time.Second)), nil
 	default:
-		return nil, session.Usage{Err: fmt.Errorf("grant %q: expire_time is required, for all authority ends: add --ttl 720h", id)}
+		return nil, session.UsageError{Err: fmt.Errorf("grant %q: expire_time is required, for all authority ends: add --ttl 720h", id)}
 	}
 }
 
@@ -207,7 +207,7 @@ grant that could apply has to say. Nothing is called and nothing is recorded.`,
 		if at != "" {
 			t, err := time.Parse(time.RFC3339, at)
 			if err != nil {
-				return session.Usage{Err: fmt.Errorf("--at %q is not an instant such as 2027-01-31T00:00:00Z", at)}
+				return session.UsageError{Err: fmt.Errorf("--at %q is not an instant such as 2027-01-31T00:00:00Z", at)}
 			}
 			req.Time = timestamppb.New(t)
 		}
@@ -233,7 +233,7 @@ func targetOf(what, text string) (*grantv1.Target, error) {
 	case "method":
 		return &grantv1.Target{Target: &grantv1.Target_Method{Method: text}}, nil
 	default:
-		return nil, session.Usage{Err: fmt.Errorf("--kind %q: use one of tool, resource, prompt, method", what)}
+		return nil, session.UsageError{Err: fmt.Errorf("--kind %q: use one of tool, resource, prompt, method", what)}
 	}
 }
 

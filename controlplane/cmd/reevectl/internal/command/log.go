@@ -81,7 +81,7 @@ func (a *app) filter(s *search) (*adminv1.DecisionFilter, error) {
 	case "deny":
 		f.Verdict = decisionv1.Decision_DENY
 	default:
-		return nil, session.Usage{Err: fmt.Errorf("--verdict %q: use allow or deny", s.verdict)}
+		return nil, session.UsageError{Err: fmt.Errorf("--verdict %q: use allow or deny", s.verdict)}
 	}
 	var err error
 	if f.StartTime, err = instant("--since", s.since, a.Now()); err != nil {
@@ -101,7 +101,7 @@ func instant(flag, text string, now time.Time) (*timestamppb.Timestamp, error) {
 	}
 	d, err := parseDuration(text)
 	if err != nil {
-		return nil, session.Usage{Err: fmt.Errorf("%s: %w, nor an instant such as 2027-01-31T00:00:00Z", flag, err)}
+		return nil, session.UsageError{Err: fmt.Errorf("%s: %w, nor an instant such as 2027-01-31T00:00:00Z", flag, err)}
 	}
 	return timestamppb.New(now.Add(-d)), nil
 }
@@ -118,7 +118,7 @@ func (a *app) listDecisions(ctx context.Context, client adminv1.DecisionsClient,
 		}
 		pageCtx, cancel := session.Brief(ctx)
 		page, err := client.ListDecisions(pageCtx, &adminv1.ListDecisionsRequest{
-			Filter: filter, PageSize: int32(size), PageToken: token, //nolint:gosec // at most maxPage
+			Filter: filter, PageSize: int32(size), PageToken: token,
 		})
 		cancel()
 		if err != nil {

@@ -38,10 +38,10 @@ What -o yaml prints can be edited and applied.`,
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		k, err := kind.Parse(args[0])
 		if err != nil {
-			return session.Usage{Err: err}
+			return session.UsageError{Err: err}
 		}
 		if everywhere && len(args) > 1 {
-			return session.Usage{Err: errors.New("give names or --all-namespaces, not both")}
+			return session.UsageError{Err: errors.New("give names or --all-namespaces, not both")}
 		}
 		return a.Call(func(ctx context.Context, conn *grpc.ClientConn, args []string) error {
 			ctx, cancel := session.Brief(ctx)
@@ -82,8 +82,11 @@ func (a *app) find(ctx context.Context, conn *grpc.ClientConn, k kind.Kind, ids 
 		return nil, err
 	}
 	for _, n := range namespaces {
-		name := n.(interface{ GetName() string }).GetName() //nolint:errcheck,forcetypeassert // namespaces have names
-		part, err := resources.List(ctx, conn, k, kind.Short(name))
+		named, ok := n.(interface{ GetName() string })
+		if !ok {
+			continue
+		}
+		part, err := resources.List(ctx, conn, k, kind.Short(named.GetName()))
 		if err != nil {
 			return nil, err
 		}
@@ -125,7 +128,7 @@ the error says who they are.`,
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		k, err := kind.Parse(args[0])
 		if err != nil {
-			return session.Usage{Err: err}
+			return session.UsageError{Err: err}
 		}
 		return a.Call(func(ctx context.Context, conn *grpc.ClientConn, args []string) error {
 			return a.remove(ctx, conn, &c, k, args[1:], "deleted")
@@ -185,7 +188,7 @@ A file has YAML or JSON documents: a "kind", and beside it the resource.`,
 	cmd.Flags().BoolVar(&dry, "dry-run", false, "have the control plane check everything, and change nothing")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if len(files) == 0 {
-			return session.Usage{Err: errors.New("-f FILE is missing")}
+			return session.UsageError{Err: errors.New("-f FILE is missing")}
 		}
 		var requests []*adminv1.ApplyResourcesRequest
 		for _, file := range files {

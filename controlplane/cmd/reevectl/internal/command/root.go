@@ -59,7 +59,7 @@ such as namespaces/default/agents/support, names one anywhere.`,
 	flags.StringVarP(&a.Namespace, "namespace", "n", "", `namespace of short ids (default the context's, then "default")`)
 	flags.VarP(&a.Format, "output", "o", "how to print: "+strings.Join(output.Formats(), ", "))
 	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages", ".FlagUsagesWrapped 80"))
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return session.Usage{Err: err} })
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return session.UsageError{Err: err} })
 	root.AddGroup(
 		&cobra.Group{ID: "change", Title: "Change what agents may do:"},
 		&cobra.Group{ID: "see", Title: "See what is and what was:"},
@@ -93,7 +93,7 @@ func group(c *cobra.Command) *cobra.Command {
 		if meant := cmd.SuggestionsFor(args[0]); len(meant) > 0 {
 			text += fmt.Sprintf(": did you mean %q?", meant[0])
 		}
-		return session.Usage{Err: fmt.Errorf("%s", text)}
+		return session.UsageError{Err: fmt.Errorf("%s", text)}
 	}
 	c.SuggestionsMinimumDistance = 2
 	return c
@@ -136,9 +136,9 @@ func between(low, high int, words string) cobra.PositionalArgs {
 	return func(_ *cobra.Command, args []string) error {
 		switch {
 		case len(args) < low:
-			return session.Usage{Err: fmt.Errorf("%s is missing", strings.Fields(words)[len(args)])}
+			return session.UsageError{Err: fmt.Errorf("%s is missing", strings.Fields(words)[len(args)])}
 		case high >= low && len(args) > high:
-			return session.Usage{Err: fmt.Errorf("%q is one argument too many", args[high])}
+			return session.UsageError{Err: fmt.Errorf("%q is one argument too many", args[high])}
 		default:
 			return nil
 		}

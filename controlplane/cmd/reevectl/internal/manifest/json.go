@@ -83,6 +83,6 @@ func scalar(n *yaml.Node) (string, error) {
 }
 
 func quote(s string) string {
-	text, _ := json.Marshal(s) //nolint:errcheck // a string always has a JSON form
+	text, _ := json.Marshal(s) // a string always has a JSON form
 	return string(text)
 }

@@ -19,14 +19,14 @@ const (
 	ExitUsage  = 2
 )
 
-// Usage is an error about a command line that cannot be meant.
-type Usage struct{ Err error }
+// UsageError is about a command line that cannot be meant.
+type UsageError struct{ Err error }
 
 // Error implements error.
-func (e Usage) Error() string { return e.Err.Error() }
+func (e UsageError) Error() string { return e.Err.Error() }
 
 // Unwrap lets errors.Is and errors.As look within.
-func (e Usage) Unwrap() error { return e.Err }
+func (e UsageError) Unwrap() error { return e.Err }
 
 // callError is a call that failed, with whom it was made to.
 type callError struct {
@@ -75,7 +75,7 @@ func after(text, word string) string {
 
 // ExitCode returns how the process ends.
 func ExitCode(err error) int {
-	var usage Usage
+	var usage UsageError
 	switch {
 	case err == nil:
 		return ExitDone

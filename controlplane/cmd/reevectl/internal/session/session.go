@@ -91,7 +91,7 @@ func (s *Session) Call(run func(ctx context.Context, conn *grpc.ClientConn, args
 		if err != nil {
 			return err
 		}
-		defer conn.Close()
+		defer conn.Close() //nolint:errcheck // nothing is in flight any more
 		if note != "" {
 			s.Say("note: %s", note)
 		}
@@ -112,7 +112,7 @@ func (s *Session) Say(format string, args ...any) {
 func (s *Session) Name(k kind.Kind, id string) (string, error) {
 	name, err := k.FullName(id, s.Namespace)
 	if err != nil {
-		return "", Usage{err}
+		return "", UsageError{err}
 	}
 	return name, nil
 }

@@ -51,7 +51,7 @@ func serve(t *testing.T, f *fleet) *grpc.ClientConn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		conn.Close()
+		_ = conn.Close()
 		server.Stop()
 		<-ended
 	})
@@ -78,13 +78,10 @@ func TestAwaitIsNeverEarly(t *testing.T) {
 			}
 			return nil
 		},
-		"the stream ends well too early": func(call int32, began time.Time, _ grpc.ServerStreamingServer[adminv1.AwaitRevisionResponse]) error {
-			if time.Since(began) < inForce {
-				return nil
-			}
+		"the stream ends well too early": func(_ int32, _ time.Time, _ grpc.ServerStreamingServer[adminv1.AwaitRevisionResponse]) error {
 			return nil
 		},
-		"the control plane goes away": func(call int32, _ time.Time, _ grpc.ServerStreamingServer[adminv1.AwaitRevisionResponse]) error {
+		"the control plane goes away": func(_ int32, _ time.Time, _ grpc.ServerStreamingServer[adminv1.AwaitRevisionResponse]) error {
 			return status.Error(codes.Unavailable, "going away")
 		},
 	} {
@@ -234,8 +231,8 @@ func TestFailures(t *testing.T) {
 		code int
 	}{
 		{nil, "", 0},
-		{Usage{errors.New("no such flag")}, "no such flag", 2},
-		{&callError{Usage{errors.New("no such id")}, c}, "no such id", 2},
+		{UsageError{errors.New("no such flag")}, "no such flag", 2},
+		{&callError{UsageError{errors.New("no such id")}, c}, "no such id", 2},
 		{&callError{errors.New("plain"), c}, "plain", 1},
 		{&callError{status.Error(codes.NotFound, "agent \"x\": not found\x1b[2J"), c}, `agent "x": not found\u001b[2J`, 1},
 		{
