@@ -20,10 +20,11 @@ func source(t *rapid.T) *rand.Rand {
 	return rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 2))
 }
 
-func questions(t testing.TB, r *rand.Rand) []question {
+func questions(tb testing.TB, r *rand.Rand) []question {
+	tb.Helper()
 	all := make([]question, 30)
 	for i := range all {
-		all[i] = someQuestion(t, r)
+		all[i] = someQuestion(tb, r)
 	}
 	return all
 }

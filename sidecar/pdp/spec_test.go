@@ -160,8 +160,8 @@ func grantLine(t *testing.T, effect grantv1.Grant_Effect, line string) *grantv1.
 	return m
 }
 
-func targetOf(t testing.TB, kind, name string) *grantv1.Target {
-	t.Helper()
+func targetOf(tb testing.TB, kind, name string) *grantv1.Target {
+	tb.Helper()
 	switch kind {
 	case "tool":
 		return &grantv1.Target{Target: &grantv1.Target_Tool{Tool: name}}
@@ -172,7 +172,7 @@ func targetOf(t testing.TB, kind, name string) *grantv1.Target {
 	case "method":
 		return &grantv1.Target{Target: &grantv1.Target_Method{Method: name}}
 	}
-	t.Fatalf("%s: unknown kind of target", kind)
+	tb.Fatalf("%s: unknown kind of target", kind)
 	return nil
 }
 
