@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -37,9 +39,11 @@ const secret = "the-local-secret"
 // real HTTP server that the catalogue calls "support".
 type rig struct {
 	url     string
+	handler *mcp.Handler
 	replica *replica.Replica
 	records *records
 	held    *grant.Snapshot
+	clock   replica.Clock
 }
 
 // newRig starts a front door in front of upstream, for an active agent that
@@ -54,8 +58,10 @@ func newRig(t *testing.T, upstream http.Handler, grants ...*grantv1.Grant) *rig 
 func newRigAt(tb testing.TB, upstream string, configure func(*mcp.Config), grants ...*grantv1.Grant) *rig {
 	tb.Helper()
 	began := time.Now()
+	clock := func() time.Duration { return time.Since(began) }
 	g := &rig{
-		replica: replica.New(func() time.Duration { return time.Since(began) }),
+		clock:   clock,
+		replica: replica.New(clock),
 		records: &records{},
 		held:    grant.Empty(),
 	}
@@ -83,6 +89,7 @@ func newRigAt(tb testing.TB, upstream string, configure func(*mcp.Config), grant
 	if err != nil {
 		tb.Fatal(err)
 	}
+	g.handler = handler
 	door := httptest.NewUnstartedServer(handler)
 	door.Config = mcp.NewServer(handler)
 	door.Start()
@@ -110,6 +117,27 @@ func (g *rig) apply(tb testing.TB, remove []string, upsert ...proto.Message) {
 	if err := g.replica.Publish(g.held); err != nil {
 		tb.Fatal(err)
 	}
+}
+
+// unix opens a connection to the same front door over a Unix socket.
+func (g *rig) unix(t *testing.T) net.Conn {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "mcp.sock")
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewUnstartedServer(g.handler)
+	server.Listener.Close()
+	server.Listener = listener
+	server.Start()
+	t.Cleanup(server.Close)
+	conn, err := (&net.Dialer{}).DialContext(t.Context(), "unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn
 }
 
 // allow is a grant of one target, such as "tool support/greet".

@@ -2,6 +2,7 @@ package mcp_test
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -9,7 +10,10 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
 	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/reeve-authz/reeve/sidecar/internal/mcp/message"
 )
 
 type greeting struct {
@@ -145,8 +149,13 @@ func TestGrantedOnly(t *testing.T) {
 			if _, err := toolText(t, s, "greet", greeting{"root"}); err == nil || !strings.Contains(err.Error(), "condition of namespaces/default/grants/greet does not hold") {
 				t.Errorf("greet outside its condition: %v", err)
 			}
-			if _, err := toolText(t, s, "hidden", greeting{"Ann"}); err == nil || !strings.Contains(err.Error(), "no grant allows") {
-				t.Errorf("hidden: %v", err)
+			_, err = toolText(t, s, "hidden", greeting{"Ann"})
+			var denial *jsonrpc.Error
+			if !errors.As(err, &denial) || denial.Code != message.CodeDenied || errors.Is(err, sdk.ErrConnectionClosed) {
+				t.Fatalf("hidden: %v, want a denial that the SDK does not take for its own error", err)
+			}
+			if got, want := string(denial.Data), `{"reason":"not_granted","decision":"instance-3"}`; got != want {
+				t.Errorf("data of the denial = %s, want %s", got, want)
 			}
 			if _, err := s.ReadResource(t.Context(), &sdk.ReadResourceParams{URI: "secret://1"}); err == nil {
 				t.Error("secret resource was read")

@@ -1,0 +1,238 @@
+package mcp_test
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/reeve-authz/reeve/sidecar/internal/mcp"
+	"github.com/reeve-authz/reeve/sidecar/internal/mcp/sse"
+)
+
+// An agent is a client of which every byte is known.
+type agent struct {
+	rig       *rig
+	transport *http.Transport
+	session   string
+}
+
+func newAgent(t *testing.T, g *rig) *agent {
+	t.Helper()
+	a := &agent{rig: g, transport: &http.Transport{}}
+	t.Cleanup(a.transport.CloseIdleConnections)
+	return a
+}
+
+// begin begins a session of the last revision that has them.
+func (a *agent) begin(t *testing.T) {
+	t.Helper()
+	resp := a.send(t.Context(), t, http.MethodPost, `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{"elicitation":{}},"clientInfo":{"name":"a","version":"1"}}}`)
+	defer resp.Body.Close()
+	_, _ = io.Copy(io.Discard, resp.Body)
+	if a.session = resp.Header.Get("Mcp-Session-Id"); a.session == "" {
+		t.Fatalf("no session: %s", resp.Status)
+	}
+	resp = a.send(t.Context(), t, http.MethodPost, `{"jsonrpc":"2.0","method":"notifications/initialized"}`)
+	if resp.Body.Close(); resp.StatusCode != http.StatusAccepted {
+		t.Fatalf("initialized: %s", resp.Status)
+	}
+}
+
+func (a *agent) send(ctx context.Context, t *testing.T, method, body string, header ...string) *http.Response {
+	t.Helper()
+	r, err := http.NewRequestWithContext(ctx, method, a.rig.url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+secret)
+	r.Header.Set("Accept", "application/json, text/event-stream")
+	r.Header.Set("Mcp-Protocol-Version", "2025-11-25")
+	if method == http.MethodPost {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	if a.session != "" {
+		r.Header.Set("Mcp-Session-Id", a.session)
+	}
+	for i := 0; i+1 < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	resp, err := a.transport.RoundTrip(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp
+}
+
+// until reads events until one has text, and returns it.
+func until(t *testing.T, resp *http.Response, text string) sse.Event {
+	t.Helper()
+	var reader sse.Reader
+	reader.Reset(resp.Body, 1<<20)
+	for {
+		e, err := reader.Next()
+		if err != nil {
+			t.Fatalf("no event has %q: %v (%s)", text, err, resp.Status)
+		}
+		if strings.Contains(string(e.Data), text) {
+			return e
+		}
+	}
+}
+
+const callWait = `{"jsonrpc":"2.0","id":9,"method":"tools/call","params":{"name":"wait","arguments":{},"_meta":{"progressToken":"p"}}}`
+
+// P2: an answer that broke off can be resumed while the call is still granted,
+// and only by the ids that this sidecar gave out.
+func TestResume(t *testing.T) {
+	desk := newDesk(t)
+	g := newRig(t, desk.handler(t, &sdk.StreamableHTTPOptions{EventStore: sdk.NewMemoryEventStore(nil)}), allow("wait", "tool support/wait"))
+	a := newAgent(t, g)
+	a.begin(t)
+
+	ctx, leave := context.WithCancel(t.Context())
+	resp := a.send(ctx, t, http.MethodPost, callWait)
+	event := until(t, resp, "waiting")
+	if event.ID == "" {
+		t.Fatal("the event has no id")
+	}
+	leave()
+	resp.Body.Close()
+	g.records.await(t, "instance-1 CANCELLED")
+	close(desk.release)
+
+	_, _, original, _ := cutID(event.ID)
+	for name, id := range map[string]string{"the server's own id": original, "another stream": "9" + event.ID, "garbage": "x"} {
+		resp := a.send(t.Context(), t, http.MethodGet, "", "Last-Event-Id", id)
+		if resp.Body.Close(); resp.StatusCode != http.StatusBadRequest {
+			t.Errorf("%s: %s", name, resp.Status)
+		}
+	}
+	resp = a.send(t.Context(), t, http.MethodGet, "", "Last-Event-Id", event.ID)
+	if e := until(t, resp, `"id":9`); !strings.Contains(string(e.Data), "done") {
+		t.Errorf("resumed: %s", e.Data)
+	}
+	resp.Body.Close()
+	g.records.await(t, "wait granted", "instance-2 OK")
+
+	g.apply(t, []string{"namespaces/default/grants/wait"})
+	resp = a.send(t.Context(), t, http.MethodGet, "", "Last-Event-Id", event.ID)
+	text, _ := io.ReadAll(resp.Body)
+	if resp.Body.Close(); resp.StatusCode != http.StatusForbidden || !strings.Contains(string(text), `"reason":"not_granted"`) {
+		t.Errorf("after the revocation: %s %s", resp.Status, text)
+	}
+	g.records.await(t, "wait not_granted")
+}
+
+func cutID(tagged string) (stream, mac, event string, ok bool) {
+	stream, rest, _ := strings.Cut(tagged, ".")
+	mac, event, ok = strings.Cut(rest, ".")
+	return stream, mac, event, ok
+}
+
+// P8: a stream that listens outlives a lapse of freshness, but nothing passes
+// until it is over.
+func TestListeningOverLapse(t *testing.T) {
+	desk := newDesk(t)
+	g := newRig(t, desk.handler(t, nil), allow("greet", "tool support/greet"))
+	changed := make(chan struct{}, 10)
+	s := g.client(t, &sdk.ClientOptions{ToolListChangedHandler: func(context.Context, *sdk.ToolListChangedRequest) {
+		changed <- struct{}{}
+	}})
+	change := func() {
+		desk.server.AddTool(&sdk.Tool{Name: "new", InputSchema: map[string]any{"type": "object"}}, nil)
+	}
+	change()
+	<-changed
+	g.replica.Lapse()
+	if _, err := s.ListTools(t.Context(), nil); err == nil {
+		t.Error("listed while stale")
+	}
+	g.replica.Extend(g.clock(), time.Hour, time.Now())
+	if _, err := s.ListTools(t.Context(), nil); err != nil {
+		t.Errorf("after the lapse: %v", err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; change() {
+		select {
+		case <-changed:
+			return
+		case <-time.After(50 * time.Millisecond):
+			if time.Now().After(deadline) {
+				t.Fatal("the stream hears nothing any more")
+			}
+		}
+	}
+}
+
+// P2: a question that the server asked under a grant is not answered once that
+// is gone; the server is told so.
+func TestQuestionRevoked(t *testing.T) {
+	desk := newDesk(t)
+	g := newRig(t, desk.handler(t, nil), allow("ask", "tool support/ask"), allow("elicit", "method support/elicitation/create"))
+	a := newAgent(t, g)
+	a.begin(t)
+	resp := a.send(t.Context(), t, http.MethodPost, `{"jsonrpc":"2.0","id":9,"method":"tools/call","params":{"name":"ask","arguments":{}}}`)
+	defer resp.Body.Close()
+	var reader sse.Reader
+	reader.Reset(resp.Body, 1<<20)
+	question, err := reader.Next()
+	if err != nil || !strings.Contains(string(question.Data), "elicitation/create") {
+		t.Fatalf("question: %s, %v", question.Data, err)
+	}
+	id := string(question.Data[strings.Index(string(question.Data), `"id":`)+5:])
+	id, _, _ = strings.Cut(id, ",")
+	g.apply(t, []string{"namespaces/default/grants/elicit"})
+	const accept = `,"result":{"action":"accept","content":{}}}`
+	answer := a.send(t.Context(), t, http.MethodPost, `{"jsonrpc":"2.0","id":`+id+accept)
+	if answer.Body.Close(); answer.StatusCode != http.StatusForbidden {
+		t.Errorf("answer: %s", answer.Status)
+	}
+	e, err := reader.Next()
+	if err != nil || !strings.Contains(string(e.Data), "may no longer be asked") {
+		t.Errorf("the tool went on with %s, %v", e.Data, err)
+	}
+	again := a.send(t.Context(), t, http.MethodPost, `{"jsonrpc":"2.0","id":`+id+accept)
+	if again.Body.Close(); again.StatusCode != http.StatusBadRequest {
+		t.Errorf("answer again: %s", again.Status)
+	}
+	g.records.await(t, "instance-2 CUT")
+}
+
+// A session ends where it began, and nowhere else.
+func TestSessionEnds(t *testing.T) {
+	g := newRig(t, newDesk(t).handler(t, nil), allow("greet", "tool support/greet"))
+	a := newAgent(t, g)
+	a.begin(t)
+	resp := a.send(t.Context(), t, http.MethodDelete, "")
+	if resp.Body.Close(); resp.StatusCode != http.StatusNoContent {
+		t.Errorf("delete: %s", resp.Status)
+	}
+	for _, method := range []string{http.MethodDelete, http.MethodGet, http.MethodPost} {
+		resp := a.send(t.Context(), t, method, callGreet)
+		if resp.Body.Close(); resp.StatusCode != http.StatusNotFound {
+			t.Errorf("%s after delete: %s", method, resp.Status)
+		}
+	}
+}
+
+// A connection over a Unix socket needs the secret, but no particular Host.
+func TestUnixSocket(t *testing.T) {
+	upstream := httptest.NewServer(&echo{})
+	defer upstream.Close()
+	g := newRigAt(t, upstream.URL, func(*mcp.Config) {}, allow("all", "tool support/*"))
+	conn := g.unix(t)
+	_, _ = io.WriteString(conn, "POST /mcp/support HTTP/1.1\r\nHost: reeve\r\nAuthorization: Bearer "+secret+"\r\nContent-Type: application/json\r\nContent-Length: 40\r\n\r\n"+`{"jsonrpc":"2.0","id":1,"method":"ping"}`)
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp.Body.Close(); resp.StatusCode != http.StatusOK {
+		t.Errorf("status = %s", resp.Status)
+	}
+}
