@@ -1,6 +1,12 @@
 package profile_test
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"math/big"
 	"os"
 	"path/filepath"
 	"strings"
@@ -111,6 +117,33 @@ func TestDialRefusesBadFiles(t *testing.T) {
 		_, _, err := profile.Context{Name: "prod", Certificate: c.certificate}.Dial(time.Now())
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v; want %q in it", name, err, c.want)
+		}
+	}
+}
+
+func TestDialSaysWhatToDoAfterTheEnd(t *testing.T) {
+	t.Parallel()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	end := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: end}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "admin.pem")
+	if err := profile.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err = profile.Context{Name: "prod", Certificate: path}.Dial(end)
+	if err == nil {
+		t.Fatal("dialled with a certificate that has ended")
+	}
+	for _, word := range []string{"ended on 2026-11-23", "reevectl admin create", "reeve-controlplane recover-admin"} {
+		if !strings.Contains(err.Error(), word) {
+			t.Errorf("%q; want %q in it", err, word)
 		}
 	}
 }
