@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -56,6 +57,8 @@ type ControlPlane struct {
 	rollout   *rollout.Rollout
 	publisher *xds.Server
 	doors     []*door
+	closing   chan struct{}  // closed when the doors close
+	streams   sync.WaitGroup // handlers of streams
 
 	incarnation string
 	earlier     []*storev1.Presence
@@ -73,6 +76,7 @@ func New(ctx context.Context, cfg Config, telemetry Telemetry) (_ *ControlPlane,
 		cfg: cfg, telemetry: telemetry, log: telemetry.Log,
 		source:      identity.NewSource(),
 		snapshots:   snapshot.New(telemetry.Log),
+		closing:     make(chan struct{}),
 		incarnation: uuid.NewString(),
 	}
 	defer func() {
@@ -187,10 +191,13 @@ func (c *ControlPlane) Run(ctx context.Context) (err error) {
 			return nil
 		}
 	})
-	// Streams never end by themselves: without this the doors would wait for
-	// them until the drain timeout.
-	defer context.AfterFunc(serving, c.publisher.Close)()
-	err = open.Wait()
+	context.AfterFunc(serving, func() {
+		c.publisher.Close()
+		close(c.closing)
+	})
+	err = open.Wait() // serving has ended
+	<-c.closing
+	c.streams.Wait()
 	stop()
 	if failed := rooms.Wait(); failed != nil {
 		return failed

@@ -9,8 +9,10 @@ import (
 
 	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/status"
 
 	"github.com/reeve-authz/reeve/controlplane/internal/admin"
 	"github.com/reeve-authz/reeve/controlplane/internal/audit"
@@ -172,6 +174,7 @@ func agentOf(ctx context.Context) (string, error) {
 func (c *ControlPlane) options(config *tls.Config) []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.Creds(credentials.NewTLS(config)),
+		grpc.ChainStreamInterceptor(c.endWithDoors),
 		grpc.StatsHandler(otelgrpc.NewServerHandler(otelgrpc.WithMeterProvider(c.telemetry.Meters))),
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.MaxHeaderListSize(maxHeaderBytes),
@@ -179,6 +182,21 @@ func (c *ControlPlane) options(config *tls.Config) []grpc.ServerOption {
 		grpc.ConnectionTimeout(handshakeTimeout),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveEvery, Timeout: keepaliveTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveEvery / 3, PermitWithoutStream: true}),
+	}
+}
+
+// endWithDoors ends a stream when the doors close. Streams never end by
+// themselves: a door would wait for them until the drain timeout, and meanwhile
+// sidecars, told to make their calls elsewhere, would go stale. A handler that is
+// left behind ends at its next Recv or Send; Run waits for it.
+func (c *ControlPlane) endWithDoors(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
+	ended := make(chan error, 1)
+	c.streams.Go(func() { ended <- handle(srv, stream) })
+	select {
+	case err := <-ended:
+		return err
+	case <-c.closing:
+		return status.Error(codes.Unavailable, "control plane is shutting down")
 	}
 }
 
