@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"context"
 	"testing"
 	"time"
 
@@ -22,12 +21,7 @@ func TestKills(t *testing.T) {
 			victim.Kill()
 			time.Sleep(100 * time.Millisecond) // gone for a while, as a crash would have it
 			began := time.Now()
-			ctx, cancel := context.WithTimeout(t.Context(), patience)
-			err := victim.Start(ctx)
-			cancel()
-			if err != nil {
-				t.Fatal(err)
-			}
+			restart(t, victim)
 			d.flows(t, 50)
 			t.Logf("%s: 50 calls answered %v after its restart", victim.Name(), time.Since(began).Round(time.Millisecond))
 			if n := d.denied.Load() - denied; victim == s.ControlPlane && n > 0 {
@@ -58,11 +52,7 @@ func TestControlPlaneAway(t *testing.T) {
 	if lasted < bound/2 {
 		t.Errorf("P8: calls were denied after %v, well within the bound of %v", lasted, bound)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	if err := s.ControlPlane.Start(ctx); err != nil {
-		t.Fatal(err)
-	}
+	restart(t, s.ControlPlane)
 	d.flows(t, 20)
 
 	calls := d.stop()

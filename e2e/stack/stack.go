@@ -160,7 +160,7 @@ func (s *Stack) Enrol(ctx context.Context, agent, stateDir string) error {
 
 // EnrolWith enrols a sidecar with a token and returns what it printed.
 func (s *Stack) EnrolWith(ctx context.Context, t Token, stateDir string) ([]byte, error) {
-	return s.run(ctx, strings.NewReader(t.Token), "reeve-sidecar", "enroll", "--state-dir", stateDir, "--control-plane", s.SidecarAddress,
+	return s.Run(ctx, strings.NewReader(t.Token), "reeve-sidecar", "enroll", "--state-dir", stateDir, "--control-plane", s.SidecarAddress,
 		"--enroll-address", s.EnrollAddress, "--ca-digest", t.CADigest, "--join-token-file", "-")
 }
 
@@ -183,7 +183,7 @@ func (s *Stack) Reevectl(ctx context.Context, args ...string) ([]byte, error) {
 // ReevectlIn is Reevectl with a standard input.
 func (s *Stack) ReevectlIn(ctx context.Context, stdin io.Reader, args ...string) ([]byte, error) {
 	args = append([]string{"--config", filepath.Join(s.DataDir, "bootstrap", "context.yaml")}, args...)
-	return s.run(ctx, stdin, "reevectl", args...)
+	return s.Run(ctx, stdin, "reevectl", args...)
 }
 
 // A RunError is a command that failed.
@@ -198,7 +198,9 @@ func (e *RunError) Error() string {
 	return fmt.Sprintf("%s: exit code %d: %s", e.Command, e.Code, e.Stderr)
 }
 
-func (s *Stack) run(ctx context.Context, stdin io.Reader, program string, args ...string) ([]byte, error) {
+// Run runs one of the programs with a standard input and returns what it
+// printed. If the program fails, the error is a *RunError.
+func (s *Stack) Run(ctx context.Context, stdin io.Reader, program string, args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, s.binary(program), args...)
 	cmd.Stdin = stdin
 	var stderr bytes.Buffer
