@@ -9,6 +9,7 @@ import (
 
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/types"
+	"cel.dev/cel-go/interpreter"
 )
 
 const (
@@ -60,7 +61,9 @@ func (c *Compiler) Compile(expr string) (Condition, error) {
 	if err != nil {
 		return Condition{}, fmt.Errorf("as a template: %w", err)
 	}
-	program, err := c.env.Program(ast, cel.EvalOptions(cel.OptOptimize))
+	// CEL's other optimizations can lose an error, as in "args.x in []", and an
+	// error is what makes a forbid apply.
+	program, err := c.env.Program(ast, cel.OptimizeRegex(interpreter.MatchesRegexOptimization))
 	if err != nil {
 		return Condition{}, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
