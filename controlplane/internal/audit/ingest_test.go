@@ -267,6 +267,13 @@ func TestFullLog(t *testing.T) {
 	}
 }
 
+// A kill does not tell a write from a sync, so this asks the server.
+func TestAcknowledgedMeansOnDisk(t *testing.T) {
+	if c := openLog(t, t.TempDir()).embedded.server.JetStreamConfig(); c == nil || !c.SyncAlways {
+		t.Errorf("the server acknowledges before it has synced: %+v", c)
+	}
+}
+
 func TestDirectoryIsHeld(t *testing.T) {
 	dir := t.TempDir()
 	openLog(t, dir)

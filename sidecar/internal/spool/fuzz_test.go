@@ -1,10 +1,38 @@
 package spool
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
 )
+
+// FuzzScan scans a segment of any content: what counts is a run of whole frames
+// from the beginning, and a cut takes no more than the frames it touches.
+func FuzzScan(f *testing.F) {
+	frame := append(make([]byte, headerSize), "record"...)
+	seal(frame)
+	two := append([]byte(magic), append(frame, frame...)...)
+	f.Add(two, 20)
+	f.Add(append(two, 0, 0, 0, 0, 0, 0, 0, 0, 0), 30)
+	f.Add(append(two, 0xff, 0xff, 0, 0, 1, 2, 3, 4, 5), 40)
+	f.Fuzz(func(t *testing.T, b []byte, cut int) {
+		n, size, err := scan(b)
+		if size > int64(len(b)) || (err == nil) != (size == int64(len(b)) && size > 0) {
+			t.Fatalf("%d of %d bytes are whole, and the error is %v", size, len(b), err)
+		}
+		again, same, err := scan(b[:size])
+		if again != n || same != size || (size > 0 && err != nil) {
+			t.Fatalf("%d records in %d bytes; of those bytes, %d in %d, %v", n, size, again, same, err)
+		}
+		if cut < 0 || int64(cut) > size {
+			return
+		}
+		if left, kept, err := scan(b[:cut]); left > n || kept > int64(cut) || errors.Is(err, errDamaged) {
+			t.Fatalf("cut at %d: %d records in %d bytes, %v", cut, left, kept, err)
+		}
+	})
+}
 
 // FuzzOpen reads a segment of any content: what is read is what scan counted,
 // and nothing panics.
