@@ -149,6 +149,7 @@ func (a *app) remove(ctx context.Context, conn *grpc.ClientConn, c *session.Chan
 		names = append(names, name)
 	}
 	var last int64
+	var done []*adminv1.DeleteGrantResponse // the answer is alike for every kind
 	for _, name := range names {
 		revision, err := c.Made(ctx, func(ctx context.Context, opts ...grpc.CallOption) error {
 			return resources.Delete(ctx, conn, k, name, c.Reason, opts...)
@@ -157,7 +158,16 @@ func (a *app) remove(ctx context.Context, conn *grpc.ClientConn, c *session.Chan
 			return err
 		}
 		last = max(last, revision)
+		done = append(done, &adminv1.DeleteGrantResponse{Revision: revision})
+		if a.Format != output.AsTable {
+			continue
+		}
 		if _, err := fmt.Fprintf(a.Out, "%s %s\n", name, word); err != nil {
+			return err
+		}
+	}
+	if a.Format != output.AsTable {
+		if err := output.List(a.Out, a.Format, done); err != nil {
 			return err
 		}
 	}
