@@ -176,17 +176,18 @@ func takes(e grant.Entry) bool {
 
 // add takes in one chunk of a set, and applies the set with the last.
 func (h *holding) add(n nonce, b body) (outcome, error) {
-	if h.set == nil {
-		h.set = &incoming{
+	s := h.set
+	if s == nil {
+		s = &incoming{
 			revision: n.revision, chunks: n.chunks,
 			upsert: make(map[string]grant.Entry), remove: make(map[string]struct{}),
 		}
 	}
-	s := h.set
 	if s.revision != n.revision || s.chunks != n.chunks || s.received+1 != n.chunk {
 		return outcome{}, fmt.Errorf("%w: chunk %d of %d at revision %d, want %d of %d at %d",
 			errProtocol, n.chunk, n.chunks, n.revision, s.received+1, s.chunks, s.revision)
 	}
+	h.set = s
 	s.received++
 	s.answers = append(s.answers, b.answer)
 	for name, e := range b.upsert {
