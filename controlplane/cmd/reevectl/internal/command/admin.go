@@ -39,8 +39,8 @@ func (a *app) adminCreateCommand() *cobra.Command {
 		Use:   "create NAME --role ROLE",
 		Short: "Make an administrator, with a key and a certificate",
 		Long: `Make an administrator. The key is made here and never crosses the wire: it is
-written, with the certificate, the roots and a file of contexts, to a directory to
-be handed to the administrator.`,
+written, with the certificate, the roots and a file of contexts, to a directory
+to be handed to the administrator.`,
 		Example: `  reevectl admin create dana@example.com --role viewer --out dana
   reevectl --config dana/context.yaml admin self`,
 		Args: exactly(1, "NAME"),
@@ -180,8 +180,8 @@ func (a *app) adminRevokeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "revoke NAME",
 		Short: "Remove an administrator",
-		Long: `Remove an administrator: its certificates are refused from then on. The last owner
-cannot be removed.`,
+		Long: `Remove an administrator: its certificates are refused from then on. The last
+owner cannot be removed.`,
 		Example: "  reevectl admin revoke dana@example.com --reason 'has left'",
 		Args:    exactly(1, "NAME"),
 	}

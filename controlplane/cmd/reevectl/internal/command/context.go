@@ -25,7 +25,7 @@ func (a *app) contextCommand() *cobra.Command {
 func (a *app) contextAddCommand() *cobra.Command {
 	var c profile.Context
 	cmd := &cobra.Command{
-		Use:   "add NAME --address HOST:PORT --certificate FILE --key FILE --ca FILE",
+		Use:   "add NAME",
 		Short: "Add a context, or replace the one of that name",
 		Example: `  reevectl context add prod --address reeve.example.com:7443 \
     --certificate dana/admin.pem --key dana/admin-key.pem --ca dana/ca.pem`,

@@ -22,8 +22,8 @@ func (a *app) sidecarsCommand() *cobra.Command {
 		Use:   "sidecars",
 		Short: "Show what sidecars hold, and for how long they may act on it",
 		Long: `Show the sidecars that are connected or may still be fresh: the revision each
-holds, how long ago it acknowledged, for how long it may still act without hearing
-again, and what it refuses.`,
+holds, how long ago it acknowledged, for how long it may still act without
+hearing again, and what it refuses.`,
 		Example: "  reevectl sidecars\n  reevectl sidecars -A -o json",
 		Args:    exactly(0, ""),
 	}

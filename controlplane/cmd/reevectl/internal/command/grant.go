@@ -39,9 +39,9 @@ func (a *app) grantCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "grant NAME --agent AGENT --tool SERVER/TOOL --ttl DURATION",
 		Short: "Allow or forbid agents something, for a time",
-		Long: `Create a grant: allow agents, by id or by label, to use tools, resources, prompts
-or other methods of a server, for a time. With --forbid, forbid it instead: one
-forbid beats every allow. For what flags cannot say, use apply.`,
+		Long: `Create a grant: allow agents, by id or by label, to use tools, resources,
+prompts or other methods of a server, for a time. With --forbid, forbid it
+instead: one forbid beats every allow. For what flags cannot say, use apply.`,
 		Example: `  reevectl grant refunds --agent support --tool desk/refund --ttl 720h \
     --condition 'args.amount <= 500'
   reevectl grant read --label team=support --tool 'desk/*' --ttl 30d
@@ -162,9 +162,9 @@ func (a *app) revokeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "revoke GRANT...",
 		Short: "Take grants away",
-		Long: `Remove grants. With --wait, reevectl returns when the revocation is in force: from
-then on no sidecar anywhere begins to forward a call on the revoked authority, and
-what was open on it is cut.`,
+		Long: `Remove grants. With --wait, reevectl returns when the revocation is in force:
+from then on no sidecar anywhere begins to forward a call on the revoked
+authority, and what was open on it is cut.`,
 		Example: "  reevectl revoke refunds --wait\n  reevectl revoke refunds --wait --timeout 15m --reason 'leaked prompt'",
 		Args:    between(1, 0, "GRANT"),
 	}

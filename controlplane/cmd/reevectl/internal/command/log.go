@@ -33,8 +33,8 @@ func (a *app) decisionsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "decisions",
 		Short: "Show what agents tried, and what they were answered",
-		Long: `Show decisions, newest first, or with --follow as they are stored. The columns are
-the essence; -o json has the decision's id, its grant's revision and its outcome.`,
+		Long: `Show decisions, newest first, or with --follow as they are stored. The columns
+are the essence; -o json has the decision's id, its revision and its outcome.`,
 		Example: `  reevectl decisions --agent support --since 1h
   reevectl decisions --verdict deny --reason condition_false
   reevectl decisions --tool 'desk/*' --follow`,

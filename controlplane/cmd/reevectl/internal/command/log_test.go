@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"context"
 	"net"
+	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/test/bufconn"
@@ -158,6 +161,31 @@ frontline  short     cut off  40 of 42  never   no        refunds (condition: wâ
 	if diff := cmp.Diff(want, got.String()); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
+}
+
+// TestHelp: every command helps, with an example, and on 80 columns.
+func TestHelp(t *testing.T) {
+	t.Parallel()
+	var help func(c *cobra.Command)
+	help = func(c *cobra.Command) {
+		var text bytes.Buffer
+		c.SetOut(&text)
+		if err := c.Help(); err != nil {
+			t.Error(err)
+		}
+		for line := range strings.Lines(text.String()) {
+			if utf8.RuneCountInString(line) > 81 { // with its end
+				t.Errorf("%s: too wide: %s", c.CommandPath(), line)
+			}
+		}
+		if c.Short == "" || c.Example == "" && c.Name() != "version" {
+			t.Errorf("%s: no description or no example", c.CommandPath())
+		}
+		for _, below := range c.Commands() {
+			help(below)
+		}
+	}
+	help(newRoot(&app{&session.Session{Format: output.AsTable}}))
 }
 
 // TestExitCodes: 2 for what cannot be meant, 1 for what failed.
