@@ -1,0 +1,370 @@
+package snapshot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"github.com/google/go-cmp/cmp"
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+	"pgregory.net/rapid"
+
+	"github.com/reeve-authz/reeve/controlplane/internal/store"
+	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
+	grantv1 "github.com/reeve-authz/reeve/gen/reeve/grant/v1"
+	"github.com/reeve-authz/reeve/sidecar/grant"
+	"github.com/reeve-authz/reeve/sidecar/identity"
+)
+
+// A world is a store that the test plays and the snapshots that follow it.
+type world struct {
+	snapshots *Snapshots
+	revision  int64
+	stored    map[string]store.Resource
+	told      []string // whose sets changed with the last change
+}
+
+func newWorld() *world {
+	w := &world{snapshots: New(slog.New(slog.DiscardHandler)), stored: make(map[string]store.Resource)}
+	w.snapshots.Follow(func(_ *Snapshot, agents []string) { w.told = agents })
+	return w
+}
+
+func (w *world) change(puts []proto.Message, deletes ...string) error {
+	w.revision++
+	e := store.Event{
+		Revision: w.revision, Load: w.revision == 1, Head: store.Head{StoreID: "store"},
+		Puts: make(map[string]store.Resource), Deletes: deletes,
+	}
+	for _, m := range puts {
+		name := m.(interface{ GetName() string }).GetName()
+		e.Puts[name] = store.Resource{Name: name, Message: m, Revision: w.revision}
+	}
+	maps.Copy(w.stored, e.Puts)
+	for _, name := range deletes {
+		delete(w.stored, name)
+	}
+	return w.snapshots.apply(context.Background(), e)
+}
+
+// naive works out the set of an agent from all that is stored.
+func (w *world) naive(a *grantv1.Agent) map[string]int64 {
+	n, _ := grant.ParseName(a.GetName())
+	set := map[string]int64{a.GetName(): w.stored[a.GetName()].Revision}
+	var targets []string
+	for name, r := range w.stored {
+		g, ok := r.Message.(*grantv1.Grant)
+		if !ok || !strings.HasPrefix(name, "namespaces/"+n.Namespace+"/") || !grant.Covers(g.GetSubjects(), n.ID, a.GetLabels()) {
+			continue
+		}
+		set[name] = r.Revision
+		for _, t := range g.GetTargets() {
+			switch {
+			case t.GetTool() != "":
+				targets = append(targets, t.GetTool())
+			default:
+				server, _, _ := strings.Cut(t.GetResource()+t.GetPrompt()+t.GetMethod(), "/")
+				targets = append(targets, server+"/")
+			}
+		}
+	}
+	for name, r := range w.stored {
+		c, err := grant.ParseName(name)
+		if err != nil || c.Namespace != n.Namespace {
+			continue
+		}
+		for _, t := range targets {
+			server, tool, _ := strings.Cut(t, "/")
+			reached := c.Collection == grant.Servers && c.ID == server ||
+				c.Collection == grant.Tools && c.Server == server && (tool == "*" || tool == c.ID) ||
+				t == "*" && (c.Collection == grant.Servers || c.Collection == grant.Tools)
+			if reached {
+				set[name] = r.Revision
+			}
+		}
+	}
+	return set
+}
+
+// P5: however the store came to be as it is, every agent's set is what the
+// grants that cover it say, and who is told of a change is whose set it changed.
+func TestSetsAreRight(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld()
+		if err := w.change(nil); err != nil {
+			t.Fatal(err)
+		}
+		views := make(map[string]*View)
+		t.Repeat(map[string]func(*rapid.T){
+			"change": func(t *rapid.T) {
+				var puts []proto.Message
+				var deletes []string
+				touched := make(map[string]bool)
+				for range rapid.IntRange(1, 3).Draw(t, "size") {
+					m := draw(t)
+					name := m.(interface{ GetName() string }).GetName()
+					if touched[name] {
+						continue
+					}
+					touched[name] = true
+					if rapid.IntRange(0, 3).Draw(t, "delete") == 0 {
+						deletes = append(deletes, name)
+					} else {
+						puts = append(puts, m)
+					}
+				}
+				slices.Sort(deletes)
+				if err := w.change(puts, deletes...); err != nil {
+					t.Fatal(err)
+				}
+			},
+			"": func(t *rapid.T) {
+				newest, _ := w.snapshots.Newest()
+				var changed []string
+				for _, namespace := range []string{"x", "y"} {
+					for _, id := range []string{"a", "b"} {
+						name := grant.AgentName(namespace, id)
+						view := newest.View(name)
+						if view != views[name] {
+							changed = append(changed, name)
+						}
+						views[name] = view
+						a, _ := w.stored[name].Message.(*grantv1.Agent)
+						if (a == nil) != (view == nil) {
+							t.Fatalf("%s: stored %t, view %t", name, a != nil, view != nil)
+						}
+						if a == nil {
+							continue
+						}
+						got := make(map[string]int64)
+						for _, e := range view.Entries() {
+							got[e.Name] = e.Revision
+						}
+						if diff := cmp.Diff(w.naive(a), got); diff != "" {
+							t.Fatalf("set of %s (-want +got):\n%s", name, diff)
+						}
+						if !slices.IsSortedFunc(view.Entries(), compareEntries) {
+							t.Fatalf("set of %s is out of order", name)
+						}
+					}
+				}
+				if !slices.Equal(changed, w.told) {
+					t.Fatalf("told %v, changed %v", w.told, changed)
+				}
+				w.told = nil
+			},
+		})
+	})
+}
+
+// draw makes one of the few resources that the property is about.
+func draw(t *rapid.T) proto.Message {
+	namespace := rapid.SampledFrom([]string{"x", "y"}).Draw(t, "namespace")
+	agents := rapid.SampledFrom([]string{"a", "b"})
+	servers := rapid.SampledFrom([]string{"s", "t"})
+	switch rapid.IntRange(0, 5).Draw(t, "kind") {
+	case 0, 1:
+		m := &grantv1.Agent{Name: grant.AgentName(namespace, agents.Draw(t, "agent")), State: grantv1.Agent_ACTIVE, Uid: "1", Labels: map[string]string{}}
+		for _, key := range []string{"k", "l"} {
+			if v := rapid.SampledFrom([]string{"", "1", "2"}).Draw(t, key); v != "" {
+				m.Labels[key] = v
+			}
+		}
+		return m
+	case 2:
+		return &grantv1.Server{Name: grant.ServerName(namespace, servers.Draw(t, "server"))}
+	case 3:
+		return &grantv1.Tool{Name: grant.ToolName(namespace, servers.Draw(t, "server"), rapid.SampledFrom([]string{"p", "q/r"}).Draw(t, "tool"))}
+	default:
+		m := &grantv1.Grant{
+			Name: grant.GrantName(namespace, rapid.SampledFrom([]string{"g", "h", "i"}).Draw(t, "grant")), Effect: grantv1.Grant_ALLOW,
+			Subjects:   &grantv1.Subjects{Agents: rapid.SliceOfNDistinct(agents, 0, 2, rapid.ID).Draw(t, "agents")},
+			ExpireTime: timestamppb.New(time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC)),
+		}
+		if rapid.Bool().Draw(t, "selects") {
+			m.Subjects.Selector = &grantv1.LabelSelector{MatchLabels: map[string]string{
+				rapid.SampledFrom([]string{"k", "l"}).Draw(t, "key"): rapid.SampledFrom([]string{"1", "2"}).Draw(t, "value"),
+			}}
+		}
+		for range rapid.IntRange(1, 2).Draw(t, "targets") {
+			server := servers.Draw(t, "server")
+			m.Targets = append(m.Targets, rapid.SampledFrom([]*grantv1.Target{
+				{Target: &grantv1.Target_Tool{Tool: "*"}},
+				{Target: &grantv1.Target_Tool{Tool: server + "/*"}},
+				{Target: &grantv1.Target_Tool{Tool: server + "/q/r"}},
+				{Target: &grantv1.Target_Resource{Resource: server + "/file://*"}},
+				{Target: &grantv1.Target_Method{Method: server + "/*"}},
+			}).Draw(t, "target"))
+		}
+		return m
+	}
+}
+
+// P5: what is streamed names nobody else, and is what the store has otherwise.
+func TestEntryIsProjected(t *testing.T) {
+	g := &grantv1.Grant{
+		Name: grant.GrantName("x", "g"), Effect: grantv1.Grant_FORBID, Description: "secret plans", Etag: "7",
+		Subjects:   &grantv1.Subjects{Agents: []string{"somebody"}},
+		Targets:    []*grantv1.Target{{Target: &grantv1.Target_Tool{Tool: "s/p"}}},
+		ExpireTime: timestamppb.New(time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC)),
+	}
+	e, err := NewEntry(g.GetName(), 7, g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, word := range []string{"somebody", "secret"} {
+		if strings.Contains(string(e.Wire), word) {
+			t.Errorf("streams %q", word)
+		}
+	}
+	var m discoveryv3.DeltaDiscoveryResponse
+	if err := proto.Unmarshal(e.Wire, &m); err != nil {
+		t.Fatal(err)
+	}
+	r := m.GetResources()
+	if len(r) != 1 || r[0].GetName() != g.GetName() || r[0].GetVersion() != "7" {
+		t.Errorf("streamed as %v", r)
+	}
+	if !e.Takes {
+		t.Error("a ban is not known to take")
+	}
+	held, err := NewView([]*Entry{e}).Held(9)
+	if err != nil || held.Revision() != 9 || held.Len() != 1 {
+		t.Errorf("held as %v (%v)", held, err)
+	}
+	if _, err := NewEntry("x", 1, &adminv1.Admin{}); err == nil {
+		t.Error("an administrator can be streamed")
+	}
+}
+
+func TestAdmit(t *testing.T) {
+	w := newWorld()
+	agent := func(id string, state grantv1.Agent_State) *grantv1.Agent {
+		return &grantv1.Agent{Name: grant.AgentName("x", id), Uid: "1", State: state}
+	}
+	if err := w.change([]proto.Message{
+		agent("a", grantv1.Agent_ACTIVE), agent("s", grantv1.Agent_SUSPENDED), agent("r", grantv1.Agent_RETIRED),
+		&adminv1.Admin{Name: "admins/root", Uid: "1"}, &adminv1.Admin{Name: "admins/gone", Uid: "1"},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.change(nil, "admins/gone"); err != nil {
+		t.Fatal(err)
+	}
+	s, _ := w.snapshots.Newest()
+	for _, c := range []struct {
+		kind      identity.PeerKind
+		name, uid string
+		want      bool
+	}{
+		{identity.Agent, grant.AgentName("x", "a"), "1", true},
+		{identity.Agent, grant.AgentName("x", "a"), "0", false},
+		{identity.Agent, grant.AgentName("x", "a"), "", false},
+		{identity.Agent, grant.AgentName("y", "a"), "1", false},
+		{identity.Agent, grant.AgentName("x", "s"), "1", false},
+		{identity.Agent, grant.AgentName("x", "r"), "1", false},
+		{identity.Agent, "admins/root", "1", false},
+		{identity.Admin, "admins/root", "1", true},
+		{identity.Admin, "admins/root", "2", false},
+		{identity.Admin, "admins/gone", "1", false},
+		{identity.Admin, grant.AgentName("x", "a"), "1", false},
+		{identity.ControlPlane, "controlplane", "", true},
+		{0, "controlplane", "", false},
+	} {
+		err := s.Admit(identity.Peer{ID: spiffeid.RequireFromString("spiffe://td/x"), Kind: c.kind, Name: c.name, UID: c.uid})
+		if (err == nil) != c.want || err != nil && !errors.Is(err, ErrNotAdmitted) {
+			t.Errorf("admit %s %q of %q: %v", c.kind, c.uid, c.name, err)
+		}
+	}
+}
+
+// Newest tells when it is stale, and older snapshots stay as they were.
+func TestNewest(t *testing.T) {
+	w := newWorld()
+	a := &grantv1.Agent{Name: grant.AgentName("x", "a"), Uid: "1", State: grantv1.Agent_ACTIVE}
+	if err := w.change([]proto.Message{a}); err != nil {
+		t.Fatal(err)
+	}
+	<-w.snapshots.Ready()
+	old, stale := w.snapshots.Newest()
+	select {
+	case <-stale:
+		t.Fatal("stale already")
+	default:
+	}
+	if err := w.change(nil, a.GetName()); err != nil {
+		t.Fatal(err)
+	}
+	<-stale
+	newest, _ := w.snapshots.Newest()
+	if old.View(a.GetName()) == nil || newest.View(a.GetName()) != nil || newest.Revision() != 2 || newest.StoreID() != "store" {
+		t.Error("a snapshot changed, or the newest did not")
+	}
+	w.revision = 0
+	if err := w.change(nil); err == nil {
+		t.Error("went backwards")
+	}
+}
+
+// A change costs what it affects: an agent's, not the fleet's.
+func BenchmarkOneAgentsChange(b *testing.B) {
+	for _, agents := range []int{100, 10_000} {
+		b.Run(fmt.Sprint(agents), func(b *testing.B) {
+			w := newWorld()
+			var all []proto.Message
+			for i := range agents {
+				id := fmt.Sprintf("a%d", i)
+				all = append(all, &grantv1.Agent{Name: grant.AgentName("x", id), Uid: "1", State: grantv1.Agent_ACTIVE}, grantOf(id, id))
+			}
+			if err := w.change(all); err != nil {
+				b.Fatal(err)
+			}
+			for b.Loop() {
+				if err := w.change([]proto.Message{grantOf("a7", "a7")}); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// A grant for all of the fleet is one entry in every set.
+func BenchmarkFleetsChange(b *testing.B) {
+	w := newWorld()
+	var all []proto.Message
+	for i := range 5000 {
+		id := fmt.Sprintf("a%d", i)
+		all = append(all, &grantv1.Agent{
+			Name: grant.AgentName("x", id), Uid: "1", State: grantv1.Agent_ACTIVE, Labels: map[string]string{"fleet": "yes"},
+		})
+		for k := range 20 {
+			all = append(all, grantOf(fmt.Sprintf("%s-%d", id, k), id))
+		}
+	}
+	if err := w.change(all); err != nil {
+		b.Fatal(err)
+	}
+	ban := grantOf("ban")
+	ban.Effect, ban.Subjects.Selector = grantv1.Grant_FORBID, &grantv1.LabelSelector{MatchLabels: map[string]string{"fleet": "yes"}}
+	for b.Loop() {
+		if err := w.change([]proto.Message{ban}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func grantOf(id string, agents ...string) *grantv1.Grant {
+	return &grantv1.Grant{
+		Name: grant.GrantName("x", id), Effect: grantv1.Grant_ALLOW, Subjects: &grantv1.Subjects{Agents: agents},
+		Targets: []*grantv1.Target{{Target: &grantv1.Target_Tool{Tool: "s/p"}}},
+	}
+}
