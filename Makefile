@@ -20,6 +20,13 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 export CGO_ENABLED := 0
 export PATH := $(BIN):$(PATH)
 
+# `make bench BENCH=short` runs a little of everything, and shows that it runs.
+BENCH ?= full
+BENCH_DECIDE_full :=
+BENCH_DECIDE_short := -quick
+BENCH_CALLS_full :=
+BENCH_CALLS_short := -rounds 1 -calls 50 -grants 100
+
 ##@ Every day
 
 .PHONY: check
@@ -59,8 +66,8 @@ e2e: build ## Built binaries, real faults: kill -9, hostile input, the README's 
 .PHONY: bench
 bench: build ## Measure beside the anchors: bench <name> <value> <unit> <ratio> <target>
 	$(GO) build -o $(BUILD)/bin/ ./e2e/bench/decide ./e2e/bench/calls
-	$(BUILD)/bin/decide
-	$(BUILD)/bin/calls -bin $(BUILD)/bin
+	$(BUILD)/bin/decide $(BENCH_DECIDE_$(BENCH))
+	$(BUILD)/bin/calls -bin $(BUILD)/bin $(BENCH_CALLS_$(BENCH))
 
 .PHONY: build
 build: ## Build the binaries into .build/bin
