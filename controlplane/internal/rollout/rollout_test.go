@@ -201,7 +201,7 @@ func TestNeverTooEarly(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			f := &fleet{t: t, r: New(Config{Bound: bound}), changes: make(map[string][]int64)}
 			for _, agent := range agents {
-				f.sidecars = append(f.sidecars, &real{agent: agent})
+				f.sidecars = append(f.sidecars, &truth{agent: agent})
 			}
 			for _, s := range append([]step{{}}, steps...) {
 				if f.do(s); wrong == "" {
@@ -220,15 +220,15 @@ type step struct{ what, sidecar, x int }
 type fleet struct {
 	t        *testing.T
 	r        *Rollout
-	sidecars []*real
+	sidecars []*truth
 	revision int64
 	changes  map[string][]int64 // by agent: the revisions that changed its set
 	streams  int
 	inForce  int64 // the newest revision that was ever in force
 }
 
-// A real is what a sidecar really holds, and until when it acts on it.
-type real struct {
+// A truth is what a sidecar really holds, and until when it acts on it.
+type truth struct {
 	agent, stream string
 	held          int64
 	freshUntil    time.Time

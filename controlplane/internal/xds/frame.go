@@ -36,6 +36,15 @@ func typeURL(m proto.Message) string {
 	return "type.googleapis.com/" + string(proto.MessageName(m))
 }
 
+func typeOf(url string) (snapshot.Type, bool) {
+	for t := range snapshot.Type(snapshot.Types) {
+		if typeURLs[t] == url {
+			return t, true
+		}
+	}
+	return 0, false
+}
+
 // A frame is one response.
 type frame struct {
 	t        snapshot.Type

@@ -124,17 +124,16 @@ func (p *plane) change(puts []proto.Message, deletes []string) int64 {
 
 // dial returns a connection of an agent's sidecar. key stands for the sidecar's
 // key.
-func (p *plane) dial(agent, uid, key string, opts ...grpc.DialOption) *grpc.ClientConn {
+func (p *plane) dial(agent, uid, key string) *grpc.ClientConn {
 	p.t.Helper()
-	opts = append(opts,
+	conn, err := grpc.NewClient("passthrough:///controlplane",
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return p.listener.DialContext(ctx) }),
 		grpc.WithTransportCredentials(asserted{agent: agent, uid: uid, key: key}),
 	)
-	conn, err := grpc.NewClient("passthrough:///controlplane", opts...)
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	p.t.Cleanup(func() { conn.Close() })
+	p.t.Cleanup(func() { _ = conn.Close() })
 	return conn
 }
 
@@ -175,12 +174,8 @@ func (asserted) OverrideServerName(string) error           { return nil }
 // The resources of the tests are of the namespace default; an agent's uid is
 // its id and "-1".
 
-func agentOf(id string, labels ...string) *grantv1.Agent {
-	m := &grantv1.Agent{Name: grant.AgentName("default", id), State: grantv1.Agent_ACTIVE, Uid: id + "-1", Labels: map[string]string{}}
-	for _, l := range labels {
-		m.Labels[l] = "yes"
-	}
-	return m
+func agentOf(id string) *grantv1.Agent {
+	return &grantv1.Agent{Name: grant.AgentName("default", id), State: grantv1.Agent_ACTIVE, Uid: id + "-1"}
 }
 
 func suspended(id string) *grantv1.Agent {
@@ -207,10 +202,4 @@ func allow(id, target string, agents ...string) *grantv1.Grant {
 		Targets:    []*grantv1.Target{{Target: &grantv1.Target_Tool{Tool: target}}},
 		ExpireTime: timestamppb.New(time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC)),
 	}
-}
-
-func forbid(id, target string, agents ...string) *grantv1.Grant {
-	m := allow(id, target, agents...)
-	m.Effect = grantv1.Grant_FORBID
-	return m
 }

@@ -94,7 +94,7 @@ func TestInForceCutOff(t *testing.T) {
 		s := p.open(t, "a")
 		s.ack(s.sync()...)
 		s.renewCode(codes.OK)
-		s.conn.Close()
+		_ = s.conn.Close()
 		synctest.Wait()
 		revoked := p.remove(grant.GrantName("default", "reads"))
 		if took, want := p.inForce(t, revoked), bound+bound/500; took != want {

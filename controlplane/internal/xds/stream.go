@@ -106,13 +106,13 @@ func (s *stream) endLocked(cause error) {
 
 // receive takes in one request.
 func (s *stream) receive(ctx context.Context, m *discoveryv3.DeltaDiscoveryRequest) error {
-	t := slices.Index(typeURLs[:], m.GetTypeUrl())
-	if t < 0 {
+	t, ok := typeOf(m.GetTypeUrl())
+	if !ok {
 		// Of a type that is not known yet: it is never answered, and a newer
 		// sidecar does without it.
 		return nil
 	}
-	r := requestOf(snapshot.Type(t), m)
+	r := requestOf(t, m)
 	s.noted(ctx, r)
 	if !s.opened {
 		if err := s.open(m); err != nil {

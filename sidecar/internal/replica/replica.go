@@ -165,6 +165,7 @@ func (r *Replica) Run(ctx context.Context) error {
 			select {
 			case <-ctx.Done():
 				return nil
+			case <-r.extended:
 			case <-time.After(min(left, checkEvery)):
 			}
 		}

@@ -163,7 +163,7 @@ func (c *Client) Run(ctx context.Context) error {
 		if time.Since(opened) > maxBackoff {
 			delay = minBackoff // it was a good one
 		}
-		wait := delay/2 + rand.N(delay) // as a herd, sidecars would come back at once
+		wait := delay/2 + rand.N(delay) //nolint:gosec // spreads a herd, and is no secret
 		c.cfg.Log.WarnContext(ctx, "stream ended", slog.Any("error", err), slog.Duration("retry_in", wait))
 		select {
 		case <-ctx.Done():

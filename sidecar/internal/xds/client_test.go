@@ -98,7 +98,7 @@ func newPlane(t *testing.T, cut func(*replica.View)) *plane {
 	running.Go(func() { _ = p.replica.Run(ctx) })
 	t.Cleanup(func() {
 		cancel()
-		conn.Close()
+		_ = conn.Close()
 		g.Stop()
 		running.Wait()
 	})

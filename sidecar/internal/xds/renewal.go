@@ -72,7 +72,7 @@ func (r renewals) run(ctx context.Context, stream string, caughtUp <-chan struct
 			return
 		default:
 			r.log.WarnContext(ctx, "freshness not renewed", slog.Any("error", err))
-			wait = renewRetry + mathrand.N(renewRetry)
+			wait = renewRetry + mathrand.N(renewRetry) //nolint:gosec // spreads a herd, and is no secret
 		}
 		if !r.pause(ctx, wait, caughtUp) {
 			return

@@ -1,0 +1,199 @@
+package replica
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/reeve-authz/reeve/sidecar/grant"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// A machine is a clock that the test can have sleep.
+type machine struct {
+	start  time.Time
+	asleep time.Duration
+}
+
+func newMachine() *machine { return &machine{start: time.Now()} }
+
+func (m *machine) clock() time.Duration { return time.Hour + time.Since(m.start) + m.asleep }
+
+func at(revision int64) *grant.Snapshot { return grant.Empty().Apply(revision, nil, nil) }
+
+// The zero of everything denies.
+func TestNew(t *testing.T) {
+	v := New(newMachine().clock).View()
+	if v.Live() || v.Snapshot.Agent() != nil || v.FreshFor() != 0 {
+		t.Error("a new replica is live")
+	}
+}
+
+// P2: a view is live for one bound from when the answered request was made, to
+// the nanosecond, and time asleep counts.
+func TestLive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMachine()
+		r := New(m.clock)
+		sent := m.clock()
+		time.Sleep(3 * time.Second)
+		r.Extend(sent, 10*time.Second, time.Now())
+		v := r.View()
+		time.Sleep(7*time.Second - time.Nanosecond)
+		if !v.Live() {
+			t.Error("stale before its time")
+		}
+		time.Sleep(time.Nanosecond)
+		if v.Live() || r.View().Live() {
+			t.Error("live after its time")
+		}
+		r.Extend(m.clock(), 10*time.Second, time.Now())
+		m.asleep = 10 * time.Second
+		if r.View().Live() {
+			t.Error("time asleep does not count")
+		}
+		r.Extend(m.clock()-11*time.Second, 10*time.Second, time.Now())
+		if r.View().Live() {
+			t.Error("an answer that came too late made it live")
+		}
+	})
+}
+
+// P2: what was published is enforced, and what it took away is cut, before
+// Publish returns.
+func TestPublish(t *testing.T) {
+	r := New(newMachine().clock)
+	var cut []int64
+	r.OnCut(func(v *View) {
+		if r.View() != v {
+			t.Error("cut by a view that is not in force yet")
+		}
+		cut = append(cut, v.Snapshot.Revision())
+	})
+	for _, revision := range []int64{3, 3, 5} {
+		if err := r.Publish(at(revision)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(cut) != 3 || cut[2] != 5 {
+		t.Errorf("cut at %v", cut)
+	}
+	if err := r.Publish(at(4)); err == nil || r.View().Snapshot.Revision() != 5 {
+		t.Error("published backwards")
+	}
+	r.Forget()
+	if len(cut) != 4 || cut[3] != 0 {
+		t.Errorf("forgotten without a cut: %v", cut)
+	}
+	if err := r.Publish(at(1)); err != nil {
+		t.Errorf("after everything was forgotten: %v", err)
+	}
+}
+
+// After a lapse, answers to requests made before it do not count.
+func TestLapse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMachine()
+		r := New(m.clock)
+		r.Extend(m.clock(), time.Minute, time.Now())
+		sent := m.clock()
+		r.Lapse()
+		r.Extend(sent, time.Minute, time.Now())
+		if r.View().Live() {
+			t.Error("made live by an answer to a request made before it lapsed")
+		}
+		time.Sleep(time.Nanosecond)
+		r.Extend(m.clock(), time.Minute, time.Now())
+		if !r.View().Live() {
+			t.Error("never live again")
+		}
+	})
+}
+
+// What is open is cut when freshness ends, each time, and soon after a sleep.
+func TestRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMachine()
+		r := New(m.clock)
+		cut := make(chan time.Time, 10)
+		r.OnCut(func(v *View) {
+			if v.Live() {
+				t.Error("cut while live")
+			}
+			cut <- time.Now()
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { _ = r.Run(ctx) })
+		for range 2 {
+			r.Extend(m.clock(), 10*time.Second, time.Now())
+			time.Sleep(5 * time.Second)
+			start := time.Now()
+			r.Extend(m.clock(), 10*time.Second, time.Now())
+			if took := (<-cut).Sub(start); took != 10*time.Second {
+				t.Errorf("cut after %s", took)
+			}
+		}
+		r.Extend(m.clock(), 10*time.Second, time.Now())
+		time.Sleep(time.Second)
+		m.asleep += time.Hour
+		start := time.Now()
+		if took := (<-cut).Sub(start); took > checkEvery {
+			t.Errorf("cut %s after waking up", took)
+		}
+		cancel()
+		running.Wait()
+		if len(cut) > 0 {
+			t.Error("cut more often than fresh")
+		}
+	})
+}
+
+// P6: a clock set back revives nothing.
+func TestNow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMachine()
+		r := New(m.clock)
+		if got := r.View().Now(); !got.Equal(time.Now()) {
+			t.Errorf("now is %s before any answer", got)
+		}
+		ahead := time.Now().Add(time.Hour)
+		r.Extend(m.clock(), time.Minute, ahead)
+		time.Sleep(time.Second)
+		if got, want := r.View().Now(), ahead.Add(time.Second); !got.Equal(want) {
+			t.Errorf("now is %s, want the control plane's %s", got, want)
+		}
+		r.Extend(m.clock(), time.Minute, time.Now().Add(-time.Hour))
+		if got := r.View().Now(); !got.Equal(time.Now()) {
+			t.Errorf("now is %s, want this machine's clock", got)
+		}
+	})
+}
+
+func TestBootClock(t *testing.T) {
+	clock, err := BootClock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a, b := clock(), clock(); a <= 0 || b < a {
+		t.Errorf("clock went from %s to %s", a, b)
+	}
+}
+
+func BenchmarkView(b *testing.B) {
+	clock, err := BootClock()
+	if err != nil {
+		b.Fatal(err)
+	}
+	r := New(clock)
+	for b.Loop() {
+		if r.View().Live() {
+			b.Fatal("live")
+		}
+	}
+}
