@@ -60,6 +60,10 @@ type ControlPlane struct {
 	closing   chan struct{}  // closed when the doors close
 	streams   sync.WaitGroup // handlers of streams
 
+	// draining ends when Run begins to drain.
+	draining context.Context //nolint:containedctx // outlives the calls of Run that it ends, and belongs to none
+	drain    context.CancelFunc
+
 	incarnation string
 	earlier     []*storev1.Presence
 	ops         net.Listener // nil without
@@ -79,6 +83,7 @@ func New(ctx context.Context, cfg Config, telemetry Telemetry) (_ *ControlPlane,
 		closing:     make(chan struct{}),
 		incarnation: uuid.NewString(),
 	}
+	c.draining, c.drain = context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, c.release())
@@ -178,7 +183,7 @@ func (c *ControlPlane) Run(ctx context.Context) (err error) {
 			return context.Cause(background)
 		}
 		for _, d := range c.doors {
-			open.Go(func() error { return d.serve(serving, c.cfg.DrainTimeout) })
+			open.Go(func() error { return d.serve(serving) })
 			c.log.InfoContext(serving, "serving", slog.String("door", d.name), slog.String("address", d.listener.Addr().String()))
 		}
 		return c.forgetEarlier(serving)
@@ -219,7 +224,7 @@ func ended(ctx context.Context, err error) error {
 // checks are what the control plane needs before it is ready.
 func (c *ControlPlane) checks() []ops.Check {
 	return []ops.Check{
-		{Name: "store", Ready: func() error {
+		{Name: "store", Ready: func(context.Context) error {
 			select {
 			case <-c.snapshots.Ready():
 				return nil
@@ -227,7 +232,8 @@ func (c *ControlPlane) checks() []ops.Check {
 				return errors.New("the store is not loaded yet")
 			}
 		}},
-		{Name: "identity", Ready: func() error {
+		{Name: "records", Ready: c.audit.Check},
+		{Name: "identity", Ready: func(context.Context) error {
 			_, err := c.source.GetX509SVID()
 			return err
 		}},
@@ -238,6 +244,7 @@ func (c *ControlPlane) checks() []ops.Check {
 // without effect.
 func (c *ControlPlane) release() error {
 	var errs []error
+	c.drain()
 	for _, d := range c.doors {
 		errs = append(errs, closeListener(d.listener))
 	}

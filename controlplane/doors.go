@@ -32,6 +32,7 @@ const (
 	maxStreams       = 1000 // of one connection
 	keepaliveEvery   = 30 * time.Second
 	keepaliveTimeout = 60 * time.Second
+	sidecarDrain     = 500 * time.Millisecond
 )
 
 // door is a listener and what is served on it.
@@ -39,15 +40,16 @@ type door struct {
 	name     string
 	listener net.Listener
 	server   *grpc.Server
+	// drain is how long calls in progress may go on at the end.
+	drain time.Duration
 }
 
-// serve serves until ctx ends, then lets calls in progress finish for up to
-// drain.
-func (d *door) serve(ctx context.Context, drain time.Duration) error {
+// serve serves until ctx ends, then lets calls in progress finish.
+func (d *door) serve(ctx context.Context) error {
 	ended := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(ended)
-		hurry := time.AfterFunc(drain, d.server.Stop)
+		hurry := time.AfterFunc(d.drain, d.server.Stop)
 		defer hurry.Stop()
 		d.server.GracefulStop()
 	})
@@ -65,14 +67,19 @@ func (d *door) serve(ctx context.Context, drain time.Duration) error {
 func (c *ControlPlane) listen() error {
 	for _, d := range []struct {
 		name, address string
+		drain         time.Duration
 	}{
-		{"admin", c.cfg.AdminListen}, {"sidecar", c.cfg.SidecarListen}, {"enroll", c.cfg.EnrollListen},
+		{"admin", c.cfg.AdminListen, c.cfg.DrainTimeout},
+		// Sidecars' streams never end by themselves, and sidecars are built to
+		// lose them: what they sent and did not hear of, they send again.
+		{"sidecar", c.cfg.SidecarListen, min(c.cfg.DrainTimeout, sidecarDrain)},
+		{"enroll", c.cfg.EnrollListen, c.cfg.DrainTimeout},
 	} {
 		listener, err := listenTCP(d.address)
 		if err != nil {
 			return fmt.Errorf("%s-listen: %w", d.name, err)
 		}
-		c.doors = append(c.doors, &door{name: d.name, listener: listener})
+		c.doors = append(c.doors, &door{name: d.name, listener: listener, drain: d.drain})
 	}
 	if c.cfg.OpsListen != "" {
 		var err error
@@ -112,7 +119,8 @@ func (c *ControlPlane) adminServer() (*grpc.Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := grpc.NewServer(append(c.options(identity.ServerTLS(c.source, c.admit(identity.Admin))), administration.ServerOptions()...)...)
+	options := append(c.options(identity.ServerTLS(c.source, c.admit(identity.Admin))), administration.ServerOptions()...)
+	s := grpc.NewServer(append(options, grpc.ChainStreamInterceptor(c.endWithDrain))...)
 	administration.Register(s)
 	adminv1.RegisterDecisionsServer(s, audit.NewDecisions(c.audit, c.log))
 	return s, nil
@@ -144,6 +152,26 @@ func (c *ControlPlane) sidecarServer() (*grpc.Server, error) {
 	ingestv1.RegisterIngestServer(s, ingest)
 	return s, nil
 }
+
+// endWithDrain ends a stream that follows something when the draining begins,
+// which it would otherwise outlast.
+func (c *ControlPlane) endWithDrain(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
+	ctx, cancel := context.WithCancel(stream.Context())
+	defer cancel()
+	defer context.AfterFunc(c.draining, cancel)()
+	err := handle(srv, &endingStream{ServerStream: stream, ctx: ctx})
+	if c.draining.Err() != nil {
+		return status.Error(codes.Unavailable, "the control plane is shutting down: try again in a moment")
+	}
+	return err
+}
+
+type endingStream struct {
+	grpc.ServerStream
+	ctx context.Context //nolint:containedctx // grpc.ServerStream hands its context out by a method
+}
+
+func (s *endingStream) Context() context.Context { return s.ctx }
 
 // enrollServer serves whoever has a join token or an enrolled key.
 func (c *ControlPlane) enrollServer() *grpc.Server {

@@ -66,13 +66,19 @@ func (s *Sidecar) serve(serving, background context.Context, rooms *errgroup.Gro
 		return errors.Join(err, conn.Close())
 	}
 	rooms.Go(func() error {
-		using, background := errgroup.WithContext(background)
-		for _, run := range []func(context.Context) error{
-			s.replica.Run, enforcer.Run, subscriber.Run, uploader.Run,
-		} {
-			using.Go(func() error { return run(background) })
+		// The uploader ends last: ending the others makes records.
+		uploading, stop := context.WithCancel(context.WithoutCancel(background))
+		defer stop()
+		uploaded := make(chan error, 1)
+		go func() { uploaded <- uploader.Run(uploading) }()
+
+		enforcing, background := errgroup.WithContext(background)
+		for _, run := range []func(context.Context) error{s.replica.Run, enforcer.Run, subscriber.Run} {
+			enforcing.Go(func() error { return run(background) })
 		}
-		return errors.Join(using.Wait(), conn.Close())
+		err := enforcing.Wait()
+		stop()
+		return errors.Join(err, <-uploaded, conn.Close())
 	})
 
 	s.log.InfoContext(serving, "serving", slog.String("agent", peer.Name), slog.String("instance", s.instance),

@@ -195,11 +195,11 @@ func (s *Sidecar) enrollConfig() enroll.Config {
 // checks are what the sidecar needs before it is ready.
 func (s *Sidecar) checks() []ops.Check {
 	return []ops.Check{
-		{Name: "identity", Ready: func() error {
+		{Name: "identity", Ready: func(context.Context) error {
 			_, err := s.source.GetX509SVID()
 			return err
 		}},
-		{Name: "fresh", Ready: func() error {
+		{Name: "fresh", Ready: func(context.Context) error {
 			if s.replica.View().Live() {
 				return nil
 			}

@@ -13,13 +13,16 @@ import (
 	"time"
 )
 
+// checkWithin is how long all checks together may take.
+const checkWithin = 2 * time.Second
+
 // A Check is one named thing a process needs before it is ready.
 type Check struct {
 	// Name is what the check is called in /readyz.
 	Name string
-	// Ready returns nil, or what is missing. It may be called by several
-	// goroutines at once and must return at once.
-	Ready func() error
+	// Ready returns nil, or what is missing, before ctx ends. It may be called
+	// by several goroutines at once.
+	Ready func(ctx context.Context) error
 }
 
 // Handler serves /healthz, which answers 200 while the process serves at all;
@@ -30,11 +33,13 @@ func Handler(checks []Check, metrics http.Handler) http.Handler {
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, http.StatusOK, map[string]string{"status": "ok"})
 	})
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), checkWithin)
+		defer cancel()
 		code, status := http.StatusOK, make(map[string]string, len(checks))
 		for _, c := range checks {
 			status[c.Name] = "ok"
-			if err := c.Ready(); err != nil {
+			if err := c.Ready(ctx); err != nil {
 				code, status[c.Name] = http.StatusServiceUnavailable, err.Error()
 			}
 		}

@@ -30,8 +30,8 @@ func get(t *testing.T, h http.Handler, path string) (int, string) {
 func TestReadyNamesWhatIsMissing(t *testing.T) {
 	var fresh atomic.Bool
 	h := ops.Handler([]ops.Check{
-		{Name: "identity", Ready: func() error { return nil }},
-		{Name: "fresh", Ready: func() error {
+		{Name: "identity", Ready: func(context.Context) error { return nil }},
+		{Name: "fresh", Ready: func(context.Context) error {
 			if fresh.Load() {
 				return nil
 			}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -115,16 +116,27 @@ func failing(ctx context.Context, err error) error {
 type bridge struct {
 	log   *slog.Logger
 	attrs []slog.Attr
+	// ending is set while etcd is being stopped, which it reports as failures of
+	// its listeners; nil for an etcd that is not ours to stop.
+	ending *atomic.Bool
+}
+
+// level is the level at which an entry is worth a person's attention.
+func (b *bridge) level(l zapcore.Level) slog.Level {
+	if b.ending != nil && b.ending.Load() {
+		return slog.LevelDebug
+	}
+	return levelOf(l)
 }
 
 // Enabled implements [zapcore.LevelEnabler].
 func (b *bridge) Enabled(l zapcore.Level) bool {
-	return b.log.Enabled(context.Background(), levelOf(l)) //nolint:forbidigo // zap has no context to pass
+	return b.log.Enabled(context.Background(), b.level(l)) //nolint:forbidigo // zap has no context to pass
 }
 
 // With implements [zapcore.Core].
 func (b *bridge) With(fields []zapcore.Field) zapcore.Core {
-	return &bridge{log: b.log, attrs: append(b.attrs[:len(b.attrs):len(b.attrs)], attrsOf(fields)...)}
+	return &bridge{log: b.log, ending: b.ending, attrs: append(b.attrs[:len(b.attrs):len(b.attrs)], attrsOf(fields)...)}
 }
 
 // Check implements [zapcore.Core].
@@ -137,7 +149,7 @@ func (b *bridge) Check(entry zapcore.Entry, checked *zapcore.CheckedEntry) *zapc
 
 // Write implements [zapcore.Core].
 func (b *bridge) Write(entry zapcore.Entry, fields []zapcore.Field) error {
-	record := slog.NewRecord(time.Now(), levelOf(entry.Level), "etcd", 0)
+	record := slog.NewRecord(time.Now(), b.level(entry.Level), "etcd", 0)
 	record.AddAttrs(slog.String("message", entry.Message))
 	record.AddAttrs(b.attrs...)
 	record.AddAttrs(attrsOf(fields)...)

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -43,10 +44,11 @@ type embedded struct {
 	etcd     *embed.Etcd
 	lock     *os.File // held as long as the directory is used
 	sockets  string   // a directory to remove in the end, or empty
+	ending   atomic.Bool
 }
 
 // startEmbedded returns when etcd answers.
-func startEmbedded(ctx context.Context, dir string, lg *zap.Logger) (_ *embedded, err error) {
+func startEmbedded(ctx context.Context, dir string, log *slog.Logger) (_ *embedded, err error) {
 	dir, err = filepath.Abs(dir)
 	if err != nil {
 		return nil, err
@@ -73,7 +75,7 @@ func startEmbedded(ctx context.Context, dir string, lg *zap.Logger) (_ *embedded
 	client := url.URL{Scheme: "unix", Path: filepath.Join(sockets, "client.sock")}
 	peer := url.URL{Scheme: "unix", Path: filepath.Join(sockets, "peer.sock")}
 	e.endpoint = "unix://" + client.Path
-	e.etcd, err = embed.StartEtcd(embeddedConfig(dir, client, peer, lg))
+	e.etcd, err = embed.StartEtcd(embeddedConfig(dir, client, peer, zap.New(&bridge{log: log, ending: &e.ending})))
 	if err != nil {
 		return nil, fmt.Errorf("start etcd in %s: %w", dir, err)
 	}
@@ -163,6 +165,7 @@ func Attach(ctx context.Context, cfg Config, log *slog.Logger) (*Store, error) {
 
 // stop ends etcd and waits for it.
 func (e *embedded) stop() {
+	e.ending.Store(true)
 	if e.etcd != nil {
 		e.etcd.Close()
 	}

@@ -28,7 +28,6 @@ import (
 	"sync/atomic"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/zap"
 	"google.golang.org/protobuf/proto"
 
 	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
@@ -164,7 +163,7 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Store, error) {
 		}
 		return connect(ctx, client, nil, log)
 	}
-	server, err := startEmbedded(ctx, cfg.Dir, zap.New(&bridge{log: log}))
+	server, err := startEmbedded(ctx, cfg.Dir, log)
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
