@@ -107,7 +107,7 @@ func New(ctx context.Context, cfg Config, telemetry Telemetry) (_ *ControlPlane,
 	if err = c.announce(ctx); err != nil {
 		return nil, err
 	}
-	if err = c.listen(); err != nil {
+	if err = c.listen(ctx); err != nil {
 		return nil, err
 	}
 	if err = cfg.bootstrap(ctx, c.store, c.authority, cfg.advertisedAddress(c.doors[0].listener.Addr().String()), c.log); err != nil {

@@ -64,7 +64,7 @@ func (d *door) serve(ctx context.Context) error {
 
 // listen binds every door, the admin door first, and builds what is served at
 // it.
-func (c *ControlPlane) listen() error {
+func (c *ControlPlane) listen(ctx context.Context) error {
 	for _, d := range []struct {
 		name, address string
 		drain         time.Duration
@@ -75,7 +75,7 @@ func (c *ControlPlane) listen() error {
 		{"sidecar", c.cfg.SidecarListen, min(c.cfg.DrainTimeout, sidecarDrain)},
 		{"enroll", c.cfg.EnrollListen, c.cfg.DrainTimeout},
 	} {
-		listener, err := listenTCP(d.address)
+		listener, err := listenTCP(ctx, d.address)
 		if err != nil {
 			return fmt.Errorf("%s-listen: %w", d.name, err)
 		}
@@ -83,7 +83,7 @@ func (c *ControlPlane) listen() error {
 	}
 	if c.cfg.OpsListen != "" {
 		var err error
-		if c.ops, err = listenTCP(c.cfg.OpsListen); err != nil {
+		if c.ops, err = listenTCP(ctx, c.cfg.OpsListen); err != nil {
 			return fmt.Errorf("ops-listen: %w", err)
 		}
 	}
@@ -228,9 +228,9 @@ func (c *ControlPlane) endWithDoors(srv any, stream grpc.ServerStream, _ *grpc.S
 	}
 }
 
-func listenTCP(address string) (net.Listener, error) {
+func listenTCP(ctx context.Context, address string) (net.Listener, error) {
 	// TCP's own keepalive stays off: connections opened together probe
 	// together, and a lost probe would end them. gRPC's does the work.
 	config := net.ListenConfig{KeepAlive: -1}
-	return config.Listen(context.Background(), "tcp", address)
+	return config.Listen(ctx, "tcp", address)
 }

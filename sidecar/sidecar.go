@@ -177,7 +177,7 @@ func Enroll(ctx context.Context, cfg Config, log *slog.Logger) (agent string, er
 		return "", err
 	case <-source.Ready():
 		cancel()
-		<-ended
+		_ = <-ended // it has what it was asked for
 	}
 	peer, err := source.Peer()
 	return peer.Name, err
