@@ -177,7 +177,9 @@ func Enroll(ctx context.Context, cfg Config, log *slog.Logger) (agent string, er
 		return "", err
 	case <-source.Ready():
 		cancel()
-		_ = <-ended // it has what it was asked for
+		if err := <-ended; err != nil {
+			return "", err
+		}
 	}
 	peer, err := source.Peer()
 	return peer.Name, err
