@@ -43,7 +43,7 @@ test: ## Unit, property, specification and integration tests
 
 .PHONY: lint
 lint: tools ## Go and proto lint; gen/ as proto/ says; no breaking change of the contract
-	$(BIN)/golangci-lint run ./...
+	$(BIN)/golangci-lint run --allow-parallel-runners ./...
 	$(BIN)/buf lint
 	$(BIN)/buf format --diff --exit-code --path proto/reeve
 	rm -rf $(BUILD)/gen
