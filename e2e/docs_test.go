@@ -6,7 +6,6 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 )
@@ -64,8 +63,8 @@ func TestDecisionsAreListed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(decisions) == 0 || !slices.IsSorted(decisions) {
-		t.Fatalf("found decisions %v", decisions)
+	if len(decisions) == 0 {
+		t.Fatal("found no decisions")
 	}
 	for _, d := range decisions {
 		if !strings.Contains(string(table), "("+filepath.Base(d)+")") {
