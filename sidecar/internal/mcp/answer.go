@@ -112,7 +112,6 @@ func (x *exchange) one(ctx context.Context, resp *http.Response) (decisionv1.Out
 		return x.broken(ctx, errors.New("the answer is to something else"))
 	}
 	x.deadline()
-	defer x.done()
 	writeMessage(x.w, resp.StatusCode, t.text)
 	return t.status, t.outcome
 }
@@ -124,7 +123,6 @@ func (x *exchange) relay(ctx context.Context, resp *http.Response) (decisionv1.O
 	reader := x.h.readers.Get().(*sse.Reader)
 	reader.Reset(resp.Body, x.h.config.MaxAnswer)
 	defer x.h.readers.Put(reader)
-	defer x.done()
 	x.begin()
 	if x.kind != message.Request {
 		// A stream that only listens may have nothing to say for long.
@@ -228,12 +226,8 @@ func (x *exchange) write(text []byte, flush bool) error {
 	return http.NewResponseController(x.w).Flush()
 }
 
-// deadline limits how long the agent may take to take the next piece.
+// deadline limits how long the agent may take to take the next piece. The HTTP
+// server lifts it at the end of the exchange.
 func (x *exchange) deadline() {
 	_ = http.NewResponseController(x.w).SetWriteDeadline(time.Now().Add(x.h.config.BodyTimeout)) // not every listener has deadlines
-}
-
-// done lifts the deadline for the next exchange on the connection.
-func (x *exchange) done() {
-	_ = http.NewResponseController(x.w).SetWriteDeadline(time.Time{})
 }

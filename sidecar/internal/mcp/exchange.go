@@ -10,9 +10,9 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"sync"
 	"time"
 
-	decisionv1 "github.com/reeve-authz/reeve/gen/reeve/decision/v1"
 	"github.com/reeve-authz/reeve/sidecar/grant"
 	"github.com/reeve-authz/reeve/sidecar/internal/mcp/message"
 	"github.com/reeve-authz/reeve/sidecar/internal/pep"
@@ -102,11 +102,13 @@ func (x *exchange) post() outcome {
 	if refused := x.authorize(ctx); refused != nil {
 		return x.refuse(refused)
 	}
-	if m.Method != "subscriptions/listen" {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, x.h.config.CallTimeout)
-		defer cancel()
+	if m.Method == "subscriptions/listen" {
+		return x.untilDrained(ctx, func(ctx context.Context) outcome {
+			return x.forward(ctx, http.MethodPost, m.Append(nil))
+		})
 	}
+	ctx, cancel := context.WithTimeout(ctx, x.h.config.CallTimeout)
+	defer cancel()
 	return x.forward(ctx, http.MethodPost, m.Append(make([]byte, 0, 1024)))
 }
 
@@ -158,11 +160,10 @@ func (x *exchange) get() outcome {
 	if refused := x.checkSession(); refused != nil {
 		return x.refuse(refused)
 	}
-	defer x.done()
 	ctx := x.r.Context()
 	tagged := x.r.Header.Get(message.HeaderEvent)
 	if tagged == "" {
-		return x.listen(ctx)
+		return x.untilDrained(ctx, x.listen)
 	}
 	var ok bool
 	x.stream, x.origin, x.event, ok = x.h.sessions.resume(x.key, tagged)
@@ -173,7 +174,7 @@ func (x *exchange) get() outcome {
 			message: "Nothing can be resumed after this event.",
 		})
 	case x.origin.id.IsZero():
-		return x.listen(ctx)
+		return x.untilDrained(ctx, x.listen)
 	}
 	if refused := x.authorize(ctx); refused != nil {
 		return x.refuse(refused)
@@ -206,6 +207,25 @@ func (x *exchange) listen(ctx context.Context) outcome {
 		case <-time.After(staleCheck):
 		}
 	}
+}
+
+// errDraining ends streams that listen when the sidecar stops.
+var errDraining = errors.New("the sidecar is stopping")
+
+// untilDrained runs listen under a context that ends when the sidecar stops.
+func (x *exchange) untilDrained(ctx context.Context, listen func(context.Context) outcome) outcome {
+	ctx, cancel := context.WithCancelCause(ctx)
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	defer cancel(nil)
+	watching.Go(func() {
+		select {
+		case <-x.h.draining:
+			cancel(errDraining)
+		case <-ctx.Done():
+		}
+	})
+	return listen(ctx)
 }
 
 // delete ends a session.
@@ -272,29 +292,8 @@ func (x *exchange) send(ctx context.Context, server *grant.Server, method string
 	if text != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	if x.event != "" {
+	if x.event != "" && method == http.MethodGet {
 		req.Header.Set(message.HeaderEvent, x.event)
 	}
 	return x.h.transport.RoundTrip(req)
-}
-
-// failure says how an exchange ended that err ended.
-func (x *exchange) failure(ctx context.Context, err error) (decisionv1.Outcome_Status, outcome, *refusal) {
-	var cut *pep.CutError
-	switch {
-	case errors.As(context.Cause(ctx), &cut):
-		p := x.permits[0]
-		for _, other := range x.permits {
-			if _, taken := other.Taken(); taken {
-				p = other
-			}
-		}
-		return decisionv1.Outcome_CUT, outcomeCut, denied(p, cut.Decision)
-	case x.r.Context().Err() != nil:
-		return decisionv1.Outcome_CANCELLED, outcomeCancelled, failed(x.server, "was not waited for.")
-	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return decisionv1.Outcome_FAILED, outcomeFailed, failed(x.server, "took longer to answer than it may.")
-	}
-	x.h.log.WarnContext(ctx, "server failed", slog.String("server", x.server), slog.Any("error", err))
-	return decisionv1.Outcome_FAILED, outcomeFailed, failed(x.server, "could not be reached, or broke off. Retry later; the sidecar's log says more.")
 }

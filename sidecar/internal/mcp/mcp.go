@@ -67,9 +67,11 @@ type Handler struct {
 	log       *slog.Logger
 
 	requests, streams chan struct{} // a place for each that may be in progress
-	bodies            sync.Pool     // of *bytes.Buffer
-	scanners          sync.Pool     // of *message.Scanner
-	readers           sync.Pool     // of *sse.Reader
+	drain             func()        // closes draining, once
+	draining          chan struct{}
+	bodies            sync.Pool // of *bytes.Buffer
+	scanners          sync.Pool // of *message.Scanner
+	readers           sync.Pool // of *sse.Reader
 }
 
 // New returns a Handler.
@@ -87,7 +89,10 @@ func New(cfg Config) (*Handler, error) {
 	cfg.MaxAnswer = cmp.Or(cfg.MaxAnswer, 16<<20)
 	cfg.BodyTimeout = cmp.Or(cfg.BodyTimeout, 10*time.Second)
 	cfg.CallTimeout = cmp.Or(cfg.CallTimeout, 15*time.Minute)
+	draining := make(chan struct{})
 	return &Handler{
+		drain:     sync.OnceFunc(func() { close(draining) }),
+		draining:  draining,
 		config:    cfg,
 		door:      newDoor(cfg.Secret),
 		limits:    strictjson.Limits{Depth: 64, Size: cfg.MaxBody},
@@ -151,15 +156,18 @@ func copyHeaders(dst, src http.Header, names []string, prefix string) {
 
 // NewServer returns an HTTP server for h with the limits on headers and time
 // that a Handler cannot set for itself. Serving and closing it is up to the
-// caller.
+// caller. When it is shut down, streams that only listen end at once, since
+// they would not end by themselves.
 func NewServer(h *Handler) *http.Server {
-	return &http.Server{
+	server := &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: 5 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    32 << 10,
 		ErrorLog:          slog.NewLogLogger(h.log.Handler(), slog.LevelDebug),
 	}
+	server.RegisterOnShutdown(h.drain)
+	return server
 }
 
 // Close releases the connections to servers and ends what they still wait for.

@@ -1,10 +1,14 @@
 package mcp
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"strconv"
 
+	decisionv1 "github.com/reeve-authz/reeve/gen/reeve/decision/v1"
 	"github.com/reeve-authz/reeve/sidecar/internal/mcp/message"
 	"github.com/reeve-authz/reeve/sidecar/internal/pep"
 	"github.com/reeve-authz/reeve/sidecar/pdp"
@@ -151,4 +155,27 @@ func writeMessage(w http.ResponseWriter, status int, text []byte) {
 	h.Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
 	_, _ = w.Write(text) // the agent has gone; there is nobody to tell
+}
+
+// failure says how an exchange ended that err ended.
+func (x *exchange) failure(ctx context.Context, err error) (decisionv1.Outcome_Status, outcome, *refusal) {
+	var cut *pep.CutError
+	switch {
+	case errors.As(context.Cause(ctx), &cut):
+		p := x.permits[0]
+		for _, other := range x.permits {
+			if _, taken := other.Taken(); taken {
+				p = other
+			}
+		}
+		return decisionv1.Outcome_CUT, outcomeCut, denied(p, cut.Decision)
+	case errors.Is(context.Cause(ctx), errDraining):
+		return decisionv1.Outcome_CANCELLED, outcomeCancelled, failed(x.server, "is not listened to any more: the sidecar is stopping.")
+	case x.r.Context().Err() != nil:
+		return decisionv1.Outcome_CANCELLED, outcomeCancelled, failed(x.server, "was not waited for.")
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return decisionv1.Outcome_FAILED, outcomeFailed, failed(x.server, "took longer to answer than it may.")
+	}
+	x.h.log.WarnContext(ctx, "server failed", slog.String("server", x.server), slog.Any("error", err))
+	return decisionv1.Outcome_FAILED, outcomeFailed, failed(x.server, "could not be reached, or broke off. Retry later; the sidecar's log says more.")
 }

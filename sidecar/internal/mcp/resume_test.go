@@ -204,6 +204,53 @@ func TestQuestionRevoked(t *testing.T) {
 	g.records.await(t, "instance-2 CUT")
 }
 
+// A question that is withheld is answered to the server even in the middle of a
+// stream that can be resumed.
+func TestWithheldInResumableStream(t *testing.T) {
+	desk := newDesk(t)
+	g := newRig(t, desk.handler(t, &sdk.StreamableHTTPOptions{EventStore: sdk.NewMemoryEventStore(nil)}), allow("ask", "tool support/ask"))
+	a := newAgent(t, g)
+	a.begin(t)
+	resp := a.send(t.Context(), t, http.MethodPost, `{"jsonrpc":"2.0","id":9,"method":"tools/call","params":{"name":"ask","arguments":{}}}`)
+	defer resp.Body.Close()
+	if e := until(t, resp, `"id":9`); !strings.Contains(string(e.Data), "may not be asked") {
+		t.Errorf("answer: %s", e.Data)
+	}
+}
+
+// P5: of resources that change, an agent hears of its own only.
+func TestUpdatesOfOthers(t *testing.T) {
+	g := newRig(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		for _, uri := range []string{"secret://1", "ticket://1"} {
+			_, _ = io.WriteString(w, "data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/resources/updated\",\"params\":{\"uri\":\""+uri+"\"}}\n\n")
+		}
+	}), allow("tickets", "resource support/ticket://*"))
+	if _, body := g.do(t, http.MethodGet, nil); !strings.Contains(body, "ticket://1") || strings.Contains(body, "secret") {
+		t.Errorf("heard %s", body)
+	}
+}
+
+// When the sidecar stops, streams that listen end, so that it need not wait for
+// them.
+func TestDrain(t *testing.T) {
+	desk := newDesk(t)
+	g := newRig(t, desk.handler(t, nil), allow("greet", "tool support/greet"))
+	a := newAgent(t, g)
+	a.begin(t)
+	resp := a.send(t.Context(), t, http.MethodGet, "")
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		t.Fatalf("listen: %s", resp.Status)
+	}
+	if err := g.door.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+		t.Errorf("the stream broke off: %v", err)
+	}
+}
+
 // A session ends where it began, and nowhere else.
 func TestSessionEnds(t *testing.T) {
 	g := newRig(t, newDesk(t).handler(t, nil), allow("greet", "tool support/greet"))

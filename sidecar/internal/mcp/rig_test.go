@@ -40,6 +40,7 @@ const secret = "the-local-secret"
 type rig struct {
 	url     string
 	handler *mcp.Handler
+	door    *http.Server
 	replica *replica.Replica
 	records *records
 	held    *grant.Snapshot
@@ -92,6 +93,7 @@ func newRigAt(tb testing.TB, upstream string, configure func(*mcp.Config), grant
 	g.handler = handler
 	door := httptest.NewUnstartedServer(handler)
 	door.Config = mcp.NewServer(handler)
+	g.door = door.Config
 	door.Start()
 	tb.Cleanup(func() {
 		door.Close()
