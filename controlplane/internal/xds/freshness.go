@@ -49,6 +49,7 @@ func (f freshness) Renew(ctx context.Context, r *grantv1.RenewRequest) (*grantv1
 	if err := newest.Admit(peer); err != nil {
 		return nil, status.Error(codes.PermissionDenied, err.Error())
 	}
+	f.server.awaitJoin(ctx, r.GetStream())
 	held, bound, err := f.server.rollout.Grant(ctx, rollout.Renewal{
 		Stream: r.GetStream(), Agent: peer.Name, Key: peer.KeyDigest, Revision: head,
 	})

@@ -67,7 +67,8 @@ type Server struct {
 	draining bool
 	total    int
 	streams  map[string]map[*stream]struct{} // by agent
-	current  map[instance]*stream            // the newest of each instance
+	ids      map[string]*stream
+	current  map[instance]*stream // the newest of each instance
 }
 
 type (
@@ -89,6 +90,7 @@ func New(cfg Config) (*Server, error) {
 		log:       cfg.Log,
 		metrics:   m,
 		streams:   make(map[string]map[*stream]struct{}),
+		ids:       make(map[string]*stream),
 		current:   make(map[instance]*stream),
 	}
 	if s.limits.total == 0 {
@@ -165,7 +167,10 @@ func (d discovery) DeltaAggregatedResources(g discoveryStream) error {
 	if !ok {
 		return status.Error(codes.Internal, "server was made without the options of this package")
 	}
-	st := &stream{id: newStreamID(), peer: peer, server: s, grpc: g, cancel: cancel, sub: newSubscription()}
+	st := &stream{
+		id: newStreamID(), peer: peer, server: s, grpc: g, cancel: cancel,
+		joined: make(chan struct{}), sub: newSubscription(),
+	}
 	if err := s.add(ctx, st); err != nil {
 		return err
 	}
@@ -215,6 +220,7 @@ func (s *Server) add(ctx context.Context, st *stream) error {
 		s.streams[agent] = make(map[*stream]struct{})
 	}
 	s.streams[agent][st] = struct{}{}
+	s.ids[st.id] = st
 	s.total++
 	s.metrics.opened(ctx)
 	return nil
@@ -234,10 +240,27 @@ func (s *Server) join(st *stream, id, version string) error {
 	old := s.current[k]
 	s.current[k], st.instance = st, id
 	s.mu.Unlock()
+	close(st.joined)
 	if old != nil {
 		old.end(status.Error(codes.Aborted, "the sidecar opened another stream"))
 	}
 	return nil
+}
+
+// awaitJoin waits until the rollout knows a stream that is here, or ctx ends. A
+// sidecar may ask for freshness before its first request was read.
+func (s *Server) awaitJoin(ctx context.Context, id string) {
+	s.mu.Lock()
+	st := s.ids[id]
+	s.mu.Unlock()
+	if st == nil {
+		return
+	}
+	select {
+	case <-st.joined:
+	case <-st.grpc.Context().Done():
+	case <-ctx.Done():
+	}
 }
 
 // remove takes the stream out again.
@@ -248,6 +271,7 @@ func (s *Server) remove(ctx context.Context, st *stream) {
 	defer s.mu.Unlock()
 	agent := st.peer.Name
 	delete(s.streams[agent], st)
+	delete(s.ids, st.id)
 	if len(s.streams[agent]) == 0 {
 		delete(s.streams, agent)
 	}

@@ -279,6 +279,20 @@ func TestRenewWaits(t *testing.T) {
 	})
 }
 
+// A sidecar may ask for freshness before its first request was read.
+func TestRenewComesFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPlane(t, Config{}, crm()...)
+		s := &sidecar{t: t, conn: p.dial("a", "a-1", "k"), has: make(map[string]string)}
+		s.dial()
+		time.AfterFunc(time.Second, func() {
+			s.ask("00000000000000000000000000abcdef", typeURLs[:]...)
+			s.ack(s.sync()...)
+		})
+		s.renewCode(codes.OK)
+	})
+}
+
 // P2: freshness is granted only by a control plane that has applied what the
 // store holds, and that can reach it.
 func TestRenewNeedsTheStore(t *testing.T) {

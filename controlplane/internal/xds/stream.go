@@ -42,6 +42,8 @@ type stream struct {
 	// cancel ends the receiver's and the sender's wait.
 	cancel  context.CancelFunc
 	senders sync.WaitGroup
+	// joined is closed when the rollout knows the stream.
+	joined chan struct{}
 	// instance is guarded by the server's mu.
 	instance string
 

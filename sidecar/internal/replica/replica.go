@@ -66,14 +66,18 @@ type Replica struct {
 	view  atomic.Pointer[View]
 	// extended tells Run that the replica may be live again.
 	extended chan struct{}
-
-	// mu is held by whoever changes the view, and while the hook runs.
-	mu sync.Mutex
-	// lapsedAt is when freshness was last ended, on clock; 0 if never. No request
-	// made by then extends it.
-	lapsedAt time.Duration
 	// cut is set before Run and before the first Publish.
 	cut func(*View)
+
+	// cutting is held by whoever takes authority away, until cut has returned.
+	// It is taken before mu.
+	cutting sync.Mutex
+	// mu is held by whoever changes the view, and not while cut runs: freshness
+	// can be extended meanwhile.
+	mu sync.Mutex
+	// lapsedAt is when freshness was last ended, on clock; 0 if never. No request
+	// made by then extends it. Guarded by mu.
+	lapsedAt time.Duration
 }
 
 // New returns a replica that holds nothing and is not live.
@@ -97,16 +101,30 @@ func (r *Replica) View() *View { return r.view.Load() }
 // returns, calls that s does not allow have been cut. It refuses a snapshot of
 // an older revision than the one that is held.
 func (r *Replica) Publish(s *grant.Snapshot) error {
+	return r.take(func(next *View) error {
+		if held := next.Snapshot.Revision(); s.Revision() < held {
+			return fmt.Errorf("publish revision %d: %d is held", s.Revision(), held)
+		}
+		next.Snapshot = s
+		return nil
+	})
+}
+
+// take changes the view and cuts what the new one does not allow.
+func (r *Replica) take(change func(next *View) error) error {
+	r.cutting.Lock()
+	defer r.cutting.Unlock()
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	next := *r.view.Load()
-	if held := next.Snapshot.Revision(); s.Revision() < held {
-		return fmt.Errorf("publish revision %d: %d is held", s.Revision(), held)
+	err := change(&next)
+	if err == nil {
+		r.view.Store(&next)
 	}
-	next.Snapshot = s
-	r.view.Store(&next)
-	r.cut(&next)
-	return nil
+	r.mu.Unlock()
+	if err == nil {
+		r.cut(&next)
+	}
+	return err
 }
 
 // Extend makes the replica live until bound after sentAt on its clock, the
@@ -131,24 +149,19 @@ func (r *Replica) Extend(sentAt, bound time.Duration, now time.Time) {
 // Lapse ends freshness at once, and answers that are under way do not bring it
 // back. When it returns, open calls have been cut.
 func (r *Replica) Lapse() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	next := *r.view.Load()
-	next.until, r.lapsedAt = 0, r.clock()
-	r.view.Store(&next)
-	r.cut(&next)
+	_ = r.take(func(next *View) error {
+		next.until, r.lapsedAt = 0, r.clock()
+		return nil
+	})
 }
 
 // Forget drops everything that is held, freshness included, so that a snapshot
 // of any revision can be published. When it returns, open calls have been cut.
 func (r *Replica) Forget() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	next := *r.view.Load()
-	next.until, next.Snapshot = 0, grant.Empty()
-	r.lapsedAt = r.clock()
-	r.view.Store(&next)
-	r.cut(&next)
+	_ = r.take(func(next *View) error {
+		next.until, next.Snapshot, r.lapsedAt = 0, grant.Empty(), r.clock()
+		return nil
+	})
 }
 
 // Run cuts open calls whenever freshness ends. It returns when ctx does, with
@@ -169,10 +182,10 @@ func (r *Replica) Run(ctx context.Context) error {
 			case <-time.After(min(left, checkEvery)):
 			}
 		}
-		r.mu.Lock()
+		r.cutting.Lock()
 		if v := r.view.Load(); !v.Live() {
 			r.cut(v)
 		}
-		r.mu.Unlock()
+		r.cutting.Unlock()
 	}
 }

@@ -95,6 +95,22 @@ func TestPublish(t *testing.T) {
 	}
 }
 
+// P8: freshness is extended while what was taken away is still being cut.
+func TestExtendWhileCutting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMachine()
+		r := New(m.clock)
+		r.OnCut(func(*View) { time.Sleep(time.Minute) })
+		time.AfterFunc(time.Second, func() { r.Extend(m.clock(), time.Hour, time.Now()) })
+		if err := r.Publish(at(1)); err != nil {
+			t.Fatal(err)
+		}
+		if v := r.View(); !v.Live() || v.Snapshot.Revision() != 1 {
+			t.Error("the extension was lost")
+		}
+	})
+}
+
 // After a lapse, answers to requests made before it do not count.
 func TestLapse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
