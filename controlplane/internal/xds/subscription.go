@@ -1,9 +1,6 @@
 package xds
 
 import (
-	"fmt"
-	"strconv"
-
 	"github.com/reeve-authz/reeve/controlplane/internal/snapshot"
 )
 
@@ -14,24 +11,7 @@ const (
 	// maxOutstanding is how many responses may be unanswered before the stream
 	// is given up.
 	maxOutstanding = 4096
-	// maxNames is how many resources may be subscribed to by name, for a type.
-	maxNames = 1000
 )
-
-// A request is what one DeltaDiscoveryRequest asks or answers.
-type request struct {
-	t                      snapshot.Type
-	subscribe, unsubscribe []string
-	// held are the versions that the sidecar resumes with, by name.
-	held map[string]string
-	// nonce is that of the response answered; empty if none is.
-	nonce string
-	// nack says that the response was refused: the named resources, each with
-	// the sidecar's reason, or all if it names none.
-	nack    bool
-	refused map[string]string
-	detail  string
-}
 
 // A subscription is what one stream asked for, was sent, has answered and
 // refuses. It knows nothing of streams, time or goroutines; testdata/*.txt says
@@ -61,21 +41,6 @@ type subscription struct {
 	// before it was answered.
 	acked   int64
 	refused map[string]refusal
-}
-
-// A filter is what was asked for of one type.
-type filter struct {
-	opened bool
-	all    bool
-	names  map[string]struct{}
-}
-
-func (f *filter) matches(name string) bool {
-	if f.all {
-		return true
-	}
-	_, ok := f.names[name]
-	return ok
 }
 
 // A key is what a resource is known by on the wire.
@@ -127,70 +92,6 @@ func newSubscription() *subscription {
 		sent: snapshot.Nothing(), before: snapshot.Nothing(),
 		differs: make(map[key]told), refused: make(map[string]refusal),
 	}
-}
-
-// request takes in a request. An error is the peer's breach of the protocol.
-func (s *subscription) request(r request) error {
-	if r.nonce != "" {
-		if err := s.answer(r); err != nil {
-			return err
-		}
-	}
-	f := &s.asked[r.t]
-	if len(r.subscribe)+len(f.names) > maxNames {
-		return fmt.Errorf("more than %d resources subscribed to by name: subscribe to *", maxNames)
-	}
-	if !f.opened && r.nonce == "" {
-		f.opened = true
-		f.all = len(r.subscribe) == 0 // as the protocol has it
-		f.names = make(map[string]struct{})
-		for name, version := range r.held {
-			d := told{revision: unknown}
-			if revision, err := strconv.ParseInt(version, 10, 64); err == nil && revision > 0 {
-				d.revision = revision
-			}
-			s.differs[key{r.t, name}] = d
-		}
-	}
-	for _, name := range r.unsubscribe {
-		s.unsubscribe(r.t, f, name)
-	}
-	for _, name := range r.subscribe {
-		s.subscribe(r.t, f, name)
-	}
-	return nil
-}
-
-func (s *subscription) subscribe(t snapshot.Type, f *filter, name string) {
-	if name != "*" {
-		f.names[name] = struct{}{}
-		// Who asks is told, even if nothing changed, but for what it resumes with.
-		if _, ok := s.differs[key{t, name}]; !ok || s.sets > 0 {
-			s.differs[key{t, name}] = told{revision: unknown}
-		}
-		return
-	}
-	if !f.all && s.sets > 0 {
-		for _, e := range s.sent.Entries() {
-			if e.Type == t {
-				s.differs[key{t, e.Name}] = told{revision: unknown}
-			}
-		}
-	}
-	f.all = true
-}
-
-func (s *subscription) unsubscribe(t snapshot.Type, f *filter, name string) {
-	if name == "*" {
-		f.all = false
-		return
-	}
-	delete(f.names, name)
-	d := told{} // the sidecar forgets it by itself,
-	if f.all {
-		d.revision = unknown // unless it is part of everything
-	}
-	s.differs[key{t, name}] = d
 }
 
 // ready reports whether every type was asked for. Before that nothing is sent,

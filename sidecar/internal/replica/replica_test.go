@@ -3,6 +3,7 @@ package replica
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,12 +18,14 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // A machine is a clock that the test can have sleep.
 type machine struct {
 	start  time.Time
-	asleep time.Duration
+	asleep atomic.Int64
 }
 
 func newMachine() *machine { return &machine{start: time.Now()} }
 
-func (m *machine) clock() time.Duration { return time.Hour + time.Since(m.start) + m.asleep }
+func (m *machine) clock() time.Duration {
+	return time.Hour + time.Since(m.start) + time.Duration(m.asleep.Load())
+}
 
 func at(revision int64) *grant.Snapshot { return grant.Empty().Apply(revision, nil, nil) }
 
@@ -53,7 +56,7 @@ func TestLive(t *testing.T) {
 			t.Error("live after its time")
 		}
 		r.Extend(m.clock(), 10*time.Second, time.Now())
-		m.asleep = 10 * time.Second
+		m.asleep.Store(int64(10 * time.Second))
 		if r.View().Live() {
 			t.Error("time asleep does not count")
 		}
@@ -157,7 +160,7 @@ func TestRun(t *testing.T) {
 		}
 		r.Extend(m.clock(), 10*time.Second, time.Now())
 		time.Sleep(time.Second)
-		m.asleep += time.Hour
+		m.asleep.Store(int64(time.Hour))
 		start := time.Now()
 		if took := (<-cut).Sub(start); took > checkEvery {
 			t.Errorf("cut %s after waking up", took)

@@ -7,6 +7,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -42,7 +43,7 @@ type plane struct {
 	client  *Client
 	replica *replica.Replica
 	// ahead is how far the boot clock is ahead of the bubble's: time asleep.
-	ahead time.Duration
+	ahead atomic.Int64
 	// opened are the streams, each once it has subscribed.
 	opened chan *served
 
@@ -69,7 +70,7 @@ func newPlane(t *testing.T, cut func(*replica.View)) *plane {
 	p := &plane{t: t, opened: make(chan *served, 100), store: "store"}
 	p.renew = p.granted
 	start := time.Now()
-	clock := func() time.Duration { return time.Hour + time.Since(start) + p.ahead }
+	clock := func() time.Duration { return time.Hour + time.Since(start) + time.Duration(p.ahead.Load()) }
 	p.replica = replica.New(clock)
 	if cut != nil {
 		p.replica.OnCut(cut)
@@ -282,7 +283,7 @@ func TestAsleep(t *testing.T) {
 		for len(cut) > 0 {
 			<-cut
 		}
-		p.ahead = time.Hour
+		p.ahead.Store(int64(time.Hour))
 		p.live(false)
 		start := time.Now()
 		if live := <-cut; live || time.Since(start) > 250*time.Millisecond {
