@@ -5,6 +5,8 @@ import (
 	"maps"
 	"slices"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/reeve-authz/reeve/controlplane/internal/store"
 	grantv1 "github.com/reeve-authz/reeve/gen/reeve/grant/v1"
 	"github.com/reeve-authz/reeve/sidecar/grant"
@@ -18,8 +20,8 @@ import (
 // at the marked names only.
 type builder struct {
 	spaces map[string]*space
-	marked map[*agent]map[grant.Name]struct{}
-	gone   map[string]struct{} // agents that were removed, by resource name
+	marked map[*agent][]grant.Name // with repetitions
+	gone   map[string]struct{}     // agents that were removed, by resource name
 }
 
 // A space is the index of one namespace.
@@ -74,7 +76,7 @@ type server struct {
 func newBuilder() *builder {
 	return &builder{
 		spaces: make(map[string]*space),
-		marked: make(map[*agent]map[grant.Name]struct{}),
+		marked: make(map[*agent][]grant.Name),
 		gone:   make(map[string]struct{}),
 	}
 }
@@ -104,8 +106,10 @@ func (b *builder) put(n grant.Name, r store.Resource) error {
 	case *grantv1.Agent:
 		b.putAgent(s, n, m, entry)
 	case *grantv1.Grant:
-		b.removeGrant(s, n)
-		b.putGrant(s, n, m, entry)
+		if !b.replaceGrant(s, n, m, entry) {
+			b.removeGrant(s, n)
+			b.putGrant(s, n, m, entry)
+		}
 	case *grantv1.Server:
 		s.server(n.ID).entry = entry
 		b.markReached(s, n, reach{server: n.ID})
@@ -200,6 +204,20 @@ func (b *builder) removeAgent(s *space, n grant.Name) {
 	delete(s.agents, n.ID)
 	delete(b.marked, a)
 	b.gone[n.String()] = struct{}{}
+}
+
+// replaceGrant is putGrant for one that covers and reaches what it did before; it
+// reports whether it was.
+func (b *builder) replaceGrant(s *space, n grant.Name, m *grantv1.Grant, entry *Entry) bool {
+	g, ok := s.grants[n.ID]
+	if !ok || !proto.Equal(g.stored.GetSubjects(), m.GetSubjects()) || !slices.Equal(g.reaches, reachOf(m)) {
+		return false
+	}
+	g.stored, g.entry = m, entry
+	for a := range g.covers {
+		b.mark(a, n)
+	}
+	return true
 }
 
 func (b *builder) putGrant(s *space, n grant.Name, m *grantv1.Grant, entry *Entry) {

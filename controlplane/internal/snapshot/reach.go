@@ -83,12 +83,7 @@ func (b *builder) unlink(a *agent, g *granted) {
 
 // mark has finish look at a name in the agent's set.
 func (b *builder) mark(a *agent, n grant.Name) {
-	names, ok := b.marked[a]
-	if !ok {
-		names = make(map[grant.Name]struct{})
-		b.marked[a] = names
-	}
-	names[n] = struct{}{}
+	b.marked[a] = append(b.marked[a], n)
 }
 
 // markReach marks for the agent all of the catalogue that r reaches.

@@ -28,14 +28,14 @@ func (b *builder) finish() map[string]*View {
 
 // next returns the agent's set as it must be now, if it differs from view in
 // nothing but names; view itself if it does not differ.
-func (a *agent) next(names map[grant.Name]struct{}) *View {
+func (a *agent) next(names []grant.Name) *View {
 	type change struct {
 		name string
 		t    Type
 		to   *Entry
 	}
 	var changes []change
-	for n := range names {
+	for _, n := range names {
 		c := change{name: n.String(), t: typeOf[n.Collection], to: a.space.wanted(a, n)}
 		if a.view.Find(c.t, c.name) != c.to {
 			changes = append(changes, c)
@@ -49,6 +49,7 @@ func (a *agent) next(names map[grant.Name]struct{}) *View {
 	slices.SortFunc(changes, func(x, y change) int {
 		return cmp.Or(cmp.Compare(x.t, y.t), strings.Compare(x.name, y.name))
 	})
+	changes = slices.CompactFunc(changes, func(x, y change) bool { return x.t == y.t && x.name == y.name })
 	from := 0
 	for _, c := range changes {
 		at, there := a.view.find(c.t, c.name)
