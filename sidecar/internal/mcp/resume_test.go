@@ -118,6 +118,9 @@ func TestResume(t *testing.T) {
 	if e := until(t, resp, `"id":9`); !strings.Contains(string(e.Data), "done") {
 		t.Errorf("resumed: %s", e.Data)
 	}
+	if _, err := io.Copy(io.Discard, resp.Body); err != nil { // leaving earlier could be taken for giving up
+		t.Fatal(err)
+	}
 	resp.Body.Close()
 	g.records.await(t, "wait granted", "instance-2 OK")
 
