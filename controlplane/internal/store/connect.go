@@ -88,25 +88,31 @@ func remote(cfg Config) (clientv3.Config, error) {
 	return clientv3.Config{Endpoints: endpoints, TLS: tls}, err
 }
 
-// failing puts what etcd answered into this package's terms.
+// failing puts what etcd answered into this package's terms. Of etcd's own error
+// only the text is kept: whoever turns errors into statuses would take its status
+// for one of ours.
 func failing(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
 	}
 	if ended := context.Cause(ctx); ended != nil {
-		return fmt.Errorf("%w (%w)", ended, err)
+		return fmt.Errorf("%w (%s)", ended, err.Error())
 	}
 	code := status.Code(err)
+	if answer := (rpctypes.EtcdError{}); errors.As(err, &answer) { // which is no status
+		code = answer.Code()
+	}
 	switch {
 	case errors.Is(err, rpctypes.ErrCompacted):
-		return fmt.Errorf("%w: %w", ErrCompacted, err)
+		return fmt.Errorf("%w: %s", ErrCompacted, err.Error())
 	case errors.Is(err, rpctypes.ErrTooManyOps), errors.Is(err, rpctypes.ErrRequestTooLarge):
-		return fmt.Errorf("%w: %w", ErrTooLarge, err)
+		return fmt.Errorf("%w: %s", ErrTooLarge, err.Error())
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled),
+		errors.Is(err, rpctypes.ErrTooManyRequests),
 		code == codes.Unavailable, code == codes.DeadlineExceeded, code == codes.Canceled:
-		return fmt.Errorf("%w: %w", ErrOffline, err)
+		return fmt.Errorf("%w: %s", ErrOffline, err.Error())
 	default:
-		return err
+		return errors.New(err.Error())
 	}
 }
 
