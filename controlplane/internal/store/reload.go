@@ -25,6 +25,7 @@ func (w *watch) catchUp(ctx context.Context) error {
 		return err
 	}
 	l := newLedger(w.last)
+	l.keep = w.loaded
 	changesEnd := clientv3.GetPrefixRangeEnd(changesPrefix)
 	err = w.store.scan(ctx, changeKey(w.last.Sequence+1), changesEnd, revision, l.add)
 	if err != nil {
@@ -57,10 +58,7 @@ func (w *watch) catchUp(ctx context.Context) error {
 	if e.Deletes, err = w.missing(l, present); err != nil {
 		return err
 	}
-	if w.loaded {
-		e.Changes = l.changes
-	}
-	e.Load = !w.loaded
+	e.Load, e.Changes = !w.loaded, l.changes
 	if e.Load || len(e.Changes) > 0 {
 		err = w.tell(ctx, e)
 	}
@@ -112,12 +110,13 @@ func (s *Store) scan(ctx context.Context, from, end string, revision int64, visi
 type ledger struct {
 	sequence int64
 	digest   []byte
-	changes  []*adminv1.Change
+	keep     bool              // whether changes are kept: all there ever were are many
+	changes  []*adminv1.Change // those added
 	after    map[string][]byte // the newest digest by name; nil if it was removed
 }
 
 func newLedger(from Head) *ledger {
-	return &ledger{sequence: from.Sequence, digest: from.Digest, after: make(map[string][]byte)}
+	return &ledger{sequence: from.Sequence, digest: from.Digest, keep: true, after: make(map[string][]byte)}
 }
 
 // add takes the next record.
@@ -131,7 +130,9 @@ func (l *ledger) add(kv *mvccpb.KeyValue) error {
 	}
 	l.sequence++
 	l.digest = chain(l.digest, kv.Value)
-	l.changes = append(l.changes, c)
+	if l.keep {
+		l.changes = append(l.changes, c)
+	}
 	for _, entry := range c.GetEntries() {
 		l.after[entry.GetName()] = entry.GetAfterDigest()
 		if len(entry.GetAfterDigest()) == 0 {

@@ -63,12 +63,14 @@ func (s *Store) Watch(ctx context.Context, handle func(Event) error) error {
 type watch struct {
 	store   *Store
 	handle  func(Event) error
-	every   time.Duration    // how often a quiet watch is checked
-	refused error            // what handle returned, when it fails
-	last    Head             // what handle has been told of
-	next    int64            // the revision to go on from, above last.Revision
-	loaded  bool             // handle has had its first event
-	held    map[string]int64 // the revisions of the resources that handle knows
+	every   time.Duration // how often a quiet watch is checked
+	refused error         // what handle returned, when it fails
+	last    Head          // what handle has been told of
+	next    int64         // the revision to go on from, above last.Revision
+	loaded  bool          // handle has had its first event
+	// held are the revisions of the resources that were accounted for: those that
+	// handle knows, and those of later versions, which it is not told of.
+	held map[string]int64
 }
 
 // tell passes an event on, and remembers what was told.
@@ -209,10 +211,12 @@ func (w *watch) read(events []*clientv3.Event) (Event, error) {
 }
 
 // put decodes a resource into puts. One of a collection that this version does
-// not know is left out: it belongs to a later version beside this one.
+// not know is left out, and held all the same: it belongs to a later version
+// beside this one.
 func (w *watch) put(puts map[string]Resource, name string, value []byte, revision int64) error {
 	m, err := decode(name, value)
 	if errors.Is(err, errFuture) {
+		w.held[name] = revision
 		return nil
 	}
 	if err != nil {

@@ -120,6 +120,46 @@ func TestCatchUp(t *testing.T) {
 	}
 }
 
+// putRaw writes what a later version of this program might, as one change.
+func putRaw(t *testing.T, s *Store, name, value string) {
+	t.Helper()
+	head, revision, err := s.head(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	tx := &Tx{
+		store: s, head: head, revision: revision,
+		found: make(map[string]stored), writes: map[string]written{name: []byte(value)},
+	}
+	record := &adminv1.Change{Sequence: head.Sequence + 1}
+	compares, writes, err := tx.seal(t.Context(), record)
+	if err == nil {
+		_, err = s.commit(t.Context(), head, head.StoreID, record, compares, writes)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// What a later version writes is told to nobody, and is no foreign write either:
+// not when it is loaded, not when it comes, and not when a watch catches up.
+func TestWatchPassesOverLaterKinds(t *testing.T) {
+	s := newStore(t)
+	const before, after = "namespaces/default/sessions/before", "namespaces/default/sessions/after"
+	putRaw(t, s, before, "a message of that version")
+	w, told := newWatch(t, s)
+	for _, name := range []string{after, before} {
+		putRaw(t, s, name, "another message")
+		put(t, s, "a", name)
+		if err := w.catchUp(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(*told) != 2 || len((*told)[0].Puts) != 1 || len((*told)[1].Puts) != 1 {
+		t.Errorf("told %+v", *told)
+	}
+}
+
 // A watch is interrupted, compacted past, and goes on.
 func TestWatchSurvivesCompaction(t *testing.T) {
 	s := newStore(t)
