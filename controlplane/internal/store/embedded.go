@@ -140,10 +140,12 @@ func lock(dir string) (*os.File, error) {
 		return nil, err
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		_ = f.Close() // nothing was written
-		return nil, fmt.Errorf("lock %s: %w: %w", dir, errLocked, err)
+		return nil, errors.Join(fmt.Errorf("lock %s: %w: %w", dir, errLocked, err), f.Close())
 	}
-	return f, f.Truncate(0)
+	if err := f.Truncate(0); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }
 
 // Attach is Open for what is done beside a control plane, be it running or not:
