@@ -17,6 +17,9 @@ const (
 	maxLength = 4096
 	// maxNesting is how deep an expression may nest.
 	maxNesting = 50
+	// maxTemplate is the longest template: a constant of two bytes becomes a
+	// variable of five.
+	maxTemplate = maxLength + 4*slots
 	// maxLoops is how deep all, exists, filter and their like may nest.
 	maxLoops = 2
 )
@@ -47,6 +50,9 @@ func NewCompiler() (*Compiler, error) {
 // Compile checks expr and returns it ready to be evaluated. An error wraps
 // ErrInvalid, names the place and says what to do about it.
 func (c *Compiler) Compile(expr string) (Condition, error) {
+	if strings.IndexByte(expr, placeholder) >= 0 {
+		return Condition{}, fmt.Errorf("%w: it has a NUL character; remove it", ErrInvalid)
+	}
 	room, _ := c.rooms.Get().(*[]byte)
 	defer c.rooms.Put(room)
 	key, constants := lift((*room)[:0], expr)
@@ -54,12 +60,18 @@ func (c *Compiler) Compile(expr string) (Condition, error) {
 	if t := c.cached(key); t != nil {
 		return newCondition(t, constants), nil
 	}
+	if reserved(key) {
+		return Condition{}, fmt.Errorf("%w: names that begin with two underscores are reserved; choose another", ErrInvalid)
+	}
 	if err := c.check(expr); err != nil {
 		return Condition{}, err
 	}
 	ast, err := c.parse(source(key))
 	if err != nil {
 		return Condition{}, fmt.Errorf("as a template: %w", err)
+	}
+	if err := c.bound(ast); err != nil {
+		return Condition{}, err
 	}
 	// CEL's other optimizations can lose an error, as in "args.x in []", and an
 	// error is what makes a forbid apply.
@@ -100,16 +112,15 @@ func (c *Compiler) forget(key string) {
 	}
 }
 
-// check reports what is wrong with a condition as it was written.
+// check reports what is wrong with a condition as it was written. Whatever it
+// refuses must be wrong with every condition of the same template: conditions
+// that follow are not checked.
 func (c *Compiler) check(expr string) error {
 	if strings.TrimSpace(expr) == "" {
 		return fmt.Errorf("%w: it is empty; leave it out if the grant always applies", ErrInvalid)
 	}
 	if len(expr) > maxLength {
 		return fmt.Errorf("%w: it has %d bytes; at most %d are allowed", ErrInvalid, len(expr), maxLength)
-	}
-	if strings.Contains(expr, "__") && reserved(expr) {
-		return fmt.Errorf("%w: names that begin with two underscores are reserved; choose another", ErrInvalid)
 	}
 	ast, err := c.parse(expr)
 	if err != nil {
@@ -118,14 +129,14 @@ func (c *Compiler) check(expr string) error {
 	if t := ast.OutputType(); !t.IsExactType(types.BoolType) && !t.IsExactType(types.DynType) {
 		return fmt.Errorf("%w: it is a %s; compare it with something, so that it is true or false", ErrInvalid, t)
 	}
-	return c.bound(ast)
+	return nil
 }
 
-// reserved reports whether a word of expr, or of a string in it, begins with
-// two underscores.
-func reserved(expr string) bool {
-	for i := range len(expr) - 1 {
-		if expr[i] == '_' && expr[i+1] == '_' && (i == 0 || !isLetter(expr[i-1]) && !isDigit(expr[i-1])) {
+// reserved reports whether a word of a key, or of a string that stayed in it,
+// begins with two underscores.
+func reserved(key []byte) bool {
+	for i := range len(key) - 1 {
+		if key[i] == '_' && key[i+1] == '_' && (i == 0 || !isLetter(key[i-1]) && !isDigit(key[i-1])) {
 			return true
 		}
 	}

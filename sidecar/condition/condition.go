@@ -14,7 +14,7 @@ import (
 )
 
 // ErrInvalid is wrapped by every error of Compile.
-var ErrInvalid = errors.New("invalid condition")
+var ErrInvalid = errors.New("invalid")
 
 // A Condition is one compiled condition: a shared program and its own
 // constants. It is immutable, safe for concurrent use and may be copied. The

@@ -2,6 +2,7 @@ package condition_test
 
 import (
 	"errors"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -43,59 +44,71 @@ func TestHolds(t *testing.T) {
 	t.Parallel()
 	c := compiler(t)
 	for expr, want := range map[string]string{
-		`true`:                                                      "true",
-		`args.amount <= 100`:                                        "true",
-		`args.amount <= 99`:                                         "false",
-		`args.amount<=99.5`:                                         "false",
-		`args.amount > -1 && args.rate == 1.5`:                      "true",
-		`args.repo.startsWith("acme/")`:                             "true",
-		`args.repo.startsWith('acme/')`:                             "true",
-		`args.repo.startsWith("other/")`:                            "false",
-		`args.repo in ["acme/web", "acme/api"]`:                     "true",
-		`args.repo in ["acme/api"]`:                                 "false",
-		`args.repo in ["1","2","3","4","5","6","7","acme/web"]`:     "true",
-		`args.amount in [1, 2, 100]`:                                "true",
-		`args.amount in [1, 2, 99]`:                                 "false",
-		`args["repo"] == "acme/web"`:                                "true",
-		`args.tags[1] == "b"`:                                       "true",
-		`args.tags.all(t, t in ["a", "b", "c"])`:                    "true",
-		`args.tags.exists(t, t == "c")`:                             "false",
-		`args.order.lines.all(l, l.n < 4 && size(l.sku) == 1)`:      "true",
-		`args.order == {"id": "o-1"}`:                               "false",
-		`args.order.lines[0] == {"sku": "x", "n": 2}`:               "true",
-		`"id" in args.order`:                                        "true",
-		`args.order.exists(k, k == "id")`:                           "true",
-		`size(args) == 7`:                                           "true",
-		`has(args.repo)`:                                            "true",
-		`has(args.missing)`:                                         "false",
-		`!has(args.order.id) || args.order.id == "o-1"`:             "true",
-		`args.none == null`:                                         "true",
-		`args.urgent`:                                               "true",
-		`args.missing == 1`:                                         "error",
-		`args.repo < 5`:                                             "error",
-		`args.repo`:                                                 "error",
-		`args.missing == 1 || args.amount == 100`:                   "true",
-		`agent.name == "namespaces/shop/agents/triage"`:             "true",
-		`agent.id == "triage" && agent.namespace == "shop"`:         "true",
-		`agent.labels.team == "support"`:                            "true",
-		`has(agent.labels.tier)`:                                    "false",
-		`tool.server + "/" + tool.name == "tickets/refund"`:         "true",
-		`tool.effect == "destructive" && tool.reach == "closed"`:    "true",
-		`has(user.email)`:                                           "false",
-		`user.email == "a@example.com"`:                             "error",
-		`now < timestamp("2026-03-02T10:00:01Z")`:                   "true",
-		`now < timestamp('2026-03-02T10:00:00Z')`:                   "false",
-		`now - timestamp("2026-03-02T09:00:00Z") == duration("1h")`: "true",
-		`now.getHours() >= 9 && now.getHours() < 18`:                "true",
-		`now.getHours("+02:00") == 12`:                              "true",
-		`args.repo.matches("^acme/[a-z]+$")`:                        "true",
-		`args.repo.matches("^acme/[0-9]+$")`:                        "false",
-		`"a\"b" == 'a"b'`:                                           "true",
-		`size("""x""") == 1`:                                        "true",
-		`r"\d" == "\\d"`:                                            "true",
-		`1.5e1 == 15.0 && 0x10 == 16`:                               "true",
-		`args.amount == 100u`:                                       "true",
-		`args.tags.all(x, x != "z") // yes`:                         "true",
+		`true`:                                                       "true",
+		`args.amount <= 100`:                                         "true",
+		`args.amount <= 99`:                                          "false",
+		`args.amount<=99.5`:                                          "false",
+		`args.amount > -1 && args.rate == 1.5`:                       "true",
+		`args.repo.startsWith("acme/")`:                              "true",
+		`args.repo.startsWith('acme/')`:                              "true",
+		`args.repo.startsWith("other/")`:                             "false",
+		`args.repo in ["acme/web", "acme/api"]`:                      "true",
+		`args.repo in ["acme/api"]`:                                  "false",
+		`args.repo in ["1","2","3","4","5","6","7","acme/web"]`:      "true",
+		`args.amount in [1, 2, 100]`:                                 "true",
+		`args.amount in [1, 2, 99]`:                                  "false",
+		`args["repo"] == "acme/web"`:                                 "true",
+		`args.tags[1] == "b"`:                                        "true",
+		`args.tags.all(t, t in ["a", "b", "c"])`:                     "true",
+		`args.tags.exists(t, t == "c")`:                              "false",
+		`args.order.lines.all(l, l.n < 4 && size(l.sku) == 1)`:       "true",
+		`args.order == {"id": "o-1"}`:                                "false",
+		`{"id": "o-1"}["id"] == args.order.id`:                       "true",
+		`args.repo in ["__x"]`:                                       "false",
+		`[1, 2, 3].exists(x, x == args.amount - 98)`:                 "true",
+		`dyn(type(args.repo)) in ["string"]`:                         "false",
+		`dyn(b"acme/web") in ["acme/web"]`:                           "false",
+		`dyn(args.rate * 2.0) in [3]`:                                "true",
+		`args.rate in [1, 2]`:                                        "false",
+		`dyn(args.rate * 1e300) in [1]`:                              "false",
+		`dyn(100u) in [100] && !(dyn(18446744073709551615u) in [1])`: "true",
+		`args.missing in [1]`:                                        "error",
+		`timestamp(args.repo) < now`:                                 "error",
+		`args.repo.matches( "^acme/[a-z]+$" )`:                       "true",
+		`args.order.lines[0] == {"sku": "x", "n": 2}`:                "true",
+		`"id" in args.order`:                                         "true",
+		`args.order.exists(k, k == "id")`:                            "true",
+		`size(args) == 7`:                                            "true",
+		`has(args.repo)`:                                             "true",
+		`has(args.missing)`:                                          "false",
+		`!has(args.order.id) || args.order.id == "o-1"`:              "true",
+		`args.none == null`:                                          "true",
+		`args.urgent`:                                                "true",
+		`args.missing == 1`:                                          "error",
+		`args.repo < 5`:                                              "error",
+		`args.repo`:                                                  "error",
+		`args.missing == 1 || args.amount == 100`:                    "true",
+		`agent.name == "namespaces/shop/agents/triage"`:              "true",
+		`agent.id == "triage" && agent.namespace == "shop"`:          "true",
+		`agent.labels.team == "support"`:                             "true",
+		`has(agent.labels.tier)`:                                     "false",
+		`tool.server + "/" + tool.name == "tickets/refund"`:          "true",
+		`tool.effect == "destructive" && tool.reach == "closed"`:     "true",
+		`has(user.email)`:                                            "false",
+		`user.email == "a@example.com"`:                              "error",
+		`now < timestamp("2026-03-02T10:00:01Z")`:                    "true",
+		`now < timestamp('2026-03-02T10:00:00Z')`:                    "false",
+		`now - timestamp("2026-03-02T09:00:00Z") == duration("1h")`:  "true",
+		`now.getHours() >= 9 && now.getHours() < 18`:                 "true",
+		`now.getHours("+02:00") == 12 && now.getHours("UTC") == 10`:  "true",
+		`args.repo.matches("^acme/[a-z]+$")`:                         "true",
+		`args.repo.matches("^acme/[0-9]+$")`:                         "false",
+		`"a\"b" == 'a"b'`:                                            "true",
+		`size("""x""") == 1`:                                         "true",
+		`r"\d" == "\\d"`:                                             "true",
+		`1.5e1 == 15.0 && 0x10 == 16`:                                "true",
+		`args.amount == 100u`:                                        "true",
+		`args.tags.all(x, x != "z") // yes`:                          "true",
 	} {
 		cond, err := c.Compile(expr)
 		if err != nil {
@@ -128,6 +141,10 @@ func TestCompileRefuses(t *testing.T) {
 		`"a" < 1`:                             "no matching overload",
 		`args.x.matches("[")`:                 "at 1:16: invalid matches argument",
 		`now < timestamp("soon")`:             "invalid timestamp argument",
+		`args.x == "` + "\x00" + `"`:          "NUL",
+		`now.getHours("Europe/Berlin") < 8`:   "at 1:14: the zone of getHours",
+		`now.getHours("Local") < 8`:           "the zone of getHours",
+		`now.getDate(args.zone) == 1`:         "the zone of getDate",
 		`__s0 == "x"`:                         "two underscores",
 		`args.a.all(__s0, __s0 == "x")`:       "two underscores",
 		strings.Repeat("(", 300) + "true" + strings.Repeat(")", 300): "recursion",
@@ -139,6 +156,39 @@ func TestCompileRefuses(t *testing.T) {
 		if !errors.Is(err, condition.ErrInvalid) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%.40s: got %v, want ErrInvalid that says %q", expr, err, want)
 		}
+	}
+}
+
+// What is accepted does not depend on what was compiled before: one sidecar
+// must not refuse what another takes.
+func TestAcceptsAlike(t *testing.T) {
+	t.Parallel()
+	for _, like := range [][2]string{
+		{`args.repo == "x"`, "args.repo == \x00s"},
+		{`args.repo in ["x"]`, "args.repo in \x00S"},
+		{`args.repo == "x"`, `args.repo == "__x"`},
+		{`args.repo.matches("a")`, `args.repo.matches("[")`},
+		{`args.repo.matches( "a")`, `args.repo.matches( "[")`},
+		{`args.repo.matches ("a")`, `args.repo.matches ("[")`},
+		{`args.repo.matches(("a"))`, `args.repo.matches(("["))`},
+		{`now < timestamp("2026-03-02T10:00:01Z")`, `now < timestamp("soon")`},
+		{`now < timestamp( "2026-03-02T10:00:01Z")`, `now < timestamp( "soon")`},
+		{`now.getHours( "+02:00") > 8`, `now.getHours( "Europe/Berlin") > 8`},
+		{`[1].all(x, args.a.exists(y, x == y))`, `[1` + strings.Repeat(",1", 1000) + `].all(x, args.a.exists(y, x == y))`},
+		{`args.a.all(x, x.b in ["c"])`, `args.a.all(x, x.b in ["` + strings.Repeat(`c","`, 500) + `d"])`},
+		{`args.a.all(x, x.b == "c")`, `args.a.all(x, x.b == "` + strings.Repeat(`c`, 200) + `")`},
+	} {
+		used := compiler(t)
+		first, err := used.Compile(like[0])
+		if err != nil {
+			t.Errorf("%q: %v", like[0], err)
+		}
+		_, before := used.Compile(like[1])
+		_, fresh := compiler(t).Compile(like[1])
+		if (before == nil) != (fresh == nil) {
+			t.Errorf("%.60q: after %q: %v; alone: %v", like[1], like[0], before, fresh)
+		}
+		runtime.KeepAlive(first)
 	}
 }
 

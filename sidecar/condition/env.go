@@ -2,10 +2,14 @@ package condition
 
 import (
 	"fmt"
+	"regexp"
 	"strconv"
+	"strings"
 
 	"cel.dev/cel-go/cel"
+	"cel.dev/cel-go/common/ast"
 	"cel.dev/cel-go/common/cost"
+	"cel.dev/cel-go/common/operators"
 	"cel.dev/cel-go/common/types"
 )
 
@@ -72,11 +76,12 @@ func newEnv() (*cel.Env, error) {
 		cel.CrossTypeNumericComparisons(true),
 		cel.CustomTypeAdapter(adapter{}),
 		cel.ParserRecursionLimit(maxNesting),
-		cel.ParserExpressionSizeLimit(maxLength),
+		cel.ParserExpressionSizeLimit(maxTemplate),
 		cel.ASTValidators(
 			cel.ValidateRegexLiterals(),
 			cel.ValidateTimestampLiterals(),
 			cel.ValidateDurationLiterals(),
+			zoneValidator{},
 			cel.ValidateComprehensionNestingLimit(maxLoops),
 		),
 	}
@@ -99,7 +104,7 @@ const (
 	maxCost = 20_000_000
 )
 
-// bound refuses a condition that could cost too much to evaluate.
+// bound refuses a template whose conditions could cost too much to evaluate.
 func (c *Compiler) bound(ast *cel.Ast) error {
 	estimate, err := c.env.EstimateCost(ast, sizes{})
 	if err != nil {
@@ -121,6 +126,10 @@ func (sizes) EstimateSize(n cost.AstNode) *cost.SizeEstimate {
 		return nil
 	}
 	switch {
+	case slot(path[0]) >= 0 && len(path) == 1 && n.Type().Kind() == types.ListKind:
+		return &cost.SizeEstimate{Max: maxLength / 2}
+	case slot(path[0]) >= 0:
+		return &cost.SizeEstimate{Max: maxLifted}
 	case path[0] == agentLabels:
 		return &cost.SizeEstimate{Max: 63}
 	case path[0] != argsName:
@@ -132,8 +141,42 @@ func (sizes) EstimateSize(n cost.AstNode) *cost.SizeEstimate {
 	}
 }
 
-func (sizes) EstimateCallCost(string, string, *cost.AstNode, []cost.AstNode) *cost.CallEstimate {
-	return nil
+// EstimateCallCost knows that a lifted list finds an element at once.
+func (sizes) EstimateCallCost(function, _ string, _ *cost.AstNode, args []cost.AstNode) *cost.CallEstimate {
+	if function != operators.In || len(args) != 2 {
+		return nil
+	}
+	if path := args[1].Path(); len(path) != 1 || slot(path[0]) < 0 {
+		return nil
+	}
+	return &cost.CallEstimate{CostEstimate: cost.FixedCostEstimate(scanned)}
 }
 
-var emptyMap = types.NewStringInterfaceMap(adapter{}, map[string]any{})
+// A zoneValidator refuses times of day in a zone that is not written as an
+// offset: to know a region's, CEL would read the machine's files.
+type zoneValidator struct{}
+
+// Name returns the name of the validator.
+func (zoneValidator) Name() string { return "reeve.validator.zone" }
+
+// Validate reports every call such as now.getHours(zone) that it refuses.
+func (zoneValidator) Validate(_ *cel.Env, _ cel.ValidatorConfig, a *ast.AST, issues *cel.Issues) {
+	for _, e := range ast.MatchDescendants(ast.NavigateAST(a), ast.KindMatcher(ast.CallKind)) {
+		call := e.AsCall()
+		if !isGetter(call.FunctionName()) || len(call.Args()) == 0 {
+			continue
+		}
+		zone := call.Args()[0]
+		if zone.Kind() == ast.LiteralKind {
+			if s, ok := zone.AsLiteral().(types.String); ok && offset.MatchString(string(s)) {
+				continue
+			}
+		}
+		issues.ReportErrorAtID(zone.ID(), `the zone of %s must be "UTC" or an offset such as "+02:00"`, call.FunctionName())
+	}
+}
+
+var offset = regexp.MustCompile(`^(UTC|[+-]?[0-9]{2}:[0-9]{2})$`)
+
+// isGetter reports whether a function takes a part out of a timestamp.
+func isGetter(name string) bool { return strings.HasPrefix(name, "get") }

@@ -64,6 +64,8 @@ func (a *activation) Parent() interpreter.Activation { return nil }
 // ResolveName returns the value of a variable.
 func (a *activation) ResolveName(name string) (any, bool) { return (*Input)(a).resolve(name) }
 
+var emptyMap = types.NewStringInterfaceMap(adapter{}, map[string]any{})
+
 func (in *Input) resolve(name string) (any, bool) {
 	switch name {
 	case argsName:

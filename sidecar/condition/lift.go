@@ -52,8 +52,6 @@ type lifter struct {
 	constants []constant
 	// last is the token before this one: an identifier, or one byte.
 	last string
-	// keep is set in the argument of a function that must see its constant.
-	keep bool
 }
 
 // token takes one token and reports whether it understood it.
@@ -86,9 +84,6 @@ func (l *lifter) token() bool {
 		if strings.HasPrefix(l.rest, "//") {
 			return false
 		}
-		if l.last == "(" && c == ')' || c == ',' || c == ')' {
-			l.keep = false
-		}
 		l.copy(1)
 		return true
 	default:
@@ -112,28 +107,28 @@ func (l *lifter) word() bool {
 	if strings.HasPrefix(word, "__") || after != "" && (after[0] == '"' || after[0] == '\'') {
 		return false
 	}
-	if l.last != "." && (word == "timestamp" || word == "duration") && l.instant(word, after) {
-		return true
+	if word == "timestamp" || word == "duration" || word == "matches" || isGetter(word) {
+		return l.checked(word, after)
 	}
-	l.keep = strings.HasPrefix(after, "(") && (word == "matches" || strings.HasPrefix(word, "get"))
 	l.copy(n)
 	return true
 }
 
-// instant lifts timestamp("…") or duration("…") as a whole.
-func (l *lifter) instant(word, after string) bool {
-	if !strings.HasPrefix(after, "(\"") && !strings.HasPrefix(after, "('") {
+// checked takes the name of a function whose argument is checked if it is a
+// literal, and then the literal with it: timestamp("…") and duration("…") are
+// lifted as a whole, and the others copied.
+func (l *lifter) checked(word, after string) bool {
+	s, n, ok := literalArgument(after)
+	switch {
+	case !ok:
 		return false
+	case n > 0 && l.last != "." && word == "timestamp":
+		l.put(liftedTime, s, len(word)+n)
+	case n > 0 && l.last != "." && word == "duration":
+		l.put(liftedDuration, s, len(word)+n)
+	default:
+		l.copy(len(word) + n)
 	}
-	s, n, ok := quoted(after[1:])
-	if !ok || !strings.HasPrefix(after[1+n:], ")") {
-		return false
-	}
-	kind := byte(liftedTime)
-	if word == "duration" {
-		kind = liftedDuration
-	}
-	l.put(kind, s, len(word)+n+2)
 	return true
 }
 
@@ -141,13 +136,14 @@ func (l *lifter) instant(word, after string) bool {
 func (l *lifter) list() bool {
 	// After an operand the bracket is an index, and an index is structure.
 	operand := l.last != "" && l.last != "in" &&
-		(isLetter(l.last[0]) || l.last == ")" || l.last == "]")
+		(isLetter(l.last[0]) || l.last == ")" || l.last == "]" || l.last == "}")
 	kind, elements, n := elementsOf(l.rest)
 	switch {
 	case operand && n > 0 && len(elements) == 1:
 		l.copy(n)
 		l.last = "]"
-	case operand || n == 0 || len(l.constants) == slots:
+	// Only "in" does not care how long the list is.
+	case l.last != "in" || n == 0 || len(l.constants) == slots:
 		l.copy(1)
 	case kind == liftedString:
 		l.lift(liftedStrings, newSet(elements), n)
@@ -160,7 +156,7 @@ func (l *lifter) list() bool {
 // put lifts the constant that the next n bytes write, or copies them if it has
 // to stay.
 func (l *lifter) put(kind byte, text string, n int) {
-	if l.keep || len(l.constants) == slots || len(text) > maxLifted {
+	if len(l.constants) == slots || len(text) > maxLifted {
 		l.copy(n)
 		return
 	}

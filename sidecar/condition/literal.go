@@ -102,6 +102,21 @@ func quoted(s string) (text string, n int, ok bool) {
 	return "", 0, false
 }
 
+// literalArgument reads ("…"); n is its length. n is 0 if s begins with no call,
+// or with one whose argument is no literal. ok is false if that cannot be told.
+func literalArgument(s string) (text string, n int, ok bool) {
+	if strings.HasPrefix(s, `("`) || strings.HasPrefix(s, "('") {
+		text, n, ok = quoted(s[1:])
+		return text, n + 2, ok && strings.HasPrefix(s[1+n:], ")")
+	}
+	argument, call := strings.CutPrefix(s[space(s):], "(")
+	if !call {
+		return "", 0, true
+	}
+	argument = argument[space(argument):]
+	return "", 0, argument == "" || argument[0] == ')' || isLetter(argument[0])
+}
+
 // numeral reads a decimal integer, or two with a point between them; n is its
 // length.
 func numeral(s string) (kind byte, n int, ok bool) {

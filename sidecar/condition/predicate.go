@@ -7,7 +7,6 @@ import (
 	"cel.dev/cel-go/common/ast"
 	"cel.dev/cel-go/common/operators"
 	"cel.dev/cel-go/common/overloads"
-	"cel.dev/cel-go/common/types"
 
 	"github.com/reeve-authz/reeve/sidecar/strictjson"
 )
@@ -201,21 +200,6 @@ func membership(element operand, list ast.Expr) predicate {
 	}
 }
 
-// A plain is a text or an integer without a box.
-type plain struct {
-	kind   plainKind
-	text   string
-	number int64
-}
-
-type plainKind int8
-
-const (
-	other plainKind = iota
-	text
-	number
-)
-
 // An operand finds a value; of kind other if it is not plain.
 type operand func(in *Input, c *Condition) plain
 
@@ -259,18 +243,6 @@ func variableOf(name string) operand {
 		}
 	default:
 		return nil
-	}
-}
-
-// plainOf takes a CEL value out of its box.
-func plainOf(v any) plain {
-	switch v := v.(type) {
-	case types.String:
-		return plain{kind: text, text: string(v)}
-	case types.Int:
-		return plain{kind: number, number: int64(v)}
-	default:
-		return plain{}
 	}
 }
 

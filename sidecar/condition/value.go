@@ -2,6 +2,7 @@ package condition
 
 import (
 	"fmt"
+	"math"
 	"reflect"
 	"slices"
 
@@ -150,10 +151,52 @@ func (s *set[T]) has(v T) bool {
 	return found
 }
 
-// Contains reports whether v is an element.
+// Contains reports whether v is equal to an element. It never looks at them all:
+// admission counts on that.
 func (s *set[T]) Contains(v ref.Val) ref.Val {
-	if p, ok := v.Value().(T); ok {
-		return types.Bool(s.has(p))
+	if types.IsUnknownOrError(v) {
+		return v
 	}
-	return s.Lister.Contains(v)
+	element, ok := any(nil), false
+	switch v := v.(type) {
+	case types.String:
+		element, ok = string(v), true
+	case types.Int:
+		element, ok = int64(v), true
+	case types.Uint:
+		element, ok = int64(v), v <= math.MaxInt64 //nolint:gosec // That it fits is asked beside it.
+	case types.Double:
+		// 2^63 is a float64, the largest int64 is not.
+		element, ok = int64(v), -1<<63 <= v && v < 1<<63 && v == types.Double(int64(v))
+	default:
+	}
+	e, same := element.(T)
+	return types.Bool(ok && same && s.has(e))
+}
+
+// A plain is a text or an integer without a box.
+type plain struct {
+	kind   plainKind
+	text   string
+	number int64
+}
+
+type plainKind int8
+
+const (
+	other plainKind = iota
+	text
+	number
+)
+
+// plainOf takes a CEL value out of its box.
+func plainOf(v any) plain {
+	switch v := v.(type) {
+	case types.String:
+		return plain{kind: text, text: string(v)}
+	case types.Int:
+		return plain{kind: number, number: int64(v)}
+	default:
+		return plain{}
+	}
 }

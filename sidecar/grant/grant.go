@@ -4,7 +4,6 @@
 package grant
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"math"
@@ -18,9 +17,9 @@ import (
 	"github.com/reeve-authz/reeve/sidecar/condition"
 )
 
-// ErrInvalid is wrapped by every error about a message's content. The text
-// begins with the field: `targets[1].tool: …`.
-var ErrInvalid = errors.New("invalid")
+// ErrInvalid is wrapped by every error about a message's content, an invalid
+// condition's included. The text begins with the field: `targets[1].tool: …`.
+var ErrInvalid = condition.ErrInvalid
 
 // An Entry is one of *Grant, *Agent, *Server and *Tool: parsed, immutable,
 // safe for concurrent use.
@@ -125,7 +124,7 @@ func compile(expr string) (condition.Condition, error) {
 	}
 	cond, err := c.Compile(expr)
 	if err != nil {
-		return condition.Condition{}, fmt.Errorf("condition: %w: %w", ErrInvalid, err)
+		return condition.Condition{}, fmt.Errorf("condition: %w", err)
 	}
 	return cond, nil
 }

@@ -113,7 +113,7 @@ func TestParseRefuses(t *testing.T) {
 		{with(func(g *grantv1.Grant) { g.ExpireTime = &timestamppb.Timestamp{Nanos: -1} }), "expire_time: "},
 		{with(func(g *grantv1.Grant) { g.NotBefore = &timestamppb.Timestamp{Nanos: -1} }), "not_before: "},
 		{with(func(g *grantv1.Grant) { g.NotBefore = g.GetExpireTime() }), "not_before: invalid: the grant would expire"},
-		{with(func(g *grantv1.Grant) { g.Condition = "args.amount <" }), "condition: invalid: invalid condition: at 1:"},
+		{with(func(g *grantv1.Grant) { g.Condition = "args.amount <" }), "condition: invalid: at 1:"},
 		{targets(), "targets: invalid: name at least one"},
 		{targets(make([]*grantv1.Target, 101)...), "at most 100"},
 		{targets(nil), "targets[0]: invalid: want a tool"},
