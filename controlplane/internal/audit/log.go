@@ -219,6 +219,9 @@ const (
 	readBytes   = 8 << 20
 )
 
+// readTimeout bounds one answer of the server, which may be lost.
+const readTimeout = 10 * time.Second
+
 // read returns batches whose subject matches, in order from position from on,
 // at most limit and as many as one answer holds, and whether there are more.
 func (l *Log) read(ctx context.Context, subject string, from uint64, limit int) (batches []stored, more bool, err error) {
@@ -235,6 +238,8 @@ func (l *Log) read(ctx context.Context, subject string, from uint64, limit int) 
 	if err != nil {
 		return nil, false, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
 	inbox := e.conn.NewRespInbox()
 	replies, err := e.conn.SubscribeSync(inbox)
 	if err != nil {

@@ -17,6 +17,9 @@ const (
 	// scanLimit is how many records are looked at for one page. A page may be
 	// short, or empty, and not the last.
 	scanLimit = 200_000
+	// pageBytes is where a page ends before it is full, well below what a gRPC
+	// message may have.
+	pageBytes = 2 << 20
 	// outcomeReads is how many reads are spent on the outcomes of one page that
 	// stand in the pages before it.
 	outcomeReads = 64
@@ -28,14 +31,14 @@ const (
 // list returns at most size decisions that match, newest first, from a place
 // on, and the place behind them; done says that there are no more.
 func (l *Log) list(ctx context.Context, f filter, from place, size int) (page []*adminv1.LoggedDecision, next place, done bool, err error) {
-	w := backward{log: l, subject: f.subject, before: from.position + 1}
-	if from == (place{}) {
-		end, err := l.end(ctx)
-		if err != nil {
-			return nil, place{}, false, err
-		}
-		w.before = end + 1
+	end, err := l.end(ctx)
+	if err != nil {
+		return nil, place{}, false, err
 	}
+	if from != (place{}) {
+		end = min(end, from.position) // a token's word: it may be of no log
+	}
+	w := backward{log: l, subject: f.subject, before: end + 1}
 	p := pageOf{filter: f, from: from, size: size, outcomes: make(map[string]*decisionv1.Outcome)}
 	for scanned := 0; ; {
 		s, ok, err := w.next(ctx)
@@ -69,6 +72,7 @@ type pageOf struct {
 	size      int
 	next      place
 	decisions []*adminv1.LoggedDecision
+	bytes     int // of decisions, encoded
 	// outcomes are those seen whose decision is still to come.
 	outcomes map[string]*decisionv1.Outcome
 }
@@ -97,7 +101,8 @@ func (p *pageOf) take(s stored) (records int, full bool, err error) {
 			continue
 		}
 		p.decisions = append(p.decisions, &adminv1.LoggedDecision{Record: r, Outcome: outcome})
-		if len(p.decisions) == p.size {
+		p.bytes += len(b.GetRecords()[i]) + proto.Size(outcome)
+		if len(p.decisions) == p.size || p.bytes > pageBytes {
 			p.next = place{position: s.position, index: uint64(i)}
 			return len(b.GetRecords()) - i, true, nil
 		}

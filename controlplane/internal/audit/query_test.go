@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -108,6 +110,41 @@ func TestListIsNewestFirstWithOutcomes(t *testing.T) {
 			if (d.GetOutcome() != nil) != ended || (ended && d.GetOutcome().GetDecision() != id) {
 				t.Errorf("pages of %d: outcome of %s is %v", size, id, d.GetOutcome())
 			}
+		}
+	}
+}
+
+// Records are small and pages are counted in them; large ones must fit a message
+// all the same.
+func TestListOfLargeRecords(t *testing.T) {
+	const total = 300
+	c := &chain{agent: agentA, instance: instanceA}
+	var want []string
+	for range total {
+		want = append(want, c.decide(decisionv1.Decision_DENY, "refund", strings.Repeat("r", 15<<10)))
+	}
+	slices.Reverse(want)
+	client, decisions := serve(t, openLog(t, t.TempDir()))
+	pushAll(t, client, c, 100)
+	if got := listAll(t, decisions, everything(), 1000); !slices.Equal(ids(got), want) {
+		t.Errorf("got %d decisions, want %d", len(got), total)
+	}
+}
+
+// A page token is a caller's word. One of a place that no log has is answered
+// like any other, and at once.
+func TestTokenFarBehindTheEnd(t *testing.T) {
+	c := &chain{agent: agentA, instance: instanceA}
+	id := c.deny("refund")
+	client, decisions := serve(t, openLog(t, t.TempDir()))
+	pushAll(t, client, c, 1)
+	for _, position := range []uint64{2, 1 << 62, math.MaxUint64} {
+		token, err := place{position: position}.token(everything())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := ids(listPage(t, decisions, everything(), 10, token).GetDecisions()); !slices.Equal(got, []string{id}) {
+			t.Errorf("from position %d: got %v", position, got)
 		}
 	}
 }
