@@ -68,8 +68,7 @@ func New(views Views, recorder Recorder, log *slog.Logger, meter metric.Meter) (
 func (e *Enforcer) Authorize(ctx context.Context, call pdp.Call) *Permit {
 	began := time.Now()
 	p := &Permit{Call: call, enforcer: e}
-	p.held = e.views.View()
-	p.Decision = decide(p.held, call)
+	p.Decision = p.decide(e.views.View())
 	e.record(p)
 	e.metrics.decided(ctx, p.Decision.Reason, time.Since(began))
 	return p
@@ -79,9 +78,8 @@ func (e *Enforcer) Authorize(ctx context.Context, call pdp.Call) *Permit {
 // of: it allows anything to server while the sidecar may act at all, the agent
 // is active and the server is in the catalogue. Nothing is recorded.
 func (e *Enforcer) Admit(server string) *Permit {
-	p := &Permit{Call: pdp.Call{Server: server}, enforcer: e}
-	p.held = e.views.View()
-	p.Decision = decide(p.held, p.Call)
+	p := &Permit{Call: pdp.Call{Server: server}, admitted: true, enforcer: e}
+	p.Decision = p.decide(e.views.View())
 	return p
 }
 
@@ -95,16 +93,15 @@ func (e *Enforcer) Refuse(ctx context.Context, call pdp.Call, reason pdp.Reason)
 }
 
 // decide fails closed: whatever it does not find, it denies.
-func decide(v *replica.View, call pdp.Call) pdp.Decision {
-	d := pdp.Decision{Revision: v.Snapshot.Revision()} // denies, as stale
+func (p *Permit) decide(v *replica.View) pdp.Decision {
 	switch {
 	case !v.Live():
-	case call.Kind == 0:
-		d = admit(v.Snapshot, call.Server)
+		return pdp.Decision{Reason: pdp.Stale, Revision: v.Snapshot.Revision()}
+	case p.admitted:
+		return admit(v.Snapshot, p.Call.Server)
 	default:
-		d = pdp.Decide(v.Snapshot, call, v.Now())
+		return pdp.Decide(v.Snapshot, p.Call, v.Now())
 	}
-	return d
 }
 
 // admit decides what needs no grant.
@@ -146,7 +143,7 @@ func (e *Enforcer) Visible(server string) func(kind pdp.Kind, name string) bool 
 func (e *Enforcer) Recheck(v *replica.View) {
 	var cut []*Permit
 	for _, p := range e.permits() {
-		if d := decide(v, p.Call); !d.Allow {
+		if d := p.decide(v); !d.Allow {
 			p.cut(d)
 			cut = append(cut, p)
 		}

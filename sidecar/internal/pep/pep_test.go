@@ -208,25 +208,38 @@ func TestAdmit(t *testing.T) {
 	g.records.check(t)
 }
 
-// P2: what is revoked between the decision and forwarding is not forwarded.
+// P1: a call that was not filled in is denied. Only Admit admits.
+func TestCallOfNoKind(t *testing.T) {
+	g := newRig(t)
+	if d := g.Authorize(t.Context(), pdp.Call{Server: "support"}).Decision; d.Allow || d.Reason != pdp.NotGranted {
+		t.Errorf("decision %+v", d)
+	}
+	g.records.check(t, " not_granted")
+}
+
+// P2 and P6: what is revoked or has expired between the decision and forwarding
+// is not forwarded.
 func TestWithdrawn(t *testing.T) {
 	for name, lose := range map[string]func(*testing.T, *rig){
 		"revoked": func(t *testing.T, g *rig) { t.Helper(); g.apply(t, []string{grantName}) },
 		"lapsed":  func(t *testing.T, g *rig) { t.Helper(); g.replica.Lapse() },
+		"expired": func(*testing.T, *rig) { time.Sleep(time.Hour) },
 		"server gone": func(t *testing.T, g *rig) {
 			t.Helper()
 			g.apply(t, []string{"namespaces/default/servers/support"})
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			g := newRig(t)
-			p := g.Authorize(t.Context(), refund)
-			lose(t, g)
-			if p.Forward(t.Context(), func(context.Context, *grant.Server) { t.Error("sent") }) || p.Decision.Allow {
-				t.Error("forwarded")
-			}
-			p.End(t.Context(), decisionv1.Outcome_OK)
-			g.records.check(t, "refund granted", "i-1 WITHDRAWN 0s "+p.Decision.Reason.String())
+			synctest.Test(t, func(t *testing.T) {
+				g := newRig(t)
+				p := g.Authorize(t.Context(), refund)
+				lose(t, g)
+				if p.Forward(t.Context(), func(context.Context, *grant.Server) { t.Error("sent") }) || p.Decision.Allow {
+					t.Error("forwarded")
+				}
+				p.End(t.Context(), decisionv1.Outcome_OK)
+				g.records.check(t, "refund granted", "i-1 WITHDRAWN 0s "+p.Decision.Reason.String())
+			})
 		})
 	}
 }

@@ -7,7 +7,6 @@ import (
 
 	decisionv1 "github.com/reeve-authz/reeve/gen/reeve/decision/v1"
 	"github.com/reeve-authz/reeve/sidecar/grant"
-	"github.com/reeve-authz/reeve/sidecar/internal/replica"
 	"github.com/reeve-authz/reeve/sidecar/pdp"
 )
 
@@ -23,9 +22,9 @@ type Permit struct {
 	ID string
 
 	enforcer *Enforcer
-	// held is the view that was decided on, until the call is forwarded.
-	held  *replica.View
-	began time.Time
+	// admitted is set if the call needs no grant.
+	admitted bool
+	began    time.Time
 	// cancel ends the context of the call. It is set before the permit is open.
 	cancel context.CancelCauseFunc
 	// sent is closed when the call is not being sent any more. It is set before
@@ -67,11 +66,7 @@ func (p *Permit) Forward(ctx context.Context, send func(ctx context.Context, ser
 	// finds the permit open, and what was published before this is seen here.
 	p.open()
 	v := p.enforcer.views.View()
-	d := p.Decision
-	if !v.Live() || v.Snapshot != p.held.Snapshot {
-		d = decide(v, p.Call)
-	}
-	p.held = nil // an open call must not keep an old snapshot alive
+	d := p.decide(v)
 	server := v.Snapshot.Server(p.Call.Server)
 	if d.Allow && server == nil {
 		d.Allow, d.Reason = false, pdp.UnknownServer
