@@ -61,6 +61,10 @@ func (s *Server) attest(ctx context.Context, r *enrollv1.AttestRequest) (*enroll
 		now: time.Now(), key: digest,
 		tokenName: store.TokenName(r.GetJoinToken()), keyName: store.EnrollmentName(digest),
 	}
+	// Changes wait for each other, and strangers are not to stand in that line.
+	if _, err := s.store.Get(ctx, e.tokenName); errors.Is(err, store.ErrNotFound) {
+		return nil, errRefused
+	}
 	meta := store.Meta{Actor: "controlplane", Action: enrollv1.Enrollment_Attest_FullMethodName}
 	_, err = s.store.Update(ctx, meta, func(tx *store.Tx) error { return e.attest(ctx, tx) })
 	switch {

@@ -287,6 +287,25 @@ func TestTokensRefusedAlike(t *testing.T) {
 	}
 }
 
+// Whoever has no token is refused while a change is made, which others wait for.
+func TestStrangersDoNotWaitForChanges(t *testing.T) {
+	s := newScene(t)
+	changing, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		_, _ = resources.Update(t.Context(), store.Meta{}, func(*store.Tx) error {
+			close(changing)
+			<-t.Context().Done()
+			return t.Context().Err()
+		})
+	}()
+	t.Cleanup(func() { <-done })
+	<-changing
+	if _, err := s.attest(newKey(t), "reeve-join-of-a-stranger"); status.Code(err) != codes.PermissionDenied {
+		t.Errorf("attest: %v", err)
+	}
+}
+
 func TestAgentNotActive(t *testing.T) {
 	s := newScene(t)
 	s.putToken(token+t.Name(), time.Hour)
