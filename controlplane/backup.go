@@ -14,7 +14,7 @@ import (
 // Backup writes the embedded store to a new file, readable by this user only.
 // The store is served meanwhile. The key encryption key is not part of it.
 func Backup(ctx context.Context, cfg Config, file string, log *slog.Logger) (err error) {
-	if err := cfg.validate(); err != nil {
+	if err := cfg.complete(); err != nil {
 		return err
 	}
 	s, err := store.Attach(ctx, cfg.store(), log)
@@ -39,7 +39,7 @@ func Backup(ctx context.Context, cfg Config, file string, log *slog.Logger) (err
 // Restore makes the embedded store of a data directory that has none from a
 // backup. The key encryption key must be put beside it.
 func Restore(ctx context.Context, cfg Config, file string, log *slog.Logger) error {
-	if err := cfg.validate(); err != nil {
+	if err := cfg.complete(); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {

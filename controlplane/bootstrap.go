@@ -62,7 +62,7 @@ func (c *Config) bootstrap(ctx context.Context, s *store.Store, authority *ca.Au
 // control plane may run meanwhile. It needs the data directory and the key
 // encryption key: whoever has both owns the control plane in any case.
 func RecoverAdmin(ctx context.Context, cfg Config, log *slog.Logger) (contextFile string, err error) {
-	if err := cfg.validate(); err != nil {
+	if err := cfg.complete(); err != nil {
 		return "", err
 	}
 	s, err := store.Attach(ctx, cfg.store(), log)
@@ -126,7 +126,7 @@ func (c *Config) writeBootstrap(address string, key, cert, roots []byte) error {
 currentContext: bootstrap
 contexts:
   - name: bootstrap
-    address: %s
+    address: %q
     certificate: admin.pem
     key: admin-key.pem
     ca: ca.pem

@@ -63,7 +63,8 @@ const (
 	MaxFreshnessBound = 15 * time.Minute
 )
 
-func (c *Config) validate() error {
+// complete refuses what cannot be meant, and fills in what may be left out.
+func (c *Config) complete() error {
 	for _, f := range []struct{ name, value string }{
 		{"data-dir", c.DataDir}, {"trust-domain", c.TrustDomain},
 	} {

@@ -60,10 +60,6 @@ type ControlPlane struct {
 	closing   chan struct{}  // closed when the doors close
 	streams   sync.WaitGroup // handlers of streams
 
-	// draining ends when Run begins to drain.
-	draining context.Context //nolint:containedctx // outlives the calls of Run that it ends, and belongs to none
-	drain    context.CancelFunc
-
 	incarnation string
 	earlier     []*storev1.Presence
 	ops         net.Listener // nil without
@@ -73,7 +69,7 @@ type ControlPlane struct {
 // binds the listeners. An error wraps ErrConfig if a changed configuration mends
 // it. After New, Run must be called: it alone releases what New took.
 func New(ctx context.Context, cfg Config, telemetry Telemetry) (_ *ControlPlane, err error) {
-	if err := cfg.validate(); err != nil {
+	if err := cfg.complete(); err != nil {
 		return nil, err
 	}
 	c := &ControlPlane{
@@ -83,7 +79,6 @@ func New(ctx context.Context, cfg Config, telemetry Telemetry) (_ *ControlPlane,
 		closing:     make(chan struct{}),
 		incarnation: uuid.NewString(),
 	}
-	c.draining, c.drain = context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, c.release())
@@ -110,7 +105,7 @@ func New(ctx context.Context, cfg Config, telemetry Telemetry) (_ *ControlPlane,
 	if err = c.listen(ctx); err != nil {
 		return nil, err
 	}
-	if err = cfg.bootstrap(ctx, c.store, c.authority, cfg.advertisedAddress(c.doors[0].listener.Addr().String()), c.log); err != nil {
+	if err = cfg.bootstrap(ctx, c.store, c.authority, c.address(adminDoor), c.log); err != nil {
 		return nil, err
 	}
 	return c, nil
@@ -244,7 +239,6 @@ func (c *ControlPlane) checks() []ops.Check {
 // without effect.
 func (c *ControlPlane) release() error {
 	var errs []error
-	c.drain()
 	for _, d := range c.doors {
 		errs = append(errs, closeListener(d.listener))
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/metric/noop"
+	"go.yaml.in/yaml/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -75,7 +76,7 @@ func bootstrap(t *testing.T, dir, address string) (conn *grpc.ClientConn, used s
 	if address == "" {
 		for line := range strings.Lines(string(read("context.yaml"))) {
 			if v, ok := strings.CutPrefix(strings.TrimSpace(line), "address: "); ok {
-				address = v
+				address = strings.Trim(v, `"`)
 			}
 		}
 	}
@@ -242,5 +243,51 @@ func TestPortInUse(t *testing.T) {
 	cfg.AdminListen = address
 	if _, err := controlplane.New(t.Context(), cfg, telemetry()); err == nil || !strings.Contains(err.Error(), "admin-listen") {
 		t.Errorf("New on a port in use = %v, want an error that names admin-listen", err)
+	}
+}
+
+// Those who follow something are told when the control plane ends, and do not
+// hold it up.
+func TestFollowersEndWithTheDoors(t *testing.T) {
+	dir := t.TempDir()
+	stop := start(t, dir)
+	conn, _ := bootstrap(t, dir, "")
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	stream, err := adminv1.NewDecisionsClient(conn).FollowDecisions(ctx, &adminv1.FollowDecisionsRequest{
+		Filter: &adminv1.DecisionFilter{Parent: "namespaces/-"},
+	}, grpc.WaitForReady(true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stream.Header(); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	if _, err := stream.Recv(); status.Code(err) != codes.Unavailable {
+		t.Errorf("a follower is told %v, want Unavailable", err)
+	}
+}
+
+// An address of IPv6 begins as a list does in YAML.
+func TestContextFileOfIPv6(t *testing.T) {
+	cfg := config(t.TempDir())
+	cfg.Advertise = []string{"::1"}
+	ctx, cancel := context.WithCancel(t.Context())
+	cp, err := controlplane.New(ctx, cfg, telemetry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if err := cp.Run(ctx); err != nil {
+		t.Error(err)
+	}
+	data, err := os.ReadFile(filepath.Join(cfg.DataDir, "bootstrap", "context.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file struct{ Contexts []struct{ Address string } }
+	if err := yaml.Unmarshal(data, &file); err != nil || len(file.Contexts) != 1 || !strings.HasPrefix(file.Contexts[0].Address, "[::1]:") {
+		t.Errorf("context file is %+v, %v", file, err)
 	}
 }

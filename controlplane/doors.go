@@ -27,12 +27,21 @@ import (
 // Limits of every door.
 const (
 	maxMessage       = 4 << 20
+	maxEnrollMessage = 16 << 10
 	handshakeTimeout = 10 * time.Second
 	maxHeaderBytes   = 16 << 10
 	maxStreams       = 1000 // of one connection
 	keepaliveEvery   = 30 * time.Second
 	keepaliveTimeout = 60 * time.Second
+	enrollIdle       = time.Minute // strangers' connections are not kept
 	sidecarDrain     = 500 * time.Millisecond
+)
+
+// The doors, in the order in which they are bound.
+const (
+	adminDoor = iota
+	sidecarDoor
+	enrollDoor
 )
 
 // door is a listener and what is served on it.
@@ -62,18 +71,18 @@ func (d *door) serve(ctx context.Context) error {
 	return nil
 }
 
-// listen binds every door, the admin door first, and builds what is served at
+// listen binds every door and builds what is served at
 // it.
 func (c *ControlPlane) listen(ctx context.Context) error {
 	for _, d := range []struct {
 		name, address string
 		drain         time.Duration
 	}{
-		{"admin", c.cfg.AdminListen, c.cfg.DrainTimeout},
+		adminDoor: {"admin", c.cfg.AdminListen, c.cfg.DrainTimeout},
 		// Sidecars' streams never end by themselves, and sidecars are built to
 		// lose them: what they sent and did not hear of, they send again.
-		{"sidecar", c.cfg.SidecarListen, min(c.cfg.DrainTimeout, sidecarDrain)},
-		{"enroll", c.cfg.EnrollListen, c.cfg.DrainTimeout},
+		sidecarDoor: {"sidecar", c.cfg.SidecarListen, min(c.cfg.DrainTimeout, sidecarDrain)},
+		enrollDoor:  {"enroll", c.cfg.EnrollListen, c.cfg.DrainTimeout},
 	} {
 		listener, err := listenTCP(ctx, d.address)
 		if err != nil {
@@ -88,14 +97,19 @@ func (c *ControlPlane) listen(ctx context.Context) error {
 		}
 	}
 	var err error
-	if c.doors[0].server, err = c.adminServer(); err != nil {
+	if c.doors[adminDoor].server, err = c.adminServer(); err != nil {
 		return err
 	}
-	if c.doors[1].server, err = c.sidecarServer(); err != nil {
+	if c.doors[sidecarDoor].server, err = c.sidecarServer(); err != nil {
 		return err
 	}
-	c.doors[2].server = c.enrollServer()
+	c.doors[enrollDoor].server = c.enrollServer()
 	return nil
+}
+
+// address is a door's address as others reach it.
+func (c *ControlPlane) address(door int) string {
+	return c.cfg.advertisedAddress(c.doors[door].listener.Addr().String())
 }
 
 // adminServer serves administrators, whom the guard knows by certificate.
@@ -110,8 +124,8 @@ func (c *ControlPlane) adminServer() (*grpc.Server, error) {
 		Authority: c.authority,
 		Advertised: admin.Advertised{
 			TrustDomain:    c.authority.TrustDomain().Name(),
-			SidecarAddress: c.cfg.advertisedAddress(c.doors[1].listener.Addr().String()),
-			EnrollAddress:  c.cfg.advertisedAddress(c.doors[2].listener.Addr().String()),
+			SidecarAddress: c.address(sidecarDoor),
+			EnrollAddress:  c.address(enrollDoor),
 		},
 		Now: time.Now,
 		Log: c.log,
@@ -120,7 +134,7 @@ func (c *ControlPlane) adminServer() (*grpc.Server, error) {
 		return nil, err
 	}
 	options := append(c.options(identity.ServerTLS(c.source, c.admit(identity.Admin))), administration.ServerOptions()...)
-	s := grpc.NewServer(append(options, grpc.ChainStreamInterceptor(c.endWithDrain))...)
+	s := grpc.NewServer(options...)
 	administration.Register(s)
 	adminv1.RegisterDecisionsServer(s, audit.NewDecisions(c.audit, c.log))
 	return s, nil
@@ -153,29 +167,13 @@ func (c *ControlPlane) sidecarServer() (*grpc.Server, error) {
 	return s, nil
 }
 
-// endWithDrain ends a stream that follows something when the draining begins,
-// which it would otherwise outlast.
-func (c *ControlPlane) endWithDrain(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
-	ctx, cancel := context.WithCancel(stream.Context())
-	defer cancel()
-	defer context.AfterFunc(c.draining, cancel)()
-	err := handle(srv, &endingStream{ServerStream: stream, ctx: ctx})
-	if c.draining.Err() != nil {
-		return status.Error(codes.Unavailable, "the control plane is shutting down: try again in a moment")
-	}
-	return err
-}
-
-type endingStream struct {
-	grpc.ServerStream
-	ctx context.Context //nolint:containedctx // grpc.ServerStream hands its context out by a method
-}
-
-func (s *endingStream) Context() context.Context { return s.ctx }
-
 // enrollServer serves whoever has a join token or an enrolled key.
 func (c *ControlPlane) enrollServer() *grpc.Server {
-	s := grpc.NewServer(c.options(identity.EnrollServerTLS(c.source))...)
+	s := grpc.NewServer(append(c.options(identity.EnrollServerTLS(c.source)),
+		grpc.MaxRecvMsgSize(maxEnrollMessage),
+		grpc.KeepaliveParams(keepalive.ServerParameters{
+			MaxConnectionIdle: enrollIdle, Time: keepaliveEvery, Timeout: keepaliveTimeout,
+		}))...)
 	enrollv1.RegisterEnrollmentServer(s, enroll.NewServer(c.store, c.authority, c.log))
 	return s
 }
