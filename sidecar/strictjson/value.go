@@ -4,10 +4,7 @@
 // error, never a guess.
 package strictjson
 
-import (
-	"iter"
-	"slices"
-)
+import "iter"
 
 // A Value is what a JSON text holds: nil, bool, string, int64 (any number that
 // is exactly an integer within ±(2^53-1), however it was written), float64 (any
@@ -107,10 +104,6 @@ func (o *Object) String(key string) (string, bool) { return member[string](o, ke
 // object.
 func (o *Object) Object(key string) (*Object, bool) { return member[*Object](o, key) }
 
-// Array returns the member called key, and whether there is one that is an
-// array. The caller must not change it.
-func (o *Object) Array(key string) ([]Value, bool) { return member[[]Value](o, key) }
-
 func member[T any](o *Object, key string) (T, bool) {
 	v, _ := o.Get(key)
 	t, ok := v.(T)
@@ -129,29 +122,4 @@ func (o *Object) All() iter.Seq2[string, Value] {
 			}
 		}
 	}
-}
-
-// With returns a copy of o in which key is v: in the place of an earlier
-// member of that name, or else at the end.
-func (o *Object) With(key string, v Value) *Object {
-	i := o.find(key)
-	if i < 0 {
-		var members []Member
-		if o != nil {
-			members = o.members
-		}
-		return newObject(append(slices.Clip(members), Member{key, v}))
-	}
-	members := slices.Clone(o.members)
-	members[i].Value = v
-	return newObject(members)
-}
-
-// Without returns a copy of o that has no member called key.
-func (o *Object) Without(key string) *Object {
-	i := o.find(key)
-	if i < 0 {
-		return o
-	}
-	return newObject(slices.Delete(slices.Clone(o.members), i, i+1))
 }
