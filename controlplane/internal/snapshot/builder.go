@@ -97,7 +97,7 @@ func (b *builder) space(namespace string) *space {
 
 // put takes in a resource of a namespace.
 func (b *builder) put(n grant.Name, r store.Resource) error {
-	entry, err := NewEntry(r.Name, r.Revision, r.Message)
+	entry, err := newEntry(r.Name, r.Revision, r.Message)
 	if err != nil {
 		return err
 	}
@@ -123,8 +123,12 @@ func (b *builder) put(n grant.Name, r store.Resource) error {
 }
 
 // remove takes out a resource of a namespace; one that is not there is nothing.
+// A namespace goes with the last thing in it: it is nothing by itself.
 func (b *builder) remove(n grant.Name) {
-	s := b.space(n.Namespace)
+	s, ok := b.spaces[n.Namespace]
+	if !ok {
+		return
+	}
 	switch n.Collection {
 	case grant.Agents:
 		b.removeAgent(s, n)
@@ -132,12 +136,23 @@ func (b *builder) remove(n grant.Name) {
 		b.removeGrant(s, n)
 	case grant.Servers:
 		s.server(n.ID).entry = nil
+		s.forget(n.ID)
 		b.markReached(s, n, reach{server: n.ID})
 	case grant.Tools:
 		delete(s.server(n.Server).tools, n.ID)
+		s.forget(n.Server)
 		b.markReached(s, n, reach{server: n.Server, tool: n.ID}, reach{server: n.Server, tool: "*"})
 	case grant.Namespaces:
-		// A namespace goes when nothing is left in it.
+	}
+	if len(s.agents)+len(s.grants)+len(s.servers) == 0 {
+		delete(b.spaces, n.Namespace)
+	}
+}
+
+// forget drops a server that is not there and has no tools.
+func (s *space) forget(id string) {
+	if v := s.servers[id]; v.entry == nil && len(v.tools) == 0 {
+		delete(s.servers, id)
 	}
 }
 

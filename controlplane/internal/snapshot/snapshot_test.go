@@ -217,7 +217,7 @@ func TestEntryIsProjected(t *testing.T) {
 		Targets:    []*grantv1.Target{{Target: &grantv1.Target_Tool{Tool: "s/p"}}},
 		ExpireTime: timestamppb.New(time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC)),
 	}
-	e, err := NewEntry(g.GetName(), 7, g)
+	e, err := newEntry(g.GetName(), 7, g)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -241,7 +241,7 @@ func TestEntryIsProjected(t *testing.T) {
 	if err != nil || held.Revision() != 9 || held.Len() != 1 {
 		t.Errorf("held as %v (%v)", held, err)
 	}
-	if _, err := NewEntry("x", 1, &adminv1.Admin{}); err == nil {
+	if _, err := newEntry("x", 1, &adminv1.Admin{}); err == nil {
 		t.Error("an administrator can be streamed")
 	}
 }
@@ -366,5 +366,35 @@ func grantOf(id string, agents ...string) *grantv1.Grant {
 	return &grantv1.Grant{
 		Name: grant.GrantName("x", id), Effect: grantv1.Grant_ALLOW, Subjects: &grantv1.Subjects{Agents: agents},
 		Targets: []*grantv1.Target{{Target: &grantv1.Target_Tool{Tool: "s/p"}}},
+	}
+}
+
+// What is gone costs nothing: of namespaces and servers that came and went
+// nothing stays.
+func TestNothingStays(t *testing.T) {
+	w := newWorld()
+	puts := []proto.Message{
+		&grantv1.Namespace{Name: "namespaces/n"},
+		&grantv1.Agent{Name: "namespaces/n/agents/a", Uid: "u", State: grantv1.Agent_ACTIVE},
+		&grantv1.Server{Name: "namespaces/n/servers/s"},
+		&grantv1.Tool{Name: "namespaces/n/servers/s/tools/t"},
+		&grantv1.Grant{
+			Name: "namespaces/n/grants/g", Subjects: &grantv1.Subjects{Agents: []string{"a"}},
+			Targets: []*grantv1.Target{{Target: &grantv1.Target_Tool{Tool: "s/t"}}},
+		},
+	}
+	if err := w.change(puts); err != nil {
+		t.Fatal(err)
+	}
+	// As an event has them: a namespace before what is in it.
+	names := slices.Sorted(maps.Keys(w.stored))
+	if err := w.change(nil, names...); err != nil {
+		t.Fatal(err)
+	}
+	if newest, _ := w.snapshots.Newest(); newest.View("namespaces/n/agents/a") != nil {
+		t.Error("the agent still has a set")
+	}
+	if b := w.snapshots.builder; len(b.spaces) != 0 {
+		t.Errorf("%d namespaces stay", len(b.spaces))
 	}
 }

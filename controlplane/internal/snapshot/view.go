@@ -114,9 +114,9 @@ func compareEntries(a, b *Entry) int {
 	return cmp.Or(cmp.Compare(a.Type, b.Type), strings.Compare(a.Name, b.Name))
 }
 
-// NewEntry returns the entry of a stored resource. It fails for a message that
+// newEntry returns the entry of a stored resource. It fails for a message that
 // is of none of the types.
-func NewEntry(name string, revision int64, stored proto.Message) (*Entry, error) {
+func newEntry(name string, revision int64, stored proto.Message) (*Entry, error) {
 	e := &Entry{Name: name, Revision: revision}
 	var m proto.Message
 	switch stored := stored.(type) {
