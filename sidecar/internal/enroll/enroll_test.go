@@ -348,6 +348,21 @@ func TestAnotherRoot(t *testing.T) {
 	})
 }
 
+func TestDamagedBundle(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := makeKey(dir); err != nil {
+		t.Fatal(err)
+	}
+	for content, want := range map[string]string{"": "bundle.pem: it holds no root", "x": "bundle.pem: "} {
+		if err := os.WriteFile(filepath.Join(dir, bundleFile), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := load(dir); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "%!") {
+			t.Errorf("bundle %q: %v, want %q", content, err, want)
+		}
+	}
+}
+
 func TestNewRefuses(t *testing.T) {
 	digest := "sha256:" + strings.Repeat("0", 64)
 	for name, cfg := range map[string]Config{

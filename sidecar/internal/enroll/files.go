@@ -59,8 +59,11 @@ func load(dir string) (state, error) {
 	}
 	// The trust domain does not matter here: of the bundle only the root is kept.
 	bundle, err := x509bundle.Parse(spiffeid.TrustDomain{}, roots)
-	if err != nil || bundle.Empty() {
-		return s, fmt.Errorf("read %s: it holds no root (%w)", filepath.Join(dir, bundleFile), err)
+	if err == nil && bundle.Empty() {
+		err = errors.New("it holds no root")
+	}
+	if err != nil {
+		return s, fmt.Errorf("read %s: %w", filepath.Join(dir, bundleFile), err)
 	}
 	s.root = bundle.X509Authorities()[0]
 	chain, err := os.ReadFile(filepath.Join(dir, svidFile))
