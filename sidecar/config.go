@@ -65,8 +65,5 @@ func (c *Config) validate() error {
 	if c.SpoolMaxBytes < 0 || c.DrainTimeout < 0 {
 		return fmt.Errorf("%w: spool-max-bytes and drain-timeout must not be negative", ErrConfig)
 	}
-	if c.SpoolMaxBytes == 0 {
-		c.SpoolMaxBytes = 1 << 30
-	}
 	return nil
 }

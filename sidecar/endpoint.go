@@ -4,7 +4,9 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -77,7 +79,7 @@ func writeFile(path string, data []byte) error {
 // user can open. A door that others could reach is refused.
 func listen(setting, address string) (net.Listener, error) {
 	if path, ok := strings.CutPrefix(address, "unix:"); ok {
-		if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
+		if err := removeSocket(path); err != nil {
 			return nil, fmt.Errorf("%w: %s: %w", ErrConfig, setting, err)
 		}
 		listener, err := net.Listen("unix", path)
@@ -90,16 +92,31 @@ func listen(setting, address string) (net.Listener, error) {
 		}
 		return listener, nil
 	}
-	host, _, err := net.SplitHostPort(address)
+	resolved, err := net.ResolveTCPAddr("tcp", address)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %s %q is not host:port", ErrConfig, setting, address)
+		return nil, fmt.Errorf("%w: %s %q is not host:port: %w", ErrConfig, setting, address, err)
 	}
-	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+	if !resolved.IP.IsLoopback() {
 		return nil, fmt.Errorf("%w: %s %q is not a loopback address: others could reach it", ErrConfig, setting, address)
 	}
-	listener, err := net.Listen("tcp", address)
+	listener, err := net.ListenTCP("tcp", resolved)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", setting, err)
 	}
 	return listener, nil
+}
+
+// removeSocket removes what an earlier start left at path, if it is a socket.
+func removeSocket(path string) error {
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case info.Mode().Type() != fs.ModeSocket:
+		return fmt.Errorf("%s is there and is not a socket", path)
+	default:
+		return os.Remove(path)
+	}
 }

@@ -141,11 +141,7 @@ func (s *Sidecar) Run(ctx context.Context) (err error) {
 		defer stop(errServed)
 		return s.serve(serving, background, rooms)
 	})
-	err = rooms.Wait()
-	if errors.Is(err, context.Canceled) {
-		return nil
-	}
-	return err
+	return rooms.Wait()
 }
 
 // errServed ends the background when there is nothing left to serve.

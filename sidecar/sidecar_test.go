@@ -103,6 +103,22 @@ func TestSocketIsForThisUserOnly(t *testing.T) {
 	}
 }
 
+// A setting that names the wrong file does not cost the file.
+func TestSocketReplacesNoFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "notes")
+	if err := os.WriteFile(path, []byte("mine"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg := config(t.TempDir())
+	cfg.MCPListen = "unix:" + path
+	if _, err := sidecar.New(cfg, telemetry()); !errors.Is(err, sidecar.ErrConfig) || !strings.Contains(err.Error(), "mcp-listen") {
+		t.Errorf("New = %v, want ErrConfig that names mcp-listen", err)
+	}
+	if data, err := os.ReadFile(path); string(data) != "mine" || err != nil {
+		t.Errorf("the file holds %q, %v", data, err)
+	}
+}
+
 func TestConfigErrorsNameTheSetting(t *testing.T) {
 	for name, breakIt := range map[string]func(*sidecar.Config){
 		"state-dir":      func(c *sidecar.Config) { c.StateDir = "" },
