@@ -47,7 +47,9 @@ func Fill(flags *pflag.FlagSet, prefix string, env Lookup) error {
 			return
 		}
 		given[f.Name] = true
-		err = set(flags, f.Name, value, "environment variable "+Variable(prefix, f.Name))
+		if failed := flags.Set(f.Name, value); failed != nil {
+			err = fmt.Errorf("%w: environment variable %s: %w", ErrInvalid, Variable(prefix, f.Name), failed)
+		}
 	})
 	if err != nil {
 		return err
@@ -87,18 +89,11 @@ func fillFromFile(flags *pflag.FlagSet, path string, given map[string]bool) erro
 		}
 		text, err := scalar(values[key])
 		if err == nil {
-			err = set(flags, name, text, "key")
+			err = flags.Set(name, text)
 		}
 		if err != nil {
 			return fmt.Errorf("%w: configuration file %s: %s: %w", ErrInvalid, path, key, err)
 		}
-	}
-	return nil
-}
-
-func set(flags *pflag.FlagSet, name, value, source string) error {
-	if err := flags.Set(name, value); err != nil {
-		return fmt.Errorf("%w: %s: %w", ErrInvalid, source, err)
 	}
 	return nil
 }

@@ -86,7 +86,7 @@ func TestErrorsNameTheSetting(t *testing.T) {
 			var v values
 			flags := flagsFor(t, &v, "--config="+file(t, tc.text))
 			err := settings.Fill(flags, "REEVE_TEST", environment(map[string]string{tc.variable: tc.value}))
-			if !errors.Is(err, settings.ErrInvalid) || !strings.Contains(err.Error(), tc.want) {
+			if !errors.Is(err, settings.ErrInvalid) || !strings.Contains(err.Error(), tc.want) || strings.Count(err.Error(), "invalid setting") != 1 {
 				t.Errorf("Fill = %v, want one that says %q", err, tc.want)
 			}
 		})
