@@ -42,6 +42,6 @@ func printEndpoint(w io.Writer, output string, e sidecar.Endpoint) error {
 			"headers": map[string]string{"Authorization": "Bearer " + e.Secret},
 		})
 	default:
-		return fmt.Errorf("%w: %w", errUsage, errOutput)
+		return fmt.Errorf("%w: --output must be text or json", errUsage)
 	}
 }

@@ -41,8 +41,11 @@ Every flag can also be set by an environment variable (--state-dir by
 The command line wins over the environment, the environment over the file. If
 --config is not given, config.yaml in the state directory is read if it exists.`
 
-func (o *options) addState(flags *pflag.FlagSet) {
+func addFile(flags *pflag.FlagSet) {
 	flags.String(settings.FileFlag, "", "configuration file, YAML")
+}
+
+func (o *options) addState(flags *pflag.FlagSet) {
 	flags.StringVar(&o.cfg.StateDir, "state-dir", defaultStateDir(), "directory for keys, the local secret and the spool; one per sidecar")
 }
 

@@ -2,14 +2,15 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/reeve-authz/reeve/sidecar"
 	"github.com/reeve-authz/reeve/sidecar/ops"
+	"github.com/reeve-authz/reeve/sidecar/settings"
 )
 
 func runCommand() *cobra.Command {
@@ -30,6 +31,7 @@ a join token.
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return run(c, &o) },
 	}
+	addFile(c.Flags())
 	o.addState(c.Flags())
 	o.addEnrollment(c.Flags())
 	o.addRun(c.Flags())
@@ -93,6 +95,7 @@ line, which other users could see.
 			return err
 		},
 	}
+	addFile(c.Flags())
 	o.addState(c.Flags())
 	o.addEnrollment(c.Flags())
 	o.addLog(c.Flags())
@@ -112,7 +115,7 @@ to the agent and to nobody else.`,
   reeve-sidecar endpoint --output json`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if err := o.chooseFile(c.Flags()); err != nil {
+			if err := settings.Fill(c.Flags(), variablePrefix, os.LookupEnv); err != nil {
 				return err
 			}
 			e, err := sidecar.ReadEndpoint(o.cfg.StateDir)
@@ -126,5 +129,3 @@ to the agent and to nobody else.`,
 	c.Flags().StringVarP(&output, "output", "o", "text", "text or json")
 	return c
 }
-
-var errOutput = errors.New("--output must be text or json")
