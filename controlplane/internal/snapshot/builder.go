@@ -149,22 +149,6 @@ func (b *builder) remove(n grant.Name) {
 	}
 }
 
-// forget drops a server that is not there and has no tools.
-func (s *space) forget(id string) {
-	if v := s.servers[id]; v.entry == nil && len(v.tools) == 0 {
-		delete(s.servers, id)
-	}
-}
-
-func (s *space) server(id string) *server {
-	v, ok := s.servers[id]
-	if !ok {
-		v = &server{tools: make(map[string]*Entry)}
-		s.servers[id] = v
-	}
-	return v
-}
-
 func (b *builder) putAgent(s *space, n grant.Name, m *grantv1.Agent, entry *Entry) {
 	a, ok := s.agents[n.ID]
 	if !ok {

@@ -130,3 +130,20 @@ func (s *space) name(c grant.Collection, id string) grant.Name {
 func (s *space) tool(server, id string) grant.Name {
 	return grant.Name{Collection: grant.Tools, Namespace: s.namespace, Server: server, ID: id}
 }
+
+// server is a server of the catalogue, made if need be.
+func (s *space) server(id string) *server {
+	v, ok := s.servers[id]
+	if !ok {
+		v = &server{tools: make(map[string]*Entry)}
+		s.servers[id] = v
+	}
+	return v
+}
+
+// forget drops a server that is not there and has no tools.
+func (s *space) forget(id string) {
+	if v := s.servers[id]; v.entry == nil && len(v.tools) == 0 {
+		delete(s.servers, id)
+	}
+}
