@@ -36,8 +36,8 @@ type Caller struct {
 
 type callerKey struct{}
 
-// WithCaller returns a context that carries a caller.
-func WithCaller(ctx context.Context, c Caller) context.Context {
+// withCaller returns a context that carries a caller.
+func withCaller(ctx context.Context, c Caller) context.Context {
 	return context.WithValue(ctx, callerKey{}, c)
 }
 
@@ -139,7 +139,7 @@ func (g *Guard) admit(ctx context.Context, method string) (context.Context, erro
 		return nil, status.Errorf(codes.PermissionDenied, "%s is a %s and may not call %s: ask an owner",
 			peer.Name, strings.ToLower(admin.GetRole().String()), word(method))
 	}
-	return WithCaller(ctx, Caller{Name: peer.Name, ID: peer.ID.String(), UID: peer.UID, Method: method}), nil
+	return withCaller(ctx, Caller{Name: peer.Name, ID: peer.ID.String(), UID: peer.UID, Method: method}), nil
 }
 
 // word is a method's own name.
