@@ -67,8 +67,8 @@ to be handed to the administrator.`,
 	return cmd
 }
 
-// createAdmin makes an administrator and writes what it needs to a directory,
-// the key before the administrator is there and the contexts last.
+// createAdmin makes an administrator, then writes what it needs to a directory,
+// the contexts last. What can fail before fails before.
 func (a *app) createAdmin(ctx context.Context, conn *grpc.ClientConn, admin *adminv1.Admin, out, reason string) error {
 	c, err := a.Chosen()
 	if err != nil {
@@ -93,13 +93,13 @@ func (a *app) createAdmin(ctx context.Context, conn *grpc.ClientConn, admin *adm
 	if err := os.MkdirAll(out, 0o700); err != nil {
 		return fmt.Errorf("write key: %w", err)
 	}
-	ctx, cancel := session.Brief(ctx)
-	defer cancel()
-	resp, err := adminv1.NewAdminsClient(conn).CreateAdmin(ctx, &adminv1.CreateAdminRequest{Admin: admin, Csr: csr, Reason: reason})
+	contexts, err := profile.Load(filepath.Join(out, "context.yaml"))
 	if err != nil {
 		return err
 	}
-	contexts, err := profile.Load(filepath.Join(out, "context.yaml"))
+	ctx, cancel := session.Brief(ctx)
+	defer cancel()
+	resp, err := adminv1.NewAdminsClient(conn).CreateAdmin(ctx, &adminv1.CreateAdminRequest{Admin: admin, Csr: csr, Reason: reason})
 	if err != nil {
 		return err
 	}
