@@ -28,7 +28,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// GetAgentRequest names a agent.
+// GetAgentRequest names an agent.
 type GetAgentRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Resource name of the agent.
@@ -273,7 +273,7 @@ type UpdateAgentRequest struct {
 	Agent *v1.Agent `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
 	// The fields to change, by their proto names; empty for all that may change.
 	UpdateMask *fieldmaskpb.FieldMask `protobuf:"bytes,2,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
-	// If set, a agent that does not exist is created.
+	// If set, an agent that does not exist is created.
 	AllowMissing bool `protobuf:"varint,3,opt,name=allow_missing,json=allowMissing,proto3" json:"allow_missing,omitempty"`
 	// Why, for the change record.
 	Reason string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
@@ -348,7 +348,7 @@ func (x *UpdateAgentRequest) GetValidateOnly() bool {
 	return false
 }
 
-// DeleteAgentRequest names a agent to remove.
+// DeleteAgentRequest names an agent to remove.
 type DeleteAgentRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Resource name of the agent.

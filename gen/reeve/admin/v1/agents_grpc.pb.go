@@ -45,10 +45,10 @@ type AgentsClient interface {
 	ListAgents(ctx context.Context, in *ListAgentsRequest, opts ...grpc.CallOption) (*ListAgentsResponse, error)
 	// CreateAgent stores a new agent. ALREADY_EXISTS if there is one of that name.
 	CreateAgent(ctx context.Context, in *CreateAgentRequest, opts ...grpc.CallOption) (*v1.Agent, error)
-	// UpdateAgent changes a agent. ABORTED if its etag is given and no longer
+	// UpdateAgent changes an agent. ABORTED if its etag is given and no longer
 	// the stored one.
 	UpdateAgent(ctx context.Context, in *UpdateAgentRequest, opts ...grpc.CallOption) (*v1.Agent, error)
-	// DeleteAgent removes a agent. FAILED_PRECONDITION if others still need it.
+	// DeleteAgent removes an agent. FAILED_PRECONDITION if others still need it.
 	DeleteAgent(ctx context.Context, in *DeleteAgentRequest, opts ...grpc.CallOption) (*DeleteAgentResponse, error)
 	// SuspendAgent denies every call of the agent, closes its streams and stops
 	// the renewal of its SVIDs until it is resumed.
@@ -172,10 +172,10 @@ type AgentsServer interface {
 	ListAgents(context.Context, *ListAgentsRequest) (*ListAgentsResponse, error)
 	// CreateAgent stores a new agent. ALREADY_EXISTS if there is one of that name.
 	CreateAgent(context.Context, *CreateAgentRequest) (*v1.Agent, error)
-	// UpdateAgent changes a agent. ABORTED if its etag is given and no longer
+	// UpdateAgent changes an agent. ABORTED if its etag is given and no longer
 	// the stored one.
 	UpdateAgent(context.Context, *UpdateAgentRequest) (*v1.Agent, error)
-	// DeleteAgent removes a agent. FAILED_PRECONDITION if others still need it.
+	// DeleteAgent removes an agent. FAILED_PRECONDITION if others still need it.
 	DeleteAgent(context.Context, *DeleteAgentRequest) (*DeleteAgentResponse, error)
 	// SuspendAgent denies every call of the agent, closes its streams and stops
 	// the renewal of its SVIDs until it is resumed.
