@@ -29,14 +29,11 @@ const FileFlag = "config"
 // setting.
 var ErrInvalid = errors.New("invalid setting")
 
-// Lookup finds an environment variable; os.LookupEnv is one.
-type Lookup func(name string) (string, bool)
-
-// Fill sets every flag of flags that the command line left alone, from env and
-// then from the file that FileFlag names. It reads the file once. An unknown
+// Fill sets every flag of flags that the command line left alone, from env, such
+// as os.LookupEnv, and then from the file that FileFlag names. It reads the file once. An unknown
 // key, a value that does not parse and a file that cannot be read are errors
 // that name the key and the source.
-func Fill(flags *pflag.FlagSet, prefix string, env Lookup) error {
+func Fill(flags *pflag.FlagSet, prefix string, env func(name string) (string, bool)) error {
 	given := make(map[string]bool)
 	flags.Visit(func(f *pflag.Flag) { given[f.Name] = true })
 
@@ -75,7 +72,7 @@ func fillFromFile(flags *pflag.FlagSet, path string, given map[string]bool) erro
 	names := make(map[string]string)
 	flags.VisitAll(func(f *pflag.Flag) {
 		if f.Name != FileFlag && f.Name != "help" {
-			names[Key(f.Name)] = f.Name
+			names[keyOf(f.Name)] = f.Name
 		}
 	})
 	for _, key := range slices.Sorted(maps.Keys(values)) {
@@ -127,8 +124,8 @@ func Variable(prefix, flag string) string {
 	return prefix + "_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
-// Key is the key of a flag in the configuration file.
-func Key(flag string) string {
+// keyOf is the key of a flag in the configuration file.
+func keyOf(flag string) string {
 	words := strings.Split(flag, "-")
 	for i, word := range words[1:] {
 		if word != "" {

@@ -34,7 +34,7 @@ func flagsFor(t *testing.T, v *values, args ...string) *pflag.FlagSet {
 	return flags
 }
 
-func environment(pairs map[string]string) settings.Lookup {
+func environment(pairs map[string]string) func(string) (string, bool) {
 	return func(name string) (string, bool) {
 		v, ok := pairs[name]
 		return v, ok

@@ -28,10 +28,10 @@ func Open(cfg Config, log *slog.Logger) (current *Spool, earlier []*Spool, err e
 		return nil, nil, fmt.Errorf("instance %q is not %d lower-case hexadecimal digits", cfg.Instance, instanceSize)
 	}
 	if cfg.MaxBytes == 0 {
-		cfg.MaxBytes = DefaultMaxBytes
+		cfg.MaxBytes = defaultMaxBytes
 	}
 	if cfg.SegmentBytes == 0 {
-		cfg.SegmentBytes = DefaultSegmentBytes
+		cfg.SegmentBytes = defaultSegmentBytes
 	}
 	if cfg.create == nil {
 		cfg.create = createFile

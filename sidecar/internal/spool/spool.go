@@ -16,8 +16,8 @@ import (
 
 // Defaults of Config.
 const (
-	DefaultMaxBytes     = 1 << 30
-	DefaultSegmentBytes = 4 << 20
+	defaultMaxBytes     = 1 << 30
+	defaultSegmentBytes = 4 << 20
 )
 
 var (
@@ -38,11 +38,10 @@ type Config struct {
 	Dir string
 	// Instance is the id of this boot: 32 lower-case hexadecimal digits.
 	Instance string
-	// MaxBytes is the size of all spools in Dir together; 0 is
-	// DefaultMaxBytes.
+	// MaxBytes is the size of all spools in Dir together; 0 is 1 GiB.
 	MaxBytes int64
-	// SegmentBytes is the size at which a new file is begun; 0 is
-	// DefaultSegmentBytes. What is acknowledged is deleted by the file.
+	// SegmentBytes is the size at which a new file is begun; 0 is 4 MiB. What is
+	// acknowledged is deleted by the file.
 	SegmentBytes int64
 
 	// create makes a segment's file; tests make it fail.
