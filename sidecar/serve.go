@@ -66,24 +66,30 @@ func (s *Sidecar) serve(serving, background context.Context, rooms *errgroup.Gro
 		return errors.Join(err, conn.Close())
 	}
 	rooms.Go(func() error {
-		// The uploader ends last: ending the others makes records.
-		uploading, stop := context.WithCancel(context.WithoutCancel(background))
-		defer stop()
-		uploaded := make(chan error, 1)
-		go func() { uploaded <- uploader.Run(uploading) }()
-
-		enforcing, background := errgroup.WithContext(background)
-		for _, run := range []func(context.Context) error{s.replica.Run, enforcer.Run, subscriber.Run} {
-			enforcing.Go(func() error { return run(background) })
-		}
-		err := enforcing.Wait()
-		stop()
-		return errors.Join(err, <-uploaded, conn.Close())
+		err := enforce(background, uploader.Run, s.replica.Run, enforcer.Run, subscriber.Run)
+		return errors.Join(err, conn.Close())
 	})
 
 	s.log.InfoContext(serving, "serving", slog.String("agent", peer.Name), slog.String("instance", s.instance),
 		slog.String("address", s.endpoint.URL), slog.String("secret_file", secretFile(s.cfg.StateDir)))
 	return s.serveAgent(serving, background, mcp.NewServer(door))
+}
+
+// enforce runs what keeps open calls within their authority until ctx ends or
+// one of it fails. upload ends last: ending the others makes records.
+func enforce(ctx context.Context, upload func(context.Context) error, runs ...func(context.Context) error) error {
+	uploading, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	uploaded := make(chan error, 1)
+	go func() { uploaded <- upload(uploading) }()
+
+	group, ctx := errgroup.WithContext(ctx)
+	for _, run := range runs {
+		group.Go(func() error { return run(ctx) })
+	}
+	err := group.Wait()
+	stop()
+	return errors.Join(err, <-uploaded)
 }
 
 // serveAgent serves until serving ends, then lets calls in progress finish for

@@ -168,7 +168,7 @@ func Enroll(ctx context.Context, cfg Config, log *slog.Logger) (agent string, er
 	case err = <-ended:
 		cancel()
 		if err == nil {
-			err = ctx.Err()
+			err = fmt.Errorf("enrol at %s: %w", cfg.EnrollAddress, ctx.Err())
 		}
 		return "", err
 	case <-source.Ready():
