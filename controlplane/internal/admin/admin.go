@@ -12,6 +12,7 @@ import (
 
 	"buf.build/go/protovalidate"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 
 	"github.com/reeve-authz/reeve/controlplane/internal/admin/guard"
 	"github.com/reeve-authz/reeve/controlplane/internal/store"
@@ -133,4 +134,28 @@ func (a *Admin) Register(r grpc.ServiceRegistrar) {
 	adminv1.RegisterSidecarsServer(r, &sidecars{Admin: a})
 	adminv1.RegisterAdminsServer(r, &admins{Admin: a})
 	adminv1.RegisterChangesServer(r, &changes{Admin: a})
+}
+
+// maxLag is how long a caller waits for this control plane to catch up with the
+// store.
+const maxLag = 2 * time.Second
+
+// reach returns a view of a revision or a later one. It waits a short while for
+// it.
+func (a *Admin) reach(ctx context.Context, revision int64) (View, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, maxLag, &refusal{
+		codes.Unavailable, fmt.Errorf("this control plane has not applied revision %d yet: try again", revision),
+	})
+	defer cancel()
+	for {
+		view, stale := a.cfg.Newest()
+		if view.Revision() >= revision {
+			return view, nil
+		}
+		select {
+		case <-stale:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
 }

@@ -63,7 +63,7 @@ func (s *agents) turn(ctx context.Context, to grantv1.Agent_State, req interface
 			return nil, impossible("%s: it is retired, which is final: create another agent", label(agent))
 		default:
 			agent.State = to
-			return agent, s.write(tx, agent)
+			return agent, s.save(tx, agent)
 		}
 	})
 }

@@ -8,7 +8,7 @@ import (
 )
 
 // The services below only name the messages; what a method does is the same for
-// every noun, and is in crud.go.
+// every noun: change.go has how they change, list.go how they are read.
 
 type namespaces struct {
 	adminv1.UnimplementedNamespacesServer

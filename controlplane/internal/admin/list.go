@@ -2,20 +2,15 @@ package admin
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/fieldmaskpb"
 
 	"github.com/reeve-authz/reeve/controlplane/internal/store"
-	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
 	"github.com/reeve-authz/reeve/sidecar/grant"
 )
 
@@ -40,104 +35,6 @@ func get[T resource](ctx context.Context, a *Admin, name string) (T, error) {
 		return none, err
 	}
 	return stored[T](r)
-}
-
-func create[T resource](ctx context.Context, a *Admin, m T, req interface {
-	GetReason() string
-	GetValidateOnly() bool
-},
-) (T, error) {
-	return write(ctx, a, m, intent{create: true}, req.GetReason(), req.GetValidateOnly())
-}
-
-func update[T resource](ctx context.Context, a *Admin, m T, req interface {
-	GetUpdateMask() *fieldmaskpb.FieldMask
-	GetAllowMissing() bool
-	GetReason() string
-	GetValidateOnly() bool
-},
-) (T, error) {
-	want := intent{create: req.GetAllowMissing(), update: true, paths: req.GetUpdateMask().GetPaths()}
-	return write(ctx, a, m, want, req.GetReason(), req.GetValidateOnly())
-}
-
-func write[T resource](ctx context.Context, a *Admin, m T, want intent, reason string, dry bool) (T, error) {
-	return settle(ctx, a, reason, dry, func(tx *store.Tx) (T, error) {
-		next, action, err := a.put(ctx, tx, m, want)
-		if err == nil && action != adminv1.ApplyResourcesResponse_Result_UNCHANGED {
-			err = refer(ctx, tx, next)
-		}
-		after, _ := next.(T)
-		return after, err
-	})
-}
-
-// settle changes one resource and returns it as it is afterwards. fn returns a
-// resource that it left alone with its etag, and one that it wrote without.
-func settle[T resource](ctx context.Context, a *Admin, reason string, dry bool, fn func(*store.Tx) (T, error)) (T, error) {
-	var none, after T
-	revision, err := a.change(ctx, reason, dry, func(tx *store.Tx) (err error) {
-		after, err = fn(tx)
-		return err
-	})
-	switch {
-	case err != nil:
-		return none, err
-	case after.GetEtag() != "":
-		// Nothing changed: what there is came into force by its own revision.
-		if revision, err = strconv.ParseInt(after.GetEtag(), 10, 64); err != nil {
-			return none, err
-		}
-	case dry:
-		return after, nil
-	default:
-		setEtag(after, revision)
-	}
-	return after, tellRevision(ctx, revision)
-}
-
-// tellRevision tells the caller which revision to wait for.
-func tellRevision(ctx context.Context, revision int64) error {
-	return grpc.SetHeader(ctx, metadata.Pairs(RevisionHeader, strconv.FormatInt(revision, 10)))
-}
-
-func remove[T resource](ctx context.Context, a *Admin, req interface {
-	GetName() string
-	GetEtag() string
-	GetReason() string
-	GetValidateOnly() bool
-},
-) (int64, error) {
-	var none T
-	name, err := nameOf(none, req.GetName())
-	if err != nil {
-		return 0, err
-	}
-	revision, err := a.change(ctx, req.GetReason(), req.GetValidateOnly(), func(tx *store.Tx) error {
-		r, err := tx.Get(ctx, req.GetName())
-		if errors.Is(err, store.ErrNotFound) {
-			return fmt.Errorf("%s %q: %w%s", kindOf(none), req.GetName(), store.ErrNotFound,
-				a.meant(ctx, none, req.GetName()))
-		}
-		if err != nil {
-			return err
-		}
-		m, err := stored[T](r)
-		if err != nil {
-			return err
-		}
-		if err := match(m, req.GetEtag()); err != nil {
-			return err
-		}
-		if err := a.needed(ctx, tx, name); err != nil {
-			return err
-		}
-		return tx.Delete(req.GetName())
-	})
-	if err != nil || req.GetValidateOnly() {
-		return 0, err
-	}
-	return revision, tellRevision(ctx, revision)
 }
 
 // page is a part of a list.
@@ -259,6 +156,3 @@ func parseToken(t, prefix string) (revision int64, after string, err error) {
 	}
 	return revision, after, nil
 }
-
-// newUID returns an incarnation: a value that was never used before.
-func newUID() string { return rand.Text() }
