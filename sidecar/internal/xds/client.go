@@ -32,9 +32,6 @@ const (
 	// minBackoff and maxBackoff bound how long to wait before a new stream.
 	minBackoff = 100 * time.Millisecond
 	maxBackoff = 5 * time.Second
-	// maxResume is how many versions a stream resumes with, at the most. Beyond
-	// that the request would be too large, and everything is received anew.
-	maxResume = 50_000
 )
 
 // connection is the part of *grpc.ClientConn that the client uses.

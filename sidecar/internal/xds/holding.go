@@ -38,6 +38,9 @@ type holding struct {
 	urgent map[string]int64
 	// complete says that a whole set was received.
 	complete bool
+	// afresh says that the stream resumed with nothing although something is held,
+	// so that its first set is everything there is.
+	afresh bool
 	// set is the set being received; nil between sets.
 	set *incoming
 }
@@ -82,25 +85,32 @@ func newHolding(agent string) *holding {
 	}
 }
 
+// maxResume is how many bytes of names and versions a stream resumes with, at the
+// most. Beyond that the requests could be too large, and everything is received
+// anew.
+const maxResume = 4 << 20
+
 // restart prepares for a new stream, given the newest revision heard of
-// elsewhere. What the last one left unfinished is forgotten, refusals too: what
+// elsewhere, and returns what it resumes with: the versions held, by type URL and
+// name; none if their names and versions have more than limit bytes. What the last one left unfinished is forgotten, refusals too: what
 // was refused is not held, so it comes again.
-func (h *holding) restart(seen int64) {
-	h.set, h.complete = nil, false
+func (h *holding) restart(seen int64, limit int) map[string]map[string]string {
+	h.set, h.complete, h.afresh = nil, false, false
 	h.seen = max(h.seen, seen)
 	clear(h.urgent)
 	clear(h.refused)
-}
 
-// versions returns the versions held, by type URL and name: what a new stream
-// resumes with.
-func (h *holding) versions() map[string]map[string]string {
-	held := make(map[string]map[string]string)
-	for _, t := range types {
-		held[t.url] = make(map[string]string)
-	}
+	held, size := make(map[string]map[string]string), 0
 	for e := range h.snapshot.All() {
-		held[urlOf(e)][e.Name()] = strconv.FormatInt(e.Revision(), 10)
+		url, version := urlOf(e), strconv.FormatInt(e.Revision(), 10)
+		if held[url] == nil {
+			held[url] = make(map[string]string)
+		}
+		held[url][e.Name()] = version
+		if size += len(e.Name()) + len(version); size > limit {
+			h.afresh = true
+			return nil
+		}
 	}
 	return held
 }
@@ -208,6 +218,9 @@ func (h *holding) add(n nonce, b body) (outcome, error) {
 			all.refused[name] = reason
 		}
 	}
+	if h.afresh && !h.complete {
+		h.drop(all)
+	}
 	for name, at := range h.urgent {
 		if at > s.revision {
 			// Taken away since the set was made.
@@ -221,6 +234,16 @@ func (h *holding) add(n nonce, b body) (outcome, error) {
 	out := h.publish(s.revision, all, s.answers)
 	out.complete = len(h.refused) == 0
 	return out, nil
+}
+
+// drop adds to b, which is everything there is, the removal of what is held and
+// not in it.
+func (h *holding) drop(b body) {
+	for e := range h.snapshot.All() {
+		if !b.mentions(e.Name()) {
+			b.remove[e.Name()] = struct{}{}
+		}
+	}
 }
 
 // publish makes what is held at the revision of b and what was held.

@@ -107,6 +107,14 @@ func (b body) names() iter.Seq[string] {
 	}
 }
 
+// mentions reports whether a name is in the body.
+func (b body) mentions(name string) bool {
+	_, upserted := b.upsert[name]
+	_, removed := b.remove[name]
+	_, refused := b.refused[name]
+	return upserted || removed || refused
+}
+
 // forget takes a name out of the body.
 func (b body) forget(name string) {
 	delete(b.upsert, name)

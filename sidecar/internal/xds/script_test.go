@@ -30,7 +30,8 @@ const me = "namespaces/default/agents/me"
 // grant that allows, at revision 4; !stop@4 one that forbids; me@1 the agent and
 // -me@1 the agent suspended; bad@4 a grant that cannot be parsed; there:read@4 a
 // grant of another namespace; -read the removal of a grant. "open" is a new
-// stream, and says what it resumes with.
+// stream, and says what it resumes with; "open 10" one that may resume with 10
+// bytes at the most.
 func TestScripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) == 0 {
@@ -78,9 +79,12 @@ func run(t *testing.T, h *holding, text string) string {
 			switch {
 			case len(fields) == 0 || fields[0] == "#":
 			case fields[0] == "open":
-				h.restart(0)
+				limit := maxResume
+				if len(fields) > 1 {
+					limit, _ = strconv.Atoi(fields[1])
+				}
+				all := h.restart(0, limit)
 				out.WriteString("resume")
-				all := h.versions()
 				for _, t := range types {
 					for _, name := range slices.Sorted(maps.Keys(all[t.url])) {
 						fmt.Fprintf(&out, " %s@%s", short(name), all[t.url][name])

@@ -48,7 +48,7 @@ func (c *Client) stream(ctx context.Context) (err error) {
 		return fmt.Errorf("%w: no stream id in the response header", errProtocol)
 	}
 	c.from(ctx, store[0])
-	if err := c.subscribe(g); err != nil {
+	if err := c.subscribe(g, c.holding.restart(c.renewals.seen(), maxResume)); err != nil {
 		return err
 	}
 	c.note(func(s *Status) { s.Connected = true })
@@ -77,15 +77,10 @@ func (c *Client) from(ctx context.Context, store string) {
 		c.renewals.newest.Store(0)
 	}
 	c.store = store
-	c.holding.restart(c.renewals.seen())
 }
 
-// subscribe asks for everything, resuming with what is held.
-func (c *Client) subscribe(g grpc.BidiStreamingClient[discoveryv3.DeltaDiscoveryRequest, discoveryv3.DeltaDiscoveryResponse]) error {
-	held := c.holding.versions()
-	if c.holding.snapshot.Len() > maxResume {
-		clear(held)
-	}
+// subscribe asks for everything, resuming with the versions held.
+func (c *Client) subscribe(g grpc.BidiStreamingClient[discoveryv3.DeltaDiscoveryRequest, discoveryv3.DeltaDiscoveryResponse], held map[string]map[string]string) error {
 	node := &corev3.Node{Metadata: &structpb.Struct{Fields: map[string]*structpb.Value{
 		"instance": structpb.NewStringValue(c.cfg.Instance),
 		"version":  structpb.NewStringValue(c.cfg.Version),
