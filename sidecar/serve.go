@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
@@ -65,14 +66,29 @@ func (s *Sidecar) serve(serving, background context.Context, rooms *errgroup.Gro
 	if err != nil {
 		return errors.Join(err, conn.Close())
 	}
+	// The enforcer cuts what is open when it ends, which may be before the rest.
+	enforcing, cut := context.WithCancel(background)
+	defer cut()
 	rooms.Go(func() error {
-		err := enforce(background, uploader.Run, s.replica.Run, enforcer.Run, subscriber.Run)
+		err := enforce(background, uploader.Run, s.replica.Run, subscriber.Run,
+			func(context.Context) error { return enforcer.Run(enforcing) })
 		return errors.Join(err, conn.Close())
 	})
 
 	s.log.InfoContext(serving, "serving", slog.String("agent", peer.Name), slog.String("instance", s.instance),
 		slog.String("address", s.endpoint.URL), slog.String("secret_file", secretFile(s.cfg.StateDir)))
-	return s.serveAgent(serving, background, mcp.NewServer(door))
+	return s.serveAgent(serving, background, mcp.NewServer(door), cut)
+}
+
+// cutWithin is how long an agent has to take the answer to a call that was cut.
+const cutWithin = 2 * time.Second
+
+// shutDown waits until what server serves has ended, for up to patience, and
+// reports whether it has.
+func shutDown(ctx context.Context, server *http.Server, patience time.Duration) bool {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	return server.Shutdown(ctx) == nil
 }
 
 // enforce runs what keeps open calls within their authority until ctx ends or
@@ -93,16 +109,19 @@ func enforce(ctx context.Context, upload func(context.Context) error, runs ...fu
 }
 
 // serveAgent serves until serving ends, then lets calls in progress finish for
-// up to the drain timeout.
-func (s *Sidecar) serveAgent(serving, background context.Context, server *http.Server) error {
+// up to the drain timeout. What goes on after that is cut: the agent is told and
+// the outcome recorded before the connections are closed.
+func (s *Sidecar) serveAgent(serving, background context.Context, server *http.Server, cut func()) error {
 	ended := make(chan struct{})
 	stop := context.AfterFunc(serving, func() {
 		defer close(ended)
 		s.log.InfoContext(background, "draining", slog.Duration("at_most", s.cfg.DrainTimeout))
-		deadline, cancel := context.WithTimeout(background, s.cfg.DrainTimeout)
-		defer cancel()
-		if server.Shutdown(deadline) != nil {
-			_ = server.Close() // what has not ended by now is cut
+		if shutDown(background, server, s.cfg.DrainTimeout) {
+			return
+		}
+		cut()
+		if !shutDown(background, server, cutWithin) {
+			_ = server.Close() // an agent that does not even take its answer
 		}
 	})
 	err := server.Serve(s.mcp)
