@@ -65,6 +65,9 @@ func ruleOf(method string) rule {
 // about returns what headers call the name of m: what its rule's name says, or
 // nothing.
 func (r rule) about(m *message.Message) string {
+	if r.name == "" {
+		return ""
+	}
 	name, _ := m.Params.String(r.name)
 	return name
 }
@@ -84,6 +87,9 @@ func (r rule) calls(server string, m *message.Message) ([]pdp.Call, *message.Err
 	v, named := m.Params.Get(r.name)
 	if r.kind == pdp.Method || !named {
 		// What names no thing is no more than its method.
+		if name := message.Ambiguous(m.Params); name != "" {
+			return nil, ambiguous("parameter", name)
+		}
 		return []pdp.Call{{Kind: pdp.Method, Server: server, Name: m.Method, Args: m.Params}}, nil
 	}
 	name, ok := v.(string)

@@ -64,10 +64,16 @@ func (id ID) JSON() string {
 	return id.text
 }
 
+// maxID is the longest string that can be an ID, in bytes: ids are remembered.
+const maxID = 1 << 10
+
 // newID makes an ID of a parsed value; ok is false if the value cannot be one.
 func newID(v strictjson.Value) (id ID, ok bool) {
 	switch v := v.(type) {
 	case string:
+		if len(v) > maxID {
+			return ID{}, false
+		}
 		return ID{string(strictjson.Append(nil, v))}, true
 	case int64:
 		return ID{strconv.FormatInt(v, 10)}, true
@@ -118,7 +124,7 @@ func Parse(data []byte, limits strictjson.Limits) (*Message, error) {
 	if hasID {
 		m.ID, ok = newID(id)
 		if !ok {
-			return m, &Error{CodeInvalidRequest, "id must be a string or an integer"}
+			return m, &Error{CodeInvalidRequest, "id must be a string of at most 1024 bytes or an integer"}
 		}
 	}
 	return m, m.read(hasID)
@@ -172,19 +178,37 @@ func (m *Message) read(hasID bool) error {
 }
 
 // Ambiguous returns a member of o whose name differs only in case from one of
-// names or, if names is empty, from another of o: some readers take the one
-// for the other. It returns "" if there is none.
+// names or, if names is empty, one anywhere in o whose name so differs from
+// another of the same object: some readers take the one for the other. It returns
+// "" if there is none.
 func Ambiguous(o *strictjson.Object, names ...string) string {
 	if len(names) > 0 {
 		return lookalike(o, names)
 	}
-	folded := make(map[string]struct{}, o.Len())
-	for key := range o.All() {
-		lower := strings.ToLower(strings.ToUpper(key))
-		if _, ok := folded[lower]; ok {
-			return key
+	return twin(o)
+}
+
+// twin returns a member anywhere in v that has a lookalike beside it.
+func twin(v strictjson.Value) string {
+	switch v := v.(type) {
+	case []strictjson.Value:
+		for _, e := range v {
+			if key := twin(e); key != "" {
+				return key
+			}
 		}
-		folded[lower] = struct{}{}
+	case *strictjson.Object:
+		folded := make(map[string]struct{}, v.Len())
+		for key, value := range v.All() {
+			lower := strings.ToLower(strings.ToUpper(key))
+			if _, ok := folded[lower]; ok {
+				return key
+			}
+			folded[lower] = struct{}{}
+			if key := twin(value); key != "" {
+				return key
+			}
+		}
 	}
 	return ""
 }

@@ -153,7 +153,7 @@ func rawID(raw []byte) (ID, error) {
 	}
 	id, ok := newID(v)
 	if !ok {
-		return ID{}, errors.New("its id is neither a string nor an integer")
+		return ID{}, errors.New("its id is neither a string of at most 1024 bytes nor an integer")
 	}
 	return id, nil
 }
