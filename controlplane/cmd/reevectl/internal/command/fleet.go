@@ -29,24 +29,19 @@ hearing again, and what it refuses.`,
 	}
 	cmd.Flags().BoolVarP(&everywhere, "all-namespaces", "A", false, "of all namespaces")
 	cmd.RunE = a.Call(func(ctx context.Context, conn *grpc.ClientConn, _ []string) error {
-		ctx, cancel := session.Brief(ctx)
-		defer cancel()
 		parent := "namespaces/" + a.Namespace
 		if everywhere {
 			parent = "namespaces/-"
 		}
-		var found []*adminv1.Sidecar
 		var revision int64
-		for token := ""; ; {
+		found, err := session.Pages(ctx, 0, func(ctx context.Context, size int32, token string) (*adminv1.ListSidecarsResponse, error) {
 			page, err := adminv1.NewSidecarsClient(conn).ListSidecars(ctx,
-				&adminv1.ListSidecarsRequest{Parent: parent, PageSize: maxPage, PageToken: token})
-			if err != nil {
-				return err
-			}
-			found, revision = append(found, page.GetSidecars()...), page.GetRevision()
-			if token = page.GetNextPageToken(); token == "" {
-				break
-			}
+				&adminv1.ListSidecarsRequest{Parent: parent, PageSize: size, PageToken: token})
+			revision = page.GetRevision()
+			return page, err
+		}, (*adminv1.ListSidecarsResponse).GetSidecars)
+		if err != nil {
+			return err
 		}
 		if a.Format != output.AsTable {
 			return output.List(a.Out, a.Format, found)
@@ -108,23 +103,11 @@ that made it; -o json has the digests of what was before and after.`,
 	}
 	cmd.Flags().IntVar(&limit, "limit", 20, "how many to show at the most; 0 is all")
 	cmd.RunE = a.Call(func(ctx context.Context, conn *grpc.ClientConn, _ []string) error {
-		ctx, cancel := session.Brief(ctx)
-		defer cancel()
-		var found []*adminv1.Change
-		for token := ""; ; {
-			size := maxPage
-			if limit > 0 {
-				size = min(size, limit-len(found))
-			}
-			page, err := adminv1.NewChangesClient(conn).ListChanges(ctx,
-				&adminv1.ListChangesRequest{PageSize: int32(size), PageToken: token})
-			if err != nil {
-				return err
-			}
-			found = append(found, page.GetChanges()...)
-			if token = page.GetNextPageToken(); token == "" || limit > 0 && len(found) >= limit {
-				break
-			}
+		found, err := session.Pages(ctx, limit, func(ctx context.Context, size int32, token string) (*adminv1.ListChangesResponse, error) {
+			return adminv1.NewChangesClient(conn).ListChanges(ctx, &adminv1.ListChangesRequest{PageSize: size, PageToken: token})
+		}, (*adminv1.ListChangesResponse).GetChanges)
+		if err != nil {
+			return err
 		}
 		if a.Format != output.AsTable {
 			return output.List(a.Out, a.Format, found)

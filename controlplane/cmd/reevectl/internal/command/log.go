@@ -106,28 +106,12 @@ func instant(flag, text string, now time.Time) (*timestamppb.Timestamp, error) {
 	return timestamppb.New(now.Add(-d)), nil
 }
 
-// maxPage is how many decisions or changes are asked for at a time.
-const maxPage = 1000
-
 func (a *app) listDecisions(ctx context.Context, client adminv1.DecisionsClient, filter *adminv1.DecisionFilter, limit int) error {
-	var found []*adminv1.LoggedDecision
-	for token := ""; ; {
-		size := maxPage
-		if limit > 0 {
-			size = min(size, limit-len(found))
-		}
-		pageCtx, cancel := session.Brief(ctx)
-		page, err := client.ListDecisions(pageCtx, &adminv1.ListDecisionsRequest{
-			Filter: filter, PageSize: int32(size), PageToken: token,
-		})
-		cancel()
-		if err != nil {
-			return err
-		}
-		found = append(found, page.GetDecisions()...)
-		if token = page.GetNextPageToken(); token == "" || limit > 0 && len(found) >= limit {
-			break
-		}
+	found, err := session.Pages(ctx, limit, func(ctx context.Context, size int32, token string) (*adminv1.ListDecisionsResponse, error) {
+		return client.ListDecisions(ctx, &adminv1.ListDecisionsRequest{Filter: filter, PageSize: size, PageToken: token})
+	}, (*adminv1.ListDecisionsResponse).GetDecisions)
+	if err != nil {
+		return err
 	}
 	if a.Format != output.AsTable {
 		return output.List(a.Out, a.Format, found)

@@ -44,8 +44,6 @@ What -o yaml prints can be edited and applied.`,
 			return session.UsageError{Err: errors.New("give names or --all-namespaces, not both")}
 		}
 		return a.Call(func(ctx context.Context, conn *grpc.ClientConn, args []string) error {
-			ctx, cancel := session.Brief(ctx)
-			defer cancel()
 			found, err := a.find(ctx, conn, k, args[1:], everywhere)
 			if err != nil {
 				return err

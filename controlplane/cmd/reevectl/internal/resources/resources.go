@@ -10,14 +10,14 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/kind"
+	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/session"
 	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
 )
 
-// pageSize is how many resources are asked for at a time.
-const pageSize = 500
-
 // Get returns a resource by its resource name.
 func Get(ctx context.Context, conn *grpc.ClientConn, k kind.Kind, name string) (proto.Message, error) {
+	ctx, cancel := session.Brief(ctx)
+	defer cancel()
 	switch k.Singular {
 	case "namespace":
 		return adminv1.NewNamespacesClient(conn).GetNamespace(ctx, &adminv1.GetNamespaceRequest{Name: name})
@@ -39,29 +39,29 @@ func List(ctx context.Context, conn *grpc.ClientConn, k kind.Kind, namespace str
 	parent := k.Parent(namespace)
 	switch k.Singular {
 	case "namespace":
-		return pages(func(token string) (*adminv1.ListNamespacesResponse, error) {
+		return pages(ctx, func(ctx context.Context, size int32, token string) (*adminv1.ListNamespacesResponse, error) {
 			return adminv1.NewNamespacesClient(conn).ListNamespaces(ctx,
-				&adminv1.ListNamespacesRequest{PageSize: pageSize, PageToken: token})
+				&adminv1.ListNamespacesRequest{PageSize: size, PageToken: token})
 		}, (*adminv1.ListNamespacesResponse).GetNamespaces)
 	case "agent":
-		return pages(func(token string) (*adminv1.ListAgentsResponse, error) {
+		return pages(ctx, func(ctx context.Context, size int32, token string) (*adminv1.ListAgentsResponse, error) {
 			return adminv1.NewAgentsClient(conn).ListAgents(ctx,
-				&adminv1.ListAgentsRequest{Parent: parent, PageSize: pageSize, PageToken: token})
+				&adminv1.ListAgentsRequest{Parent: parent, PageSize: size, PageToken: token})
 		}, (*adminv1.ListAgentsResponse).GetAgents)
 	case "server":
-		return pages(func(token string) (*adminv1.ListServersResponse, error) {
+		return pages(ctx, func(ctx context.Context, size int32, token string) (*adminv1.ListServersResponse, error) {
 			return adminv1.NewServersClient(conn).ListServers(ctx,
-				&adminv1.ListServersRequest{Parent: parent, PageSize: pageSize, PageToken: token})
+				&adminv1.ListServersRequest{Parent: parent, PageSize: size, PageToken: token})
 		}, (*adminv1.ListServersResponse).GetServers)
 	case "tool":
-		return pages(func(token string) (*adminv1.ListToolsResponse, error) {
+		return pages(ctx, func(ctx context.Context, size int32, token string) (*adminv1.ListToolsResponse, error) {
 			return adminv1.NewToolsClient(conn).ListTools(ctx,
-				&adminv1.ListToolsRequest{Parent: parent, PageSize: pageSize, PageToken: token})
+				&adminv1.ListToolsRequest{Parent: parent, PageSize: size, PageToken: token})
 		}, (*adminv1.ListToolsResponse).GetTools)
 	case "grant":
-		return pages(func(token string) (*adminv1.ListGrantsResponse, error) {
+		return pages(ctx, func(ctx context.Context, size int32, token string) (*adminv1.ListGrantsResponse, error) {
 			return adminv1.NewGrantsClient(conn).ListGrants(ctx,
-				&adminv1.ListGrantsRequest{Parent: parent, PageSize: pageSize, PageToken: token})
+				&adminv1.ListGrantsRequest{Parent: parent, PageSize: size, PageToken: token})
 		}, (*adminv1.ListGrantsResponse).GetGrants)
 	default:
 		return nil, fmt.Errorf("list %s: not a kind of resource", k.Plural)
@@ -69,22 +69,16 @@ func List(ctx context.Context, conn *grpc.ClientConn, k kind.Kind, namespace str
 }
 
 // pages reads a list to its end.
-func pages[R interface{ GetNextPageToken() string }, M proto.Message](
-	read func(token string) (R, error), items func(R) []M,
+func pages[Page interface{ GetNextPageToken() string }, M proto.Message](
+	ctx context.Context, read func(ctx context.Context, size int32, token string) (Page, error), items func(Page) []M,
 ) ([]proto.Message, error) {
-	var all []proto.Message
-	for token := ""; ; {
-		page, err := read(token)
-		if err != nil {
-			return nil, err
-		}
+	return session.Pages(ctx, 0, read, func(page Page) []proto.Message {
+		var all []proto.Message
 		for _, m := range items(page) {
 			all = append(all, m)
 		}
-		if token = page.GetNextPageToken(); token == "" {
-			return all, nil
-		}
-	}
+		return all
+	})
 }
 
 // Delete removes a resource by its resource name.
