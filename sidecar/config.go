@@ -27,8 +27,8 @@ type Config struct {
 	// OpsListen is the loopback address of health, readiness and metrics; empty
 	// turns them off.
 	OpsListen string
-	// SpoolMaxBytes is how large the spool of records may grow; 0 is 1 GiB. A
-	// full spool denies every call.
+	// SpoolMaxBytes is how large the spool of records may grow, from 2 MiB; 0 is
+	// 1 GiB. A full spool denies every call.
 	SpoolMaxBytes int64
 	// DrainTimeout is how long calls in progress may go on when the sidecar is
 	// asked to end; 0 cuts them at once.
@@ -40,6 +40,10 @@ type Config struct {
 	// Version is the build's version, for the fleet's overview.
 	Version string
 }
+
+// minSpool is the smallest spool with room for some thousand calls beside what
+// is kept free for the outcomes of open ones.
+const minSpool = 2 << 20
 
 // ErrConfig is wrapped by errors that a changed configuration mends.
 var ErrConfig = errors.New("invalid configuration")
@@ -62,8 +66,11 @@ func (c *Config) validate() error {
 	if c.JoinToken != "" && c.CADigest == "" {
 		return fmt.Errorf("%w: a join token needs ca-digest, by which the sidecar knows its control plane", ErrConfig)
 	}
-	if c.SpoolMaxBytes < 0 || c.DrainTimeout < 0 {
-		return fmt.Errorf("%w: spool-max-bytes and drain-timeout must not be negative", ErrConfig)
+	if c.SpoolMaxBytes != 0 && c.SpoolMaxBytes < minSpool {
+		return fmt.Errorf("%w: spool-max-bytes %d is less than %d, below which there is no room for calls", ErrConfig, c.SpoolMaxBytes, minSpool)
+	}
+	if c.DrainTimeout < 0 {
+		return fmt.Errorf("%w: drain-timeout must not be negative", ErrConfig)
 	}
 	return nil
 }

@@ -39,6 +39,7 @@ func (s *Sidecar) serve(serving, background context.Context, rooms *errgroup.Gro
 	if err != nil {
 		return err
 	}
+	s.recorder.Store(recorder)
 	enforcer, err := pep.New(s.replica, recorder, s.log, meter)
 	if err != nil {
 		return err

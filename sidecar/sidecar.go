@@ -13,12 +13,14 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/metric"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/reeve-authz/reeve/sidecar/identity"
+	"github.com/reeve-authz/reeve/sidecar/internal/audit"
 	"github.com/reeve-authz/reeve/sidecar/internal/enroll"
 	"github.com/reeve-authz/reeve/sidecar/internal/replica"
 	"github.com/reeve-authz/reeve/sidecar/internal/spool"
@@ -49,6 +51,7 @@ type Sidecar struct {
 	enroller *enroll.Client
 	clock    replica.Clock
 	replica  *replica.Replica
+	recorder atomic.Pointer[audit.Recorder] // nil until there is an identity
 	spool    *spool.Spool
 	earlier  []*spool.Spool
 	mcp      net.Listener
@@ -196,6 +199,12 @@ func (s *Sidecar) checks() []ops.Check {
 		{Name: "identity", Ready: func(context.Context) error {
 			_, err := s.source.GetX509SVID()
 			return err
+		}},
+		{Name: "records", Ready: func(ctx context.Context) error {
+			if r := s.recorder.Load(); r != nil {
+				return r.Check(ctx)
+			}
+			return errors.New("nothing is served before there is an identity")
 		}},
 		{Name: "fresh", Ready: func(context.Context) error {
 			if s.replica.View().Live() {

@@ -121,12 +121,13 @@ func TestSocketReplacesNoFile(t *testing.T) {
 
 func TestConfigErrorsNameTheSetting(t *testing.T) {
 	for name, breakIt := range map[string]func(*sidecar.Config){
-		"state-dir":      func(c *sidecar.Config) { c.StateDir = "" },
-		"mcp-listen":     func(c *sidecar.Config) { c.MCPListen = "0.0.0.0:0" },
-		"ops-listen":     func(c *sidecar.Config) { c.OpsListen = "[::]:0" },
-		"control-plane":  func(c *sidecar.Config) { c.ControlPlane = "nowhere" },
-		"enroll-address": func(c *sidecar.Config) { c.EnrollAddress = "" },
-		"ca-digest":      func(c *sidecar.Config) { c.CADigest = "" },
+		"state-dir":       func(c *sidecar.Config) { c.StateDir = "" },
+		"mcp-listen":      func(c *sidecar.Config) { c.MCPListen = "0.0.0.0:0" },
+		"ops-listen":      func(c *sidecar.Config) { c.OpsListen = "[::]:0" },
+		"control-plane":   func(c *sidecar.Config) { c.ControlPlane = "nowhere" },
+		"enroll-address":  func(c *sidecar.Config) { c.EnrollAddress = "" },
+		"spool-max-bytes": func(c *sidecar.Config) { c.SpoolMaxBytes = 1 << 20 },
+		"ca-digest":       func(c *sidecar.Config) { c.CADigest = "" },
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := config(t.TempDir())

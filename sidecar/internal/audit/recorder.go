@@ -4,6 +4,8 @@
 package audit
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -21,6 +23,8 @@ import (
 // further call is let through for want of room, those that are open can still
 // be recorded as ended.
 const outcomeRoom = 1 << 20
+
+var errUnwritten = errors.New("records cannot be written, and so every call is denied: see the log")
 
 // A Recorder records the decisions and outcomes of one agent's calls. Its
 // methods may be called concurrently.
@@ -45,6 +49,15 @@ func NewRecorder(s *spool.Spool, agent string, unenforced bool, log *slog.Logger
 	prefix := s.Instance() + "-"
 	r.entries.New = func() any { return newEntry(agent, s.Instance(), prefix) }
 	return r, nil
+}
+
+// Check returns nil, or that records could not be written when that was last
+// tried.
+func (r *Recorder) Check(context.Context) error {
+	if r.failing.Load() {
+		return errUnwritten
+	}
+	return nil
 }
 
 // Decide records that c was answered with d and returns the decision's id. If
@@ -83,7 +96,8 @@ func (r *Recorder) append(e *entry, keep int64) error {
 		return err
 	}
 	r.metrics.written.Add(1)
-	if r.failing.Load() && r.failing.Swap(false) {
+	// That an outcome still fitted does not let calls through again.
+	if keep > 0 && r.failing.Load() && r.failing.Swap(false) {
 		r.log.Info("records written again", slog.String("instance", r.spool.Instance()))
 	}
 	return nil

@@ -216,6 +216,9 @@ func TestFullSpoolRefuses(t *testing.T) {
 	if got := s.Last() - taken; got != taken {
 		t.Errorf("%d outcomes of %d calls were recorded", got, taken)
 	}
+	if r.Check(t.Context()) == nil {
+		t.Error("it says that records can be written")
+	}
 	if n := strings.Count(logged.String(), "records refused"); n != 1 {
 		t.Errorf("refusals were logged %d times:\n%s", n, &logged)
 	}
@@ -224,6 +227,9 @@ func TestFullSpoolRefuses(t *testing.T) {
 	}
 	if _, err := r.Decide(refund(t), granted); err != nil {
 		t.Errorf("there is room again: %v", err)
+	}
+	if err := r.Check(t.Context()); err != nil {
+		t.Errorf("it says %v, although there is room again", err)
 	}
 	if !strings.Contains(logged.String(), "records written again") {
 		t.Errorf("the end of it was not logged:\n%s", &logged)

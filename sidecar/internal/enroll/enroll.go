@@ -5,6 +5,7 @@ package enroll
 import (
 	"context"
 	"crypto/ecdsa"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -143,7 +145,8 @@ func (c *Client) wait(ctx context.Context) bool {
 func (c *Client) obtain(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	conn, err := c.connect()
+	var stranger atomic.Pointer[error]
+	conn, err := c.connect(&stranger)
 	if err != nil {
 		return err
 	}
@@ -153,6 +156,12 @@ func (c *Client) obtain(ctx context.Context) error {
 		return err
 	}
 	answer, err := c.ask(ctx, enrollv1.NewEnrollmentClient(conn), request)
+	if why := stranger.Load(); err != nil && why != nil && !c.enrolled {
+		// A first enrolment that was sent to the wrong address, or with the wrong
+		// digest, goes wrong each time; a sidecar that was there before may find
+		// its control plane again.
+		return fmt.Errorf("%w: %w", errFinal, *why)
+	}
 	if err != nil {
 		return err
 	}
@@ -179,12 +188,22 @@ func (c *Client) obtain(ctx context.Context) error {
 	return nil
 }
 
-func (c *Client) connect() (*grpc.ClientConn, error) {
-	tls, err := identity.PinnedTLS(c.pin)
+// connect connects to the control plane under the pinned root. If another server
+// answers, stranger is set to what is wrong with it: gRPC keeps only the text.
+func (c *Client) connect(stranger *atomic.Pointer[error]) (*grpc.ClientConn, error) {
+	config, err := identity.PinnedTLS(c.pin)
 	if err != nil {
 		return nil, err
 	}
-	options := []grpc.DialOption{grpc.WithTransportCredentials(credentials.NewTLS(tls))}
+	verify := config.VerifyConnection
+	config.VerifyConnection = func(state tls.ConnectionState) error {
+		err := verify(state)
+		if err != nil {
+			stranger.Store(&err)
+		}
+		return err
+	}
+	options := []grpc.DialOption{grpc.WithTransportCredentials(credentials.NewTLS(config))}
 	if c.dial != nil {
 		options = append(options, grpc.WithContextDialer(c.dial))
 	}
