@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 	"google.golang.org/protobuf/types/known/timestamppb"
+	"sigs.k8s.io/yaml"
 
 	"github.com/reeve-authz/reeve/controlplane/internal/ca"
 	"github.com/reeve-authz/reeve/controlplane/internal/store"
@@ -74,12 +75,33 @@ func RecoverAdmin(ctx context.Context, cfg Config, log *slog.Logger) (contextFil
 	if err != nil {
 		return "", err
 	}
-	address := cfg.advertisedAddress(cfg.AdminListen)
+	address := cfg.knownAddress()
+	if address == "" {
+		address = cfg.advertisedAddress(cfg.AdminListen)
+	}
 	nothing := func(context.Context, *store.Tx) error { return nil }
 	if err := cfg.makeAdmin(ctx, s, authority, address, "recover-admin", nothing); err != nil {
 		return "", fmt.Errorf("recover admin: %w", err)
 	}
 	return filepath.Join(cfg.bootstrapDir(), "context.yaml"), nil
+}
+
+// knownAddress is the admin door's address in the context file that is there;
+// empty if there is none.
+func (c *Config) knownAddress() string {
+	data, err := os.ReadFile(filepath.Join(c.bootstrapDir(), "context.yaml"))
+	if err != nil {
+		return ""
+	}
+	var file struct {
+		Contexts []struct {
+			Address string `json:"address"`
+		} `json:"contexts"`
+	}
+	if yaml.Unmarshal(data, &file) != nil || len(file.Contexts) == 0 {
+		return ""
+	}
+	return file.Contexts[0].Address
 }
 
 func (c *Config) bootstrapDir() string { return filepath.Join(c.DataDir, "bootstrap") }

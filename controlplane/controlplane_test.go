@@ -174,7 +174,10 @@ func TestRecoverAdmin(t *testing.T) {
 	if _, err := os.Stat(file); err != nil {
 		t.Error(err)
 	}
-	fresh, _ := bootstrap(t, dir, address)
+	fresh, known := bootstrap(t, dir, "")
+	if known != address {
+		t.Errorf("the context file now says %s, want %s as before", known, address)
+	}
 	for {
 		_, err := self(t, fresh)
 		if err == nil {

@@ -27,7 +27,6 @@ func ServerOptions() []grpc.ServerOption {
 		grpc.InTapHandle(cancelable),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 60 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
-		grpc.ConnectionTimeout(20 * time.Second),
 		grpc.MaxConcurrentStreams(64),
 		grpc.MaxRecvMsgSize(8 << 20),
 		// Most connections are idle, and buffers are kept for each.
