@@ -28,6 +28,8 @@ func (x *exchange) answer(ctx context.Context, resp *http.Response) (decisionv1.
 		return x.broken(ctx, errors.New("the answer is encoded, which was not asked for"))
 	case resp.StatusCode == http.StatusUnauthorized:
 		return x.broken(ctx, errors.New("the server wants credentials"))
+	case resp.StatusCode < 200:
+		return x.broken(ctx, fmt.Errorf("the server leaves HTTP with status %d", resp.StatusCode))
 	case resp.StatusCode >= 300 && resp.StatusCode < 400:
 		return x.broken(ctx, fmt.Errorf("the server redirects with status %d: the catalogue must name the right URL", resp.StatusCode))
 	case resp.StatusCode == http.StatusNotFound && x.key.id != "":
@@ -133,6 +135,9 @@ func (x *exchange) relay(ctx context.Context, resp *http.Response) (decisionv1.O
 	var out []byte
 	for {
 		event, err := reader.Next()
+		if err == nil {
+			err = ctx.Err() // what had arrived by then is cut too
+		}
 		if err != nil {
 			return x.ended(ctx, err, last)
 		}

@@ -179,8 +179,13 @@ func (x *exchange) get() outcome {
 	if refused := x.authorize(ctx); refused != nil {
 		return x.refuse(refused)
 	}
+	ctx, cancel := context.WithTimeout(ctx, x.h.config.CallTimeout)
+	defer cancel()
 	return x.forward(ctx, http.MethodGet, nil)
 }
+
+// listening reports whether the exchange waits for what the server has to say.
+func (x *exchange) listening() bool { return x.r.Method == http.MethodGet && x.origin.id.IsZero() }
 
 // listen serves what the server has to say. Nothing passes while the sidecar is
 // stale, but the agent's stream stays: clients take its end for the end of the
@@ -228,33 +233,8 @@ func (x *exchange) untilDrained(ctx context.Context, listen func(context.Context
 	return listen(ctx)
 }
 
-// delete ends a session.
-func (x *exchange) delete() outcome {
-	if refused := x.checkSession(); refused != nil {
-		return x.refuse(refused)
-	}
-	ctx := x.r.Context()
-	if refused := x.authorize(ctx); refused != nil {
-		return x.refuse(refused)
-	}
-	defer x.h.sessions.end(ctx, x.key)
-	return x.forward(ctx, http.MethodDelete, nil)
-}
-
-// checkSession refuses a session that the server did not begin through here.
-func (x *exchange) checkSession() *refusal {
-	if len(x.r.Header[message.HeaderSession]) > 1 || !x.h.sessions.known(x.key) {
-		return unknownSession
-	}
-	return nil
-}
-
-var unknownSession = &refusal{
-	status: http.StatusNotFound, code: message.CodeInvalidRequest,
-	message: "This session was not begun here, or is over: begin a new one.",
-}
-
-// forward sends the request on and answers with what comes back.
+// forward sends the request on and answers with what comes back. A stream that
+// listens is not answered when it is cut: its caller says what becomes of it.
 func (x *exchange) forward(ctx context.Context, method string, text []byte) outcome {
 	var resp *http.Response
 	var err error
@@ -264,12 +244,17 @@ func (x *exchange) forward(ctx context.Context, method string, text []byte) outc
 		resp, err = x.send(ctx, server, method, text)
 	})
 	if denial != nil {
+		if x.listening() {
+			return outcomeCut
+		}
 		return x.refuse(denied(denial, denial.Decision))
 	}
 	if err != nil {
 		status, o, refused := x.failure(ctx, err)
 		x.end(parent, status)
-		x.refuse(refused)
+		if o != outcomeCut || !x.listening() {
+			x.refuse(refused)
+		}
 		return o
 	}
 	defer resp.Body.Close()

@@ -354,6 +354,12 @@ func TestBrokenServers(t *testing.T) {
 			w.Header().Set("WWW-Authenticate", "Bearer")
 			w.WriteHeader(http.StatusUnauthorized)
 		}, "wants credentials"},
+		{"another protocol", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Connection", "Upgrade")
+			w.Header().Set("Upgrade", "h2c")
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(http.StatusSwitchingProtocols)
+		}, "leaves HTTP"},
 		{"compressed", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Encoding", "gzip")
 		}, "is encoded"},

@@ -245,9 +245,14 @@ type records struct {
 	decided  []string // "name reason"; the id is instance-<position from 1>
 	outcomes []string // "id STATUS"
 	refuses  bool
+	// onDecide is called with the name of each call before it is recorded.
+	onDecide func(name string)
 }
 
 func (r *records) Decide(c pdp.Call, d pdp.Decision) (string, error) {
+	if r.onDecide != nil {
+		r.onDecide(c.Name)
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.refuses {

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
+	"net/http"
 	"strconv"
 	"strings"
 	"sync"
@@ -226,4 +227,30 @@ func (s *session) end(ctx context.Context) {
 			permit.End(ctx, decisionv1.Outcome_CANCELLED)
 		}
 	}
+}
+
+// delete ends a session.
+func (x *exchange) delete() outcome {
+	if refused := x.checkSession(); refused != nil {
+		return x.refuse(refused)
+	}
+	ctx := x.r.Context()
+	if refused := x.authorize(ctx); refused != nil {
+		return x.refuse(refused)
+	}
+	defer x.h.sessions.end(ctx, x.key)
+	return x.forward(ctx, http.MethodDelete, nil)
+}
+
+// checkSession refuses a session that the server did not begin through here.
+func (x *exchange) checkSession() *refusal {
+	if len(x.r.Header[message.HeaderSession]) > 1 || !x.h.sessions.known(x.key) {
+		return unknownSession
+	}
+	return nil
+}
+
+var unknownSession = &refusal{
+	status: http.StatusNotFound, code: message.CodeInvalidRequest,
+	message: "This session was not begun here, or is over: begin a new one.",
 }
