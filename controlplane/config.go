@@ -40,7 +40,8 @@ type Config struct {
 	// KEKFile holds the key encryption key; empty is "kek" in DataDir.
 	KEKFile string
 	// EtcdEndpoints are the addresses of an etcd to use in place of the embedded
-	// one.
+	// one. One control plane may use it at a time: each waits for the sidecars
+	// that it serves itself, and knows of no others.
 	EtcdEndpoints []string
 	// EtcdCA, EtcdCert and EtcdKey are PEM files for mutual TLS with etcd.
 	EtcdCA, EtcdCert, EtcdKey string

@@ -44,7 +44,7 @@ func (o *options) addStore(flags *pflag.FlagSet) {
 	flags.StringVar(&o.cfg.DataDir, "data-dir", defaultDataDir(), "directory for the store, the log, the key encryption key and the bootstrap certificate")
 	flags.StringVar(&o.cfg.TrustDomain, "trust-domain", "reeve.local", "SPIFFE trust domain; fixed at the first start")
 	flags.StringVar(&o.cfg.KEKFile, "kek-file", "", "file with the key encryption key; empty is kek in the data directory")
-	flags.StringSliceVar(&o.cfg.EtcdEndpoints, "etcd-endpoints", nil, "addresses of an etcd to use in place of the embedded one")
+	flags.StringSliceVar(&o.cfg.EtcdEndpoints, "etcd-endpoints", nil, "addresses of an etcd to use in place of the embedded one, by one control plane at a time")
 	flags.StringVar(&o.cfg.EtcdCA, "etcd-ca", "", "PEM file of the root that vouches for etcd")
 	flags.StringVar(&o.cfg.EtcdCert, "etcd-cert", "", "PEM file of this client's certificate for etcd")
 	flags.StringVar(&o.cfg.EtcdKey, "etcd-key", "", "PEM file of this client's key for etcd")
