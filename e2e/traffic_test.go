@@ -146,7 +146,7 @@ func join(t *testing.T, s *stack.Stack, calls []call) {
 		}
 		arrived[digest(string(a.Arguments))] = a
 	}
-	allowed, byID := awaitRecords(t, s, arrived)
+	allowed, byID := awaitRecords(t, s, arrived, calls)
 
 	for key, a := range arrived {
 		d, ok := allowed[key]
@@ -182,8 +182,9 @@ func join(t *testing.T, s *stack.Stack, calls []call) {
 }
 
 // awaitRecords reads the log until it has an allowed decision for whatever
-// arrived: records follow a moment after the calls.
-func awaitRecords(t *testing.T, s *stack.Stack, arrived map[string]desk.Arrival) (allowed, byID map[string]*adminv1.LoggedDecision) {
+// arrived, and those by which calls were denied: records follow a moment after
+// the calls.
+func awaitRecords(t *testing.T, s *stack.Stack, arrived map[string]desk.Arrival, calls []call) (allowed, byID map[string]*adminv1.LoggedDecision) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); ; time.Sleep(200 * time.Millisecond) {
 		all, err := s.AllDecisions(t.Context())
@@ -201,6 +202,9 @@ func awaitRecords(t *testing.T, s *stack.Stack, arrived map[string]desk.Arrival)
 		complete := true
 		for key := range arrived {
 			complete = complete && allowed[key] != nil
+		}
+		for _, c := range calls {
+			complete = complete && (c.report.Verdict != "deny" || byID[c.report.Decision] != nil)
 		}
 		if complete || time.Now().After(deadline) {
 			return allowed, byID
