@@ -51,8 +51,6 @@ type Config struct {
 	// DrainTimeout is how long calls in progress may go on when the control
 	// plane is asked to end; 0 cuts them at once.
 	DrainTimeout time.Duration
-	// Version is the build's version.
-	Version string
 }
 
 // ErrConfig is wrapped by errors that a changed configuration mends.
@@ -60,8 +58,8 @@ var ErrConfig = errors.New("invalid configuration")
 
 // The least and the greatest freshness bound.
 const (
-	MinFreshnessBound = time.Second
-	MaxFreshnessBound = 15 * time.Minute
+	minFreshnessBound = time.Second
+	maxFreshnessBound = 15 * time.Minute
 )
 
 // complete refuses what cannot be meant, and fills in what may be left out.
@@ -83,8 +81,8 @@ func (c *Config) complete() error {
 			return fmt.Errorf("%w: %s %q is not host:port", ErrConfig, f.name, f.value)
 		}
 	}
-	if c.FreshnessBound < MinFreshnessBound || c.FreshnessBound > MaxFreshnessBound {
-		return fmt.Errorf("%w: freshness-bound %v is not from %v to %v", ErrConfig, c.FreshnessBound, MinFreshnessBound, MaxFreshnessBound)
+	if c.FreshnessBound < minFreshnessBound || c.FreshnessBound > maxFreshnessBound {
+		return fmt.Errorf("%w: freshness-bound %v is not from %v to %v", ErrConfig, c.FreshnessBound, minFreshnessBound, maxFreshnessBound)
 	}
 	if c.DrainTimeout < 0 {
 		return fmt.Errorf("%w: drain-timeout must not be negative", ErrConfig)

@@ -65,7 +65,6 @@ func (o *options) fill(c *cobra.Command) (*slog.Logger, error) {
 	if err := settings.Fill(c.Flags(), variablePrefix, os.LookupEnv); err != nil {
 		return nil, err
 	}
-	o.cfg.Version = version
 	log, err := ops.NewLogger(c.ErrOrStderr(), o.logLevel, o.logFormat)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errUsage, err)
