@@ -62,9 +62,9 @@ func start(t *testing.T, dir string) (stop func()) {
 	return stop
 }
 
-// bootstrap returns a connection as the administrator whose files are in dir. The
-// address is the context file's unless it is given.
-func bootstrap(t *testing.T, dir, address string) (conn *grpc.ClientConn, used string) {
+// bootstrap returns a connection as the administrator whose files are in dir, and
+// the address that they name.
+func bootstrap(t *testing.T, dir string) (conn *grpc.ClientConn, address string) {
 	t.Helper()
 	read := func(name string) []byte {
 		data, err := os.ReadFile(filepath.Join(dir, "bootstrap", name))
@@ -104,7 +104,7 @@ func self(t *testing.T, conn *grpc.ClientConn) (*adminv1.Admin, error) {
 func TestFirstAdministrator(t *testing.T) {
 	dir := t.TempDir()
 	stop := start(t, dir)
-	conn, _ := bootstrap(t, dir, "")
+	conn, _ := bootstrap(t, dir)
 	admin, err := self(t, conn)
 	if err != nil {
 		t.Fatal(err)
@@ -163,7 +163,7 @@ func TestRestart(t *testing.T) {
 func TestRecoverAdmin(t *testing.T) {
 	dir := t.TempDir()
 	start(t, dir)
-	old, address := bootstrap(t, dir, "")
+	old, address := bootstrap(t, dir)
 	if _, err := self(t, old); err != nil {
 		t.Fatal(err)
 	}
@@ -174,7 +174,7 @@ func TestRecoverAdmin(t *testing.T) {
 	if _, err := os.Stat(file); err != nil {
 		t.Error(err)
 	}
-	fresh, known := bootstrap(t, dir, "")
+	fresh, known := bootstrap(t, dir)
 	if known != address {
 		t.Errorf("the context file now says %s, want %s as before", known, address)
 	}
@@ -241,7 +241,7 @@ func TestConfigErrorsNameTheSetting(t *testing.T) {
 func TestPortInUse(t *testing.T) {
 	dir := t.TempDir()
 	start(t, dir)
-	_, address := bootstrap(t, dir, "")
+	_, address := bootstrap(t, dir)
 	cfg := config(t.TempDir())
 	cfg.AdminListen = address
 	if _, err := controlplane.New(t.Context(), cfg, telemetry()); err == nil || !strings.Contains(err.Error(), "admin-listen") {
@@ -254,7 +254,7 @@ func TestPortInUse(t *testing.T) {
 func TestFollowersEndWithTheDoors(t *testing.T) {
 	dir := t.TempDir()
 	stop := start(t, dir)
-	conn, _ := bootstrap(t, dir, "")
+	conn, _ := bootstrap(t, dir)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	stream, err := adminv1.NewDecisionsClient(conn).FollowDecisions(ctx, &adminv1.FollowDecisionsRequest{

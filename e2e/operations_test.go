@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/reeve-authz/reeve/e2e/stack"
+	decisionv1 "github.com/reeve-authz/reeve/gen/reeve/decision/v1"
 )
 
 // TestRecoverAdmin loses the only administrator's key. What docs/operations.md
@@ -113,6 +114,26 @@ func TestUpgrade(t *testing.T) {
 		}
 	}
 	join(t, s, calls)
+}
+
+// TestDrainTimesOut ends the sidecar while a call is open that outlasts the drain
+// timeout. The agent is answered, and the outcome is on record (P3).
+func TestDrainTimesOut(t *testing.T) {
+	s := start(t, stack.Config{DrainTimeout: 200 * time.Millisecond})
+	report := openCall(t, s)
+	s.Sidecar.Stop(patience)
+	select {
+	case r := <-report:
+		if r.Verdict != "deny" || r.Message == "" {
+			t.Errorf("the open call ended %s %s %q, want deny and a sentence", r.Verdict, r.Reason, r.Message)
+		}
+	case <-time.After(patience):
+		t.Fatal("the call is still open after the sidecar's end")
+	}
+	eventually(t, "the record says that it was cut", func() bool {
+		all, err := s.AllDecisions(t.Context())
+		return err == nil && len(all) == 1 && all[0].GetOutcome().GetStatus() == decisionv1.Outcome_CUT
+	})
 }
 
 // TestMistakes makes an operator's mistakes: each ends at once, with 2, and says

@@ -80,25 +80,7 @@ func TestRevokedWhilePaused(t *testing.T) {
 // TestRevocationCutsOpenCalls is P2 for what is already under way.
 func TestRevocationCutsOpenCalls(t *testing.T) {
 	s := start(t, stack.Config{})
-	endpoint, secret, err := s.Endpoint(stack.Server)
-	if err != nil {
-		t.Fatal(err)
-	}
-	session, err := agent.Connect(t.Context(), endpoint, secret, "2025-11-25")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer session.Close()
-	report := make(chan agent.Report, 1)
-	go func() {
-		report <- agent.Do(t.Context(), session, agent.Step{
-			Method: "tools/call", Name: "await_reply", Arguments: json.RawMessage(`{"ticket":"T-1003","seconds":10}`),
-		})
-	}()
-	eventually(t, "the call is open", func() bool {
-		arrivals, err := desk.ReadJournal(s.JournalPath)
-		return err == nil && len(arrivals) == 1
-	})
+	report := openCall(t, s)
 	reevectl(t, s, "revoke", "read-tickets", "-n", stack.Namespace, "--wait")
 	select {
 	case r := <-report:
@@ -112,6 +94,32 @@ func TestRevocationCutsOpenCalls(t *testing.T) {
 		all, err := s.AllDecisions(t.Context())
 		return err == nil && len(all) == 1 && all[0].GetOutcome().GetStatus() == decisionv1.Outcome_CUT
 	})
+}
+
+// openCall makes a call that stays open for ten seconds, and returns when it has
+// reached the server.
+func openCall(t *testing.T, s *stack.Stack) <-chan agent.Report {
+	t.Helper()
+	endpoint, secret, err := s.Endpoint(stack.Server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	session, err := agent.Connect(t.Context(), endpoint, secret, "2025-11-25")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = session.Close() })
+	report := make(chan agent.Report, 1)
+	go func() {
+		report <- agent.Do(t.Context(), session, agent.Step{
+			Method: "tools/call", Name: "await_reply", Arguments: json.RawMessage(`{"ticket":"T-1003","seconds":10}`),
+		})
+	}()
+	eventually(t, "the call is open", func() bool {
+		arrivals, err := desk.ReadJournal(s.JournalPath)
+		return err == nil && len(arrivals) == 1
+	})
+	return report
 }
 
 // TestSuspended: suspending an agent denies its next call; resuming it gives

@@ -37,6 +37,9 @@ type Config struct {
 	// FreshnessBound is how long a sidecar that hears nothing may go on acting;
 	// 0 is the product's default.
 	FreshnessBound time.Duration
+	// DrainTimeout is how long the sidecar lets calls go on at its end; 0 is the
+	// product's default.
+	DrainTimeout time.Duration
 	// Stateless makes the support server keep no MCP sessions.
 	Stateless bool
 }
@@ -80,8 +83,11 @@ func New(cfg Config) (*Stack, error) {
 		arguments = append(arguments, "--freshness-bound", cfg.FreshnessBound.String())
 	}
 	s.ControlPlane = NewProcess(cfg.Dir, s.binary("reeve-controlplane"), "http://"+address(4)+"/readyz", arguments...)
-	s.Sidecar = NewProcess(cfg.Dir, s.binary("reeve-sidecar"), "http://"+address(5)+"/readyz",
-		"run", "--state-dir", s.StateDir, "--mcp-listen", s.MCPAddress, "--ops-listen", address(5))
+	beside := []string{"run", "--state-dir", s.StateDir, "--mcp-listen", s.MCPAddress, "--ops-listen", address(5)}
+	if cfg.DrainTimeout > 0 {
+		beside = append(beside, "--drain-timeout", cfg.DrainTimeout.String())
+	}
+	s.Sidecar = NewProcess(cfg.Dir, s.binary("reeve-sidecar"), "http://"+address(5)+"/readyz", beside...)
 	serverData := filepath.Join(cfg.Dir, "server")
 	s.JournalPath = filepath.Join(serverData, "journal.jsonl")
 	s.Server = NewProcess(cfg.Dir, s.binary("support-server"), "http://"+s.serverAddress+"/healthz",
