@@ -32,11 +32,11 @@ func (x *exchange) answer(ctx context.Context, resp *http.Response) (decisionv1.
 		return x.broken(ctx, fmt.Errorf("the server leaves HTTP with status %d", resp.StatusCode))
 	case resp.StatusCode >= 300 && resp.StatusCode < 400:
 		return x.broken(ctx, fmt.Errorf("the server redirects with status %d: the catalogue must name the right URL", resp.StatusCode))
-	case resp.StatusCode == http.StatusNotFound && x.key.id != "":
+	case x.key.id != "" && (resp.StatusCode == http.StatusNotFound || good && x.r.Method == http.MethodDelete):
 		x.h.sessions.end(ctx, x.key)
 	}
 	x.session(ctx, resp, good)
-	copyHeaders(x.w.Header(), resp.Header, toAgent, "")
+	copyHeaders(x.w.Header(), resp.Header, toAgent)
 	switch {
 	case good && kind == "text/event-stream" && (x.kind == message.Request || x.r.Method == http.MethodGet):
 		return x.relay(ctx, resp)

@@ -241,7 +241,7 @@ func (x *exchange) forward(ctx context.Context, method string, text []byte) outc
 	parent := ctx
 	denial := x.under(parent, x.permits, func(permitted context.Context, server *grant.Server) {
 		ctx = permitted
-		resp, err = x.send(ctx, server, method, text)
+		resp, err = x.send(ctx, server, method, text, method == http.MethodPost)
 	})
 	if denial != nil {
 		if x.listening() {
@@ -264,7 +264,8 @@ func (x *exchange) forward(ctx context.Context, method string, text []byte) outc
 }
 
 // send sends one request to the server and returns when it has begun to answer.
-func (x *exchange) send(ctx context.Context, server *grant.Server, method string, text []byte) (*http.Response, error) {
+// described says that text is the message that the agent's headers describe.
+func (x *exchange) send(ctx context.Context, server *grant.Server, method string, text []byte, described bool) (*http.Response, error) {
 	var content io.Reader
 	if text != nil {
 		content = bytes.NewReader(text)
@@ -273,7 +274,13 @@ func (x *exchange) send(ctx context.Context, server *grant.Server, method string
 	if err != nil {
 		return nil, err
 	}
-	copyHeaders(req.Header, x.r.Header, toServer, message.HeaderParam)
+	copyHeaders(req.Header, x.r.Header, toServer)
+	if described {
+		describe(req.Header, x.r.Header)
+	}
+	if x.key.id != "" {
+		req.Header.Set(message.HeaderSession, x.key.id)
+	}
 	if text != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}

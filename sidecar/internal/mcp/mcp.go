@@ -126,29 +126,30 @@ func newTransport() *http.Transport {
 	}
 }
 
-// toServer are the headers that an agent's request keeps. Whatever else it
-// sends stays here, credentials above all.
-var toServer = []string{
-	"Accept", "Accept-Language", "User-Agent", "Traceparent", "Tracestate",
-	message.HeaderSession, message.HeaderVersion, message.HeaderMethod, message.HeaderName,
-}
+// toServer are the headers that an agent's request keeps, and ofMessage those that
+// describe its message. Whatever else it sends stays here, credentials above all.
+var (
+	toServer  = []string{"Accept", "Accept-Language", "User-Agent", "Traceparent", "Tracestate", message.HeaderVersion}
+	ofMessage = []string{message.HeaderMethod, message.HeaderName}
+)
 
 // toAgent are the headers that a server's answer keeps.
 var toAgent = []string{"Allow", "Retry-After", message.HeaderVersion}
 
-// copyHeaders copies the headers called names, and those whose name begins with
-// prefix if it is not empty.
-func copyHeaders(dst, src http.Header, names []string, prefix string) {
+// copyHeaders copies the headers called names.
+func copyHeaders(dst, src http.Header, names []string) {
 	for _, name := range names {
 		if values, ok := src[name]; ok {
 			dst[name] = values
 		}
 	}
-	if prefix == "" {
-		return
-	}
+}
+
+// describe copies the headers that describe a message.
+func describe(dst, src http.Header) {
+	copyHeaders(dst, src, ofMessage)
 	for name, values := range src {
-		if strings.HasPrefix(name, prefix) {
+		if strings.HasPrefix(name, message.HeaderParam) {
 			dst[name] = values
 		}
 	}

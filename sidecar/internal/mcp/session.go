@@ -1,6 +1,7 @@
 package mcp
 
 import (
+	"bytes"
 	"container/list"
 	"context"
 	"crypto/hmac"
@@ -16,6 +17,7 @@ import (
 	"github.com/reeve-authz/reeve/sidecar/internal/mcp/message"
 	"github.com/reeve-authz/reeve/sidecar/internal/pep"
 	"github.com/reeve-authz/reeve/sidecar/pdp"
+	"github.com/reeve-authz/reeve/sidecar/strictjson"
 )
 
 const (
@@ -114,20 +116,31 @@ func (s *sessions) close(ctx context.Context) {
 }
 
 // ask remembers that the server asked something, which permit allowed; nil if
-// it needed none. It reports whether there was room: a question that is already
-// waiting cannot be asked again.
-func (s *sessions) ask(key sessionKey, id message.ID, permit *pep.Permit) bool {
+// it needed none. It reports whether there was room, and returns the permit of the
+// same question asked before: a stream that is resumed repeats it. Another question
+// cannot be asked by the id of one that is waiting.
+func (s *sessions) ask(key sessionKey, id message.ID, permit *pep.Permit) (before *pep.Permit, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	session := s.get(key, key.id == "")
-	if session == nil || len(session.questions) >= maxQuestions {
-		return false
+	if session == nil {
+		return nil, false
 	}
-	if _, ok := session.questions[id]; ok {
-		return false
+	before, waiting := session.questions[id]
+	if waiting && !same(before, permit) || !waiting && len(session.questions) >= maxQuestions {
+		return nil, false
 	}
 	session.questions[id] = permit
-	return true
+	return before, true
+}
+
+// same reports whether two permits are for the same question.
+func same(a, b *pep.Permit) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.Call.Name == b.Call.Name &&
+		bytes.Equal(strictjson.Append(nil, a.Call.Args), strictjson.Append(nil, b.Call.Args))
 }
 
 // answer forgets a question and returns its permit. ok is false if nobody asked.
@@ -238,7 +251,6 @@ func (x *exchange) delete() outcome {
 	if refused := x.authorize(ctx); refused != nil {
 		return x.refuse(refused)
 	}
-	defer x.h.sessions.end(ctx, x.key)
 	return x.forward(ctx, http.MethodDelete, nil)
 }
 

@@ -110,7 +110,7 @@ func (x *exchange) question(ctx context.Context, text []byte, id message.ID) []b
 		return nil
 	}
 	if m.Method == "ping" {
-		if !x.h.sessions.ask(x.key, m.ID, nil) {
+		if _, ok := x.h.sessions.ask(x.key, m.ID, nil); !ok {
 			return nil
 		}
 		return m.Append(nil)
@@ -121,10 +121,14 @@ func (x *exchange) question(ctx context.Context, text []byte, id message.ID) []b
 		x.tell(ctx, m.ID, &refusal{code: message.CodeDenied, message: "The agent may not be asked for " + m.Method + ": " + p.Decision.Reason.String() + "."})
 		return nil
 	}
-	if !x.h.sessions.ask(x.key, m.ID, p) {
+	before, ok := x.h.sessions.ask(x.key, m.ID, p)
+	if !ok {
 		p.End(ctx, decisionv1.Outcome_CANCELLED)
 		x.tell(ctx, m.ID, overloaded("questions"))
 		return nil
+	}
+	if before != nil {
+		before.End(ctx, decisionv1.Outcome_CANCELLED)
 	}
 	return m.Append(nil)
 }
@@ -143,7 +147,7 @@ func (x *exchange) tell(ctx context.Context, id message.ID, r *refusal) {
 	ctx, cancel := context.WithTimeout(ctx, x.h.config.BodyTimeout)
 	defer cancel()
 	p.Forward(ctx, func(ctx context.Context, server *grant.Server) {
-		resp, err := x.send(ctx, server, http.MethodPost, r.response(id))
+		resp, err := x.send(ctx, server, http.MethodPost, r.response(id), false)
 		if err != nil {
 			x.h.log.WarnContext(ctx, "server not told", slog.String("server", x.server), slog.Any("error", err))
 			return

@@ -20,8 +20,9 @@ type Event struct {
 	// Retry is how long to wait before reconnecting, in milliseconds and as it
 	// was written; empty if the event does not say.
 	Retry string
-	// Data is the content: empty for an event that only carries an ID or a
-	// Retry, and for a comment. It is valid until the next event is read.
+	// Data is the content; nil for what has none, such as a comment or an ID
+	// alone, and nobody is told of that. It is valid until the next event is
+	// read.
 	Data []byte
 	// Comment says that there was no event, only a sign of life.
 	Comment bool
@@ -49,7 +50,7 @@ func (r *Reader) Reset(in io.Reader, limit int) {
 		buf, data = nil, nil
 	}
 	if buf == nil {
-		buf = make([]byte, 8<<10)
+		buf, data = make([]byte, 8<<10), []byte{}
 	}
 	*r = Reader{in: in, limit: limit, buf: buf, data: data[:0]}
 }
@@ -78,7 +79,9 @@ func (r *Reader) Next() (Event, error) {
 		case err != nil && (!errors.Is(err, io.EOF) || lines == 0):
 			return Event{}, err
 		case err != nil, len(line) == 0 && (filled || lines > 0):
-			e.Data = r.data
+			if lines > 0 {
+				e.Data = r.data
+			}
 			return e, nil
 		case len(line) == 0:
 			continue
@@ -188,6 +191,9 @@ func Append(dst []byte, e Event) []byte {
 			dst = append(dst, oneLine.Replace(f.value)...)
 			dst = append(dst, '\n')
 		}
+	}
+	if e.Data == nil {
+		return append(dst, '\n')
 	}
 	data := e.Data
 	for {

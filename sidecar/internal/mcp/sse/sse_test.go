@@ -104,6 +104,19 @@ func TestReady(t *testing.T) {
 	}
 }
 
+// What has no data gets none: clients are told of an event that has, be it empty.
+func TestData(t *testing.T) {
+	t.Parallel()
+	for _, in := range []string{"id: 7\n\n", "retry: 100\n\n", "event: ping\n\n", ":\n\n", "id: 7\ndata: \n\n", "data: a\n\n"} {
+		var r sse.Reader
+		r.Reset(strings.NewReader(in), 100)
+		e, err := r.Next()
+		if got := string(sse.Append(nil, e)); err != nil || got != in {
+			t.Errorf("%q became %q, %v", in, got, err)
+		}
+	}
+}
+
 // What is written is read back as it was, however it was split: no second
 // reader can see other events than the one that judged them.
 func FuzzReader(f *testing.F) {
