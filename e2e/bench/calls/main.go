@@ -105,17 +105,17 @@ func measure(ctx context.Context, s settings) (err error) {
 			if t.name == "sidecar" {
 				target = "<=1.2"
 			}
-			line(fmt.Sprintf("call_%s_p50_%dcallers", t.name, n), median(f.p50)/1e3, "us", median(f.p50)/median(anchor.p50), target)
-			line(fmt.Sprintf("call_%s_p99_%dcallers", t.name, n), median(f.p99)/1e3, "us", median(f.p99)/median(anchor.p99), "-")
-			line(fmt.Sprintf("call_%s_rate_%dcallers", t.name, n), median(f.rate), "1/s", median(f.rate)/median(anchor.rate), "-")
+			line(fmt.Sprintf("call-%s-p50-%d-callers", t.name, n), median(f.p50)/1e3, "us", median(f.p50)/median(anchor.p50), target)
+			line(fmt.Sprintf("call-%s-p99-%d-callers", t.name, n), median(f.p99)/1e3, "us", median(f.p99)/median(anchor.p99), "-")
+			line(fmt.Sprintf("call-%s-rate-%d-callers", t.name, n), median(f.rate), "1/s", median(f.rate)/median(anchor.rate), "-")
 		}
 	}
 	rss, anonymous, err := memory(stage.sidecarPID())
 	if err != nil {
 		return err
 	}
-	line("sidecar_rss", rss, "MB", rss/36, "<=1")
-	line("sidecar_anonymous", anonymous, "MB", anonymous/16, "<=1")
+	line("sidecar-rss", rss, "MB", rss/36, "<=1")
+	line("sidecar-anonymous", anonymous, "MB", anonymous/16, "<=1")
 	return nil
 }
 
