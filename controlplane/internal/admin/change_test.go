@@ -20,6 +20,9 @@ import (
 	grantv1 "github.com/reeve-authz/reeve/gen/reeve/grant/v1"
 )
 
+// inAnHour is one instant for all grants, so that two that are made alike are.
+var inAnHour = timestamppb.New(time.Now().Add(time.Hour).Truncate(time.Second))
+
 // grantOf is a grant that w's agent may use w's tool.
 func (w world) grantOf(id string) *grantv1.Grant {
 	return &grantv1.Grant{
@@ -28,7 +31,7 @@ func (w world) grantOf(id string) *grantv1.Grant {
 		Subjects:   &grantv1.Subjects{Agents: []string{"support"}},
 		Targets:    []*grantv1.Target{{Target: &grantv1.Target_Tool{Tool: "desk/refund"}}},
 		Condition:  "args.amount <= 500",
-		ExpireTime: timestamppb.New(time.Now().Add(time.Hour).Truncate(time.Second)),
+		ExpireTime: proto.CloneOf(inAnHour),
 	}
 }
 
