@@ -30,6 +30,10 @@ type waiter struct {
 	lacking map[*sidecar]struct{}
 	// none is sent when nobody lacks the revision any more.
 	none chan struct{}
+	// late are those that were found lacking, by agent and instance, and have not
+	// been found to hold the revision since. It bears on what is told, not on
+	// what is in force.
+	late map[[2]string]struct{}
 }
 
 // found notes that s holds the revision now.
@@ -52,7 +56,7 @@ func (r *Rollout) Await(ctx context.Context, revision int64, progress func(*admi
 	if progress == nil {
 		progress = func(*adminv1.AwaitRevisionResponse) error { return nil }
 	}
-	w := &waiter{revision: revision, none: make(chan struct{}, 1)}
+	w := &waiter{revision: revision, none: make(chan struct{}, 1), late: make(map[[2]string]struct{})}
 	r.mu.Lock()
 	r.waiters[w] = struct{}{}
 	r.mu.Unlock()
@@ -102,6 +106,7 @@ func (r *Rollout) look(w *waiter) (p *adminv1.AwaitRevisionResponse, next time.D
 	for _, s := range r.sidecars(now) {
 		if r.applied >= w.revision && r.holds(s) >= w.revision {
 			p.Applied++
+			delete(w.late, s.id())
 			continue
 		}
 		left := s.freshUntil.Sub(now)
@@ -119,9 +124,11 @@ func (r *Rollout) look(w *waiter) (p *adminv1.AwaitRevisionResponse, next time.D
 		if len(p.GetStragglers()) < maxStragglers {
 			p.Stragglers = append(p.Stragglers, r.status(s, now))
 		}
-		lacking[s] = struct{}{}
+		lacking[s], w.late[s.id()] = struct{}{}, struct{}{}
 		next, safeIn = min(next, left), max(safeIn, left)
 	}
+	// Of those who were late, whoever is not lacking was cut off by its bound.
+	p.CutOff += int32(len(w.late) - len(lacking)) //nolint:gosec // fewer than there are sidecars
 	if r.applied < w.revision {
 		p.SafeIn = durationpb.New(safeIn)
 		return p, progressEvery, r.advanced
@@ -172,6 +179,9 @@ func (r *Rollout) sidecars(now time.Time) []*sidecar {
 	}
 	return all
 }
+
+// id tells s from all others, also when it was forgotten and came back.
+func (s *sidecar) id() [2]string { return [2]string{s.agent, s.instance} }
 
 func (r *Rollout) status(s *sidecar, now time.Time) *adminv1.Sidecar {
 	m := &adminv1.Sidecar{

@@ -26,7 +26,14 @@ var (
 	// ErrNotHolding: the sidecar does not hold everything that was applied, or
 	// refuses some of it.
 	ErrNotHolding = errors.New("sidecar does not hold everything")
+	// ErrInstances: the agent has more instances that may be fresh than can be
+	// remembered.
+	ErrInstances = errors.New("too many instances of the agent may be fresh")
 )
+
+// maxInstances is how many instances of an agent are remembered. One that is gone
+// counts until it is stale.
+const maxInstances = 1024
 
 // Config is what a rollout is built from.
 type Config struct {
@@ -158,7 +165,7 @@ func (r *Rollout) holds(s *sidecar) int64 {
 }
 
 // Open notes a stream. An earlier one of the same instance is no longer heard.
-// It fails with ErrForeignKey.
+// It fails with ErrForeignKey or ErrInstances.
 func (r *Rollout) Open(st Stream) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -167,6 +174,8 @@ func (r *Rollout) Open(st Stream) error {
 	}
 	s := r.byAgent[st.Agent][st.Instance]
 	switch {
+	case s == nil && len(r.byAgent[st.Agent]) >= maxInstances:
+		return fmt.Errorf("%w: wait", ErrInstances)
 	case s == nil:
 		// Until it acknowledges, nothing is known of what it holds.
 		s = &sidecar{agent: st.Agent, instance: st.Instance, key: st.Key, touched: max(1, r.applied)}

@@ -110,6 +110,40 @@ func TestNoFreshnessBelowWhatIsInForce(t *testing.T) {
 	})
 }
 
+// Whatever an agent's sidecars do, what is remembered of them is bounded, and
+// forgotten once it is stale.
+func TestInstancesAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := New(Config{Bound: bound})
+		r.Publish(1, []string{"a"})
+		come := func(i int) error {
+			id := fmt.Sprint(i)
+			if err := r.Open(Stream{ID: id, Agent: "a", Instance: id, Key: Key{1}}); err != nil {
+				return err
+			}
+			r.Acknowledge(id, 1)
+			_, _, err := r.Grant(t.Context(), ask(id, "a", 1))
+			r.Close(id)
+			return err
+		}
+		for i := range maxInstances {
+			if err := come(i); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := come(maxInstances); !errors.Is(err, ErrInstances) {
+			t.Errorf("one more: %v", err)
+		}
+		if err := come(0); err != nil {
+			t.Errorf("one that is known: %v", err)
+		}
+		time.Sleep(lasts)
+		if err := come(maxInstances); err != nil {
+			t.Errorf("once the others are stale: %v", err)
+		}
+	})
+}
+
 // A sidecar that comes back must show anew what it holds before it is granted
 // anything, and may meanwhile be fresh on what it held.
 func TestComesBack(t *testing.T) {

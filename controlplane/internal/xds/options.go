@@ -68,6 +68,7 @@ var codeOf = []struct {
 	{rollout.ErrForeignKey, codes.PermissionDenied},
 	{rollout.ErrNoStream, codes.NotFound},
 	{rollout.ErrNotHolding, codes.FailedPrecondition},
+	{rollout.ErrInstances, codes.ResourceExhausted},
 	{context.Canceled, codes.Canceled},
 	{context.DeadlineExceeded, codes.DeadlineExceeded},
 }

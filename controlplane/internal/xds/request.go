@@ -9,8 +9,13 @@ import (
 	"github.com/reeve-authz/reeve/controlplane/internal/snapshot"
 )
 
-// maxNames is how many resources of a type may be subscribed to by name.
-const maxNames = 1000
+const (
+	// maxNames is how many resources of a type may be subscribed to by name.
+	maxNames = 1000
+	// maxAsks is how many names may be subscribed to and unsubscribed from before
+	// the next set: what was asked is remembered until then.
+	maxAsks = 10 * maxNames
+)
 
 // A request is what one DeltaDiscoveryRequest asks or answers.
 type request struct {
@@ -52,6 +57,9 @@ func (s *subscription) request(r request) error {
 	f := &s.asked[r.t]
 	if len(r.subscribe)+len(f.names) > maxNames {
 		return fmt.Errorf("more than %d resources subscribed to by name: subscribe to *", maxNames)
+	}
+	if s.asks += len(r.subscribe) + len(r.unsubscribe); s.asks > maxAsks {
+		return fmt.Errorf("more than %d names subscribed to and unsubscribed from while a set is unanswered", maxAsks)
 	}
 	if !f.opened && r.nonce == "" {
 		f.opened = true

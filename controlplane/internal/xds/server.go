@@ -127,7 +127,10 @@ func (s *Server) Close() {
 	}
 }
 
-var errDraining = status.Error(codes.Unavailable, "control plane is shutting down")
+var (
+	errDraining = status.Error(codes.Unavailable, "control plane is shutting down")
+	errGone     = status.Error(codes.Canceled, "stream ended")
+)
 
 // publish follows the snapshots: the rollout learns who is behind before any
 // stream does.
@@ -197,9 +200,11 @@ func newStreamID() string {
 
 // add enters the stream in the index, so that it is woken from now on.
 func (s *Server) add(ctx context.Context, st *stream) error {
+	st.mu.Lock()
 	st.deadline = time.AfterFunc(openWithin, func() {
 		st.end(status.Errorf(codes.DeadlineExceeded, "not every type was subscribed to within %s", openWithin))
 	})
+	st.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	agent := st.peer.Name
@@ -213,7 +218,7 @@ func (s *Server) add(ctx context.Context, st *stream) error {
 		err = status.Errorf(codes.ResourceExhausted, "%s has %d streams and gets no more", agent, s.limits.perAgent)
 	}
 	if err != nil {
-		st.deadline.Stop()
+		st.deadline.Stop() // nobody else knows the stream
 		return err
 	}
 	if s.streams[agent] == nil {
@@ -265,7 +270,7 @@ func (s *Server) awaitJoin(ctx context.Context, id string) {
 
 // remove takes the stream out again.
 func (s *Server) remove(ctx context.Context, st *stream) {
-	st.deadline.Stop()
+	st.end(errGone)
 	s.rollout.Close(st.id)
 	s.mu.Lock()
 	defer s.mu.Unlock()

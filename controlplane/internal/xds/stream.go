@@ -63,7 +63,7 @@ type stream struct {
 // run serves the stream until it ends and says why.
 func (s *stream) run(ctx context.Context) error {
 	defer s.senders.Wait()
-	defer s.end(status.Error(codes.Canceled, "stream ended"))
+	defer s.end(errGone)
 	for {
 		m, err := s.grpc.Recv()
 		if err != nil {

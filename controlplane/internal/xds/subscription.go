@@ -25,6 +25,9 @@ type subscription struct {
 	// differs is where the sidecar differs from sent: it was told urgently, or
 	// resumed with something else, or asks again.
 	differs map[key]told
+	// asks is how many names were subscribed to and unsubscribed from since the
+	// last set was begun.
+	asks int
 	// revision is that of the last set begun, and sets how many there were.
 	revision int64
 	sets     int
@@ -162,6 +165,7 @@ func (s *subscription) begin(revision int64, view *snapshot.View) {
 	s.before, s.sent, s.revision = s.sent, view, revision
 	s.sets++
 	clear(s.differs)
+	s.asks = 0
 	s.normal = all.frames(normalLane, revision)
 	if len(s.normal) > 0 {
 		return
