@@ -396,7 +396,8 @@ type AwaitRevisionResponse struct {
 	Pending int32 `protobuf:"varint,4,opt,name=pending,proto3" json:"pending,omitempty"`
 	// How many are connected and have refused something.
 	Refused int32 `protobuf:"varint,5,opt,name=refused,proto3" json:"refused,omitempty"`
-	// How many are cut off and may still be fresh.
+	// How many are cut off: they may still be fresh, or their bound has passed
+	// while they were awaited.
 	CutOff int32 `protobuf:"varint,6,opt,name=cut_off,json=cutOff,proto3" json:"cut_off,omitempty"`
 	// The longest that it can still take, if nothing more is heard.
 	SafeIn *durationpb.Duration `protobuf:"bytes,7,opt,name=safe_in,json=safeIn,proto3" json:"safe_in,omitempty"`
