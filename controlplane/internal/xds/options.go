@@ -17,6 +17,15 @@ import (
 	"github.com/reeve-authz/reeve/controlplane/internal/rollout"
 )
 
+// A connection is as old as the certificate it was made with. SVIDs last an hour
+// and are renewed at half of it, so a connection that ends within maxAge, which
+// gRPC spreads by a tenth, ends before its SVID does. A sidecar comes back within
+// its freshness; who has no newer SVID does not.
+const (
+	maxAge      = 25 * time.Minute
+	maxAgeGrace = 5 * time.Second
+)
+
 // ServerOptions returns what a gRPC server of sidecars must be made with, beside
 // its credentials. Its listener should not use TCP keepalive: the probes of
 // thousands of idle connections come together and are lost together, and one
@@ -25,7 +34,10 @@ func ServerOptions() []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.ForceServerCodecV2(codec{CodecV2: encoding.GetCodecV2(proto.Name)}),
 		grpc.InTapHandle(cancelable),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 60 * time.Second}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{
+			Time: 30 * time.Second, Timeout: 60 * time.Second,
+			MaxConnectionAge: maxAge, MaxConnectionAgeGrace: maxAgeGrace,
+		}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 		grpc.MaxConcurrentStreams(64),
 		grpc.MaxRecvMsgSize(8 << 20),

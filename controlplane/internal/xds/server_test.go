@@ -480,3 +480,18 @@ func TestClose(t *testing.T) {
 		late.ended(codes.Unavailable)
 	})
 }
+
+// A connection ends before the SVID that it was made with: whoever has none that
+// is newer is not served any longer.
+func TestConnectionsAge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPlane(t, Config{}, crm()...)
+		s := p.open(t, "a")
+		s.ack(s.sync()...)
+		start := time.Now()
+		s.ended(codes.Unavailable)
+		if took := time.Since(start); took < maxAge*9/10 || took > maxAge*11/10+maxAgeGrace {
+			t.Errorf("ended after %s, want about %s", took, maxAge)
+		}
+	})
+}
