@@ -105,13 +105,18 @@ func parseResource(s string) (thing, string) {
 		return thing{}, "at most 2048 bytes are allowed"
 	case !ok || !validID(server):
 		return thing{}, `want "server/uri" or "server/prefix*", and the server by its id`
-	case !printable(uri):
-		return thing{}, "it has characters that cannot be printed"
 	}
 	prefix, isPrefix := strings.CutSuffix(uri, wildcard)
+	whole := uri
+	if isPrefix {
+		whole = prefix + "x" // as the shortest URI that it stands for
+	}
+	problem := URIProblem(whole)
 	switch {
 	case strings.Contains(prefix, wildcard):
 		return thing{}, "an asterisk can only stand at the end"
+	case problem != "":
+		return thing{}, "servers could read the URI in more than one way: " + problem
 	case isPrefix:
 		return thing{server, label{prefixKind, prefix}}, ""
 	}
