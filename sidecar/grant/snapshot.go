@@ -85,13 +85,11 @@ func (s *Snapshot) Tool(server, name string) *Tool {
 // tool of the catalogue always has a cover of its own.
 func (s *Snapshot) Covering(dst []*Cover, kind Kind, server, name string) (covers []*Cover, known bool) {
 	shelf := s.index.shelf(server)
-	if shelf == nil || shelf.server == nil {
-		return dst, false
-	}
+	known = shelf != nil && shelf.server != nil
 	if kind == 0 || kind >= kinds {
-		return dst, true
+		return dst, known
 	}
-	return s.index.covering(dst, shelf, label{kind, name}), true
+	return s.index.covering(dst, shelf, label{kind, name}), known
 }
 
 // Lookup returns the entry with this resource name, and whether there is one.
@@ -189,6 +187,9 @@ type prefixLength struct{ length, count int }
 
 func (s *shelf) key() string { return s.id }
 
+// noShelf is that of a server of which nothing is known. It is never changed.
+var noShelf shelf
+
 // index finds what covers a call without looking at what does not.
 type index struct {
 	shelves trie[string, *shelf]
@@ -203,8 +204,11 @@ func (x *index) shelf(server string) *shelf {
 }
 
 // covering appends to dst the covers of a call on the server of s, the most
-// exact one first.
+// exact one first. s is nil if nothing is known of the server.
 func (x *index) covering(dst []*Cover, s *shelf, l label) []*Cover {
+	if s == nil {
+		s = &noShelf
+	}
 	if c := s.covers.get(l.hash(), l); c != nil {
 		dst = append(dst, c)
 	}

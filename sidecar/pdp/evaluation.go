@@ -49,26 +49,36 @@ func (e *evaluation) decide(s *grant.Snapshot, c Call, now time.Time) Decision {
 }
 
 // begin finds what covers the call. It returns Granted if that is to decide,
-// and otherwise why the call is denied whatever the grants say.
+// and otherwise why the call is denied whatever the grants say: then e has no
+// covers.
 func (e *evaluation) begin(s *grant.Snapshot, c Call, now time.Time) Reason {
 	agent := s.Agent()
 	if agent == nil || !agent.Active() {
 		return Suspended
 	}
-	var known bool
-	if e.covers, known = s.Covering(e.room[:0], c.Kind, c.Server, c.Name); !known {
+	covers, known := s.Covering(e.room[:0], c.Kind, c.Server, c.Name)
+	listed := c.Kind != Tool || len(covers) > 0 && covers[0].Tool() != nil
+	switch {
+	case known && listed:
+	case !slices.ContainsFunc(covers, allows):
+		// What no grant reaches is denied alike, whether the catalogue has it
+		// or not: a sidecar is not told of what is not for its agent.
+		return NotGranted
+	case !known:
 		return UnknownServer
+	default:
+		return UnknownTool
 	}
+	e.covers = covers
 	if c.Kind == Tool {
-		if len(e.covers) == 0 || e.covers[0].Tool() == nil {
-			return UnknownTool
-		}
-		e.input.Tool = e.covers[0].Tool().Variables()
+		e.input.Tool = covers[0].Tool().Variables()
 	}
 	e.call, e.at = c, grant.Instant(now)
 	e.input.Agent, e.input.Args, e.input.Now = agent.Variables(), c.Args, now
 	return Granted
 }
+
+func allows(c *grant.Cover) bool { return len(c.Allows()) > 0 }
 
 // forbidding returns the first forbid that applies; nil if none does.
 func (e *evaluation) forbidding() *grant.Grant {

@@ -211,9 +211,12 @@ func (w world) oracle(q question) (pdp.Decision, bool) {
 			}
 		}
 	}
+	allows := slices.ContainsFunc(all, func(s said) bool { return s.grant.GetEffect() == grantv1.Grant_ALLOW })
 	switch {
 	case agent.GetState() != grantv1.Agent_ACTIVE:
 		return pdp.Decision{Reason: pdp.Suspended}, false
+	case !allows && (!serverKnown || q.call.Kind == pdp.Tool && !toolKnown):
+		return pdp.Decision{Reason: pdp.NotGranted}, false
 	case !serverKnown:
 		return pdp.Decision{Reason: pdp.UnknownServer}, false
 	case q.call.Kind == pdp.Tool && !toolKnown:

@@ -85,15 +85,11 @@ func Decide(s *grant.Snapshot, c Call, now time.Time) Decision {
 }
 
 // Explain decides as Decide does, and returns what each grant that covers the
-// target said, by grant name.
+// target said, by grant name; nothing if no grant was asked.
 func Explain(s *grant.Snapshot, c Call, now time.Time) (Decision, []Finding) {
 	e := evaluators.Get().(*evaluation)
 	defer e.release()
-	d := e.decide(s, c, now)
-	if d.Reason == Suspended || d.Reason == UnknownServer || d.Reason == UnknownTool {
-		return d, nil
-	}
-	return d, e.findings()
+	return e.decide(s, c, now), e.findings()
 }
 
 // Visible reports whether the thing may be listed to the agent: some allow in

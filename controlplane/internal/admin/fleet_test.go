@@ -157,8 +157,9 @@ func TestExplainCall(t *testing.T) {
 		}
 		return resp
 	}
-	// The sidecar is not told of servers that no grant reaches.
-	if got := explain(""); got.GetVerdict() != decisionv1.Decision_DENY || got.GetReason() != "unknown_server" {
+	// The sidecar is not told of servers that no grant reaches, and answers as if
+	// they were there.
+	if got := explain(""); got.GetVerdict() != decisionv1.Decision_DENY || got.GetReason() != "not_granted" {
 		t.Errorf("without a grant: %v", got)
 	}
 	g, err := grants.CreateGrant(t.Context(), &adminv1.CreateGrantRequest{Grant: w.grantOf("refunds")})

@@ -90,7 +90,7 @@ func sentence(c pdp.Call, d pdp.Decision) string {
 	case pdp.Suspended:
 		return "Denied: you are suspended, or not known yet. Stop, and tell whoever runs you."
 	case pdp.UnknownTool:
-		return fmt.Sprintf("Denied: there is no %s for you in the catalogue. Use a tool that tools/list shows.", thing)
+		return fmt.Sprintf("Denied: there is no %s in the catalogue. Use a tool that tools/list shows.", thing)
 	case pdp.UnknownServer:
 		return fmt.Sprintf("Denied: there is no server %q for you in the catalogue.", c.Server)
 	case pdp.Unavailable:
