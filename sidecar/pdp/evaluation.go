@@ -53,8 +53,11 @@ func (e *evaluation) decide(s *grant.Snapshot, c Call, now time.Time) Decision {
 // covers.
 func (e *evaluation) begin(s *grant.Snapshot, c Call, now time.Time) Reason {
 	agent := s.Agent()
-	if agent == nil || !agent.Active() {
+	switch {
+	case agent == nil || !agent.Active():
 		return Suspended
+	case c.Kind == Resource && grant.URIProblem(c.Name) != "":
+		return Malformed
 	}
 	covers, known := s.Covering(e.room[:0], c.Kind, c.Server, c.Name)
 	listed := c.Kind != Tool || len(covers) > 0 && covers[0].Tool() != nil

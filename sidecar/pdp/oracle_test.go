@@ -84,7 +84,8 @@ var (
 	servers = []string{"s", "t", "u"}
 	tools   = []string{"x", "y", "x/y"}
 	uris    = []string{"f:/", "f:/a", "f:/a/b", "g:/"}
-	names   = map[pdp.Kind][]string{pdp.Tool: tools, pdp.Resource: uris, pdp.Prompt: tools, pdp.Method: tools}
+	unclear = []string{"f:/a/../b", "f:/a//b", "f:/%61"}
+	names   = map[pdp.Kind][]string{pdp.Tool: tools, pdp.Resource: slices.Concat(uris, unclear), pdp.Prompt: tools, pdp.Method: tools}
 )
 
 func pick[T any](r *rand.Rand, from []T) T { return from[r.IntN(len(from))] }
@@ -215,6 +216,8 @@ func (w world) oracle(q question) (pdp.Decision, bool) {
 	switch {
 	case agent.GetState() != grantv1.Agent_ACTIVE:
 		return pdp.Decision{Reason: pdp.Suspended}, false
+	case q.call.Kind == pdp.Resource && slices.Contains(unclear, q.call.Name):
+		return pdp.Decision{Reason: pdp.Malformed}, false
 	case !allows && (!serverKnown || q.call.Kind == pdp.Tool && !toolKnown):
 		return pdp.Decision{Reason: pdp.NotGranted}, false
 	case !serverKnown:
@@ -349,7 +352,10 @@ func TestOracle(t *testing.T) {
 			reasons[want.Reason]++
 		}
 	}
-	for r := pdp.Granted; r <= pdp.UnknownServer; r++ {
+	for _, r := range []pdp.Reason{
+		pdp.Granted, pdp.NotGranted, pdp.Forbidden, pdp.ConditionFalse, pdp.Expired, pdp.NotYetValid,
+		pdp.Suspended, pdp.UnknownTool, pdp.UnknownServer, pdp.Malformed,
+	} {
 		if reasons[r] < 50 {
 			t.Errorf("only %d of 10,000 cases are %s", reasons[r], r)
 		}

@@ -75,6 +75,7 @@ type Finding struct {
 // Decide decides a call by what s holds at now. A forbid that applies beats
 // every allow; of several grants that settle it alike the one that names the
 // target most exactly does, and of those the first by name.
+// A resource whose URI has a grant.URIProblem is denied as malformed.
 // It never answers stale: whether s may still be acted on is for the caller to
 // know.
 func Decide(s *grant.Snapshot, c Call, now time.Time) Decision {

@@ -215,6 +215,7 @@ func FuzzDecide(f *testing.F) {
 	}
 	f.Add(uint8(1), uint8(1), "s", "x", []byte(`{"n":5,"s":"a/x"}`))
 	f.Add(uint8(2), uint8(2), "t", "f:/a", []byte(`{}`))
+	f.Add(uint8(2), uint8(2), "t", "f:/a/%2e%2E/b", []byte(`{}`))
 	f.Add(uint8(0), uint8(130), "*", "*", []byte(`{"n":{"n":[1.5]}}`))
 	f.Fuzz(func(t *testing.T, which, kind uint8, server, name string, args []byte) {
 		c := pdp.Call{Kind: pdp.Kind(kind), Server: server, Name: name}
@@ -231,6 +232,9 @@ func FuzzDecide(f *testing.F) {
 		}
 		if want := slices.ContainsFunc(findings, applies(pdp.Granted)) && !slices.ContainsFunc(findings, applies(pdp.Forbidden)); d.Allow != want {
 			t.Fatalf("%v of %v", d, findings)
+		}
+		if d.Allow && c.Kind == pdp.Resource && grant.URIProblem(name) != "" {
+			t.Fatalf("%v, and %q can be read in several ways", d, name)
 		}
 		if d.Allow && s.Server(server) == nil || d.Allow && c.Kind == pdp.Tool && s.Tool(server, name) == nil {
 			t.Fatalf("%v, and it is not in the catalogue", d)

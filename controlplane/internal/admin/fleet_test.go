@@ -175,6 +175,12 @@ func TestExplainCall(t *testing.T) {
 		got.GetFindings()[0].GetGrant() != g.GetName() || got.GetFindings()[0].GetApplies() {
 		t.Errorf("beyond the condition: %v", got)
 	}
+	// What a sidecar cannot read in one way only is denied here too.
+	if got, err := grants.ExplainCall(t.Context(), &adminv1.ExplainCallRequest{
+		Agent: w.agent, Target: &grantv1.Target{Target: &grantv1.Target_Resource{Resource: "desk/desk://policies/%2e%2e/internal"}},
+	}); err != nil || got.GetVerdict() != decisionv1.Decision_DENY || got.GetReason() != "malformed" {
+		t.Errorf("of an ambiguous URI: %v, %v", got, err)
+	}
 	for name, c := range map[string]struct {
 		change func(*adminv1.ExplainCallRequest)
 		words  string

@@ -9,6 +9,7 @@ import (
 	"strconv"
 
 	decisionv1 "github.com/reeve-authz/reeve/gen/reeve/decision/v1"
+	"github.com/reeve-authz/reeve/sidecar/grant"
 	"github.com/reeve-authz/reeve/sidecar/internal/mcp/message"
 	"github.com/reeve-authz/reeve/sidecar/internal/pep"
 	"github.com/reeve-authz/reeve/sidecar/pdp"
@@ -96,6 +97,9 @@ func sentence(c pdp.Call, d pdp.Decision) string {
 	case pdp.Unavailable:
 		return "Denied: the decision could not be recorded, and nothing is done without a record. Retry later; the operator has been told."
 	case pdp.Malformed:
+		if problem := grant.URIProblem(c.Name); c.Kind == pdp.Resource && problem != "" {
+			return fmt.Sprintf("Denied: the URI %q can be read in more than one way: %s.", c.Name, problem)
+		}
 		return "Denied: the message contradicts itself."
 	case pdp.Overloaded:
 		return "Denied: the sidecar is at its limit. Retry later."

@@ -16,7 +16,8 @@ const maxSubscriptions = 256
 
 // A rule says what a method needs.
 type rule struct {
-	// free says that the method needs no grant.
+	// free says that the method needs no grant. If there is a name, the URI by
+	// that name must still be one that can be read in one way only.
 	free bool
 	// kind is what must be granted: the parameter called name, of which the
 	// parameter "arguments" are the arguments if args is true.
@@ -41,7 +42,7 @@ var rules = map[string]rule{
 	"notifications/progress":           {free: true},
 	"notifications/roots/list_changed": {free: true},
 	"subscriptions/listen":             {free: true}, // its resources are not: see calls
-	"resources/unsubscribe":            {free: true},
+	"resources/unsubscribe":            {free: true, name: "uri"},
 
 	"tools/list":               {free: true, kind: pdp.Tool, list: "tools", key: "name"},
 	"prompts/list":             {free: true, kind: pdp.Prompt, list: "prompts", key: "name"},
@@ -78,14 +79,14 @@ func (r rule) calls(server string, m *message.Message) ([]pdp.Call, *message.Err
 	switch {
 	case m.Method == "subscriptions/listen":
 		return subscriptions(server, m.Params)
-	case r.free:
+	case r.free && r.name == "":
 		return nil, nil
 	}
 	if name := message.Ambiguous(m.Params, r.name, "arguments"); name != "" {
 		return nil, ambiguous("parameter", name)
 	}
 	v, named := m.Params.Get(r.name)
-	if r.kind == pdp.Method || !named {
+	if !r.free && (r.kind == pdp.Method || !named) {
 		// What names no thing is no more than its method.
 		if name := message.Ambiguous(m.Params); name != "" {
 			return nil, ambiguous("parameter", name)
@@ -95,6 +96,12 @@ func (r rule) calls(server string, m *message.Message) ([]pdp.Call, *message.Err
 	name, ok := v.(string)
 	if !ok {
 		return nil, &message.Error{Code: message.CodeInvalidParams, Problem: "the parameter " + r.name + " of " + m.Method + " must be a string"}
+	}
+	if r.free {
+		if problem := grant.URIProblem(name); problem != "" {
+			return nil, &message.Error{Code: message.CodeInvalidParams, Problem: "the URI can be read in more than one way: " + problem}
+		}
+		return nil, nil
 	}
 	c := pdp.Call{Kind: r.kind, Server: server, Name: name}
 	if v, _ := m.Params.Get("arguments"); v != nil && r.args {
