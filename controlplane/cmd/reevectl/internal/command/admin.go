@@ -101,7 +101,8 @@ func (a *app) createAdmin(ctx context.Context, conn *grpc.ClientConn, admin *adm
 	defer cancel()
 	resp, err := adminv1.NewAdminsClient(conn).CreateAdmin(ctx, &adminv1.CreateAdminRequest{Admin: admin, Csr: csr, Reason: reason})
 	if err != nil {
-		return err
+		return session.InDoubt(err, "it is not known whether the administrator was created; run: reevectl admin list, "+
+			"and if it is there, reevectl admin revoke")
 	}
 	name := strings.TrimPrefix(admin.GetName(), "admins/")
 	contexts.Current = name
@@ -192,7 +193,7 @@ owner cannot be removed.`,
 		name := adminName(args[0])
 		resp, err := adminv1.NewAdminsClient(conn).RevokeAdmin(ctx, &adminv1.RevokeAdminRequest{Name: name, Reason: reason})
 		if err != nil {
-			return err
+			return session.InDoubt(err, "it is not known whether the administrator was removed; run: reevectl admin list")
 		}
 		return a.Print(resp, func(w io.Writer) error {
 			_, err := fmt.Fprintf(w, "%s revoked\n", name)

@@ -25,15 +25,15 @@ func (a *app) agentCommand() *cobra.Command {
 		Example: "  reevectl agent suspend support --wait --reason 'acts oddly'\n  reevectl agent resume support",
 	})
 	cmd.AddCommand(
-		a.turnCommand("suspend", "Deny every call of an agent until it is resumed",
+		a.turnCommand("suspend", "suspended", "Deny every call of an agent until it is resumed",
 			func(ctx context.Context, c adminv1.AgentsClient, name, reason string, opts ...grpc.CallOption) (*grantv1.Agent, error) {
 				return c.SuspendAgent(ctx, &adminv1.SuspendAgentRequest{Name: name, Reason: reason}, opts...)
 			}),
-		a.turnCommand("resume", "Make a suspended agent active again",
+		a.turnCommand("resume", "resumed", "Make a suspended agent active again",
 			func(ctx context.Context, c adminv1.AgentsClient, name, reason string, opts ...grpc.CallOption) (*grantv1.Agent, error) {
 				return c.ResumeAgent(ctx, &adminv1.ResumeAgentRequest{Name: name, Reason: reason}, opts...)
 			}),
-		a.turnCommand("retire", "Deny every call of an agent for ever",
+		a.turnCommand("retire", "retired", "Deny every call of an agent for ever",
 			func(ctx context.Context, c adminv1.AgentsClient, name, reason string, opts ...grpc.CallOption) (*grantv1.Agent, error) {
 				return c.RetireAgent(ctx, &adminv1.RetireAgentRequest{Name: name, Reason: reason}, opts...)
 			}),
@@ -42,7 +42,7 @@ func (a *app) agentCommand() *cobra.Command {
 }
 
 // turnCommand is a command that changes an agent's state.
-func (a *app) turnCommand(verb, short string,
+func (a *app) turnCommand(verb, done, short string,
 	turn func(context.Context, adminv1.AgentsClient, string, string, ...grpc.CallOption) (*grantv1.Agent, error),
 ) *cobra.Command {
 	var c session.Change
@@ -53,12 +53,13 @@ func (a *app) turnCommand(verb, short string,
 		Args:    exactly(1, "AGENT"),
 	}
 	c.Flags(cmd)
-	cmd.RunE = a.Call(func(ctx context.Context, conn *grpc.ClientConn, args []string) error {
+	cmd.RunE = c.Call(a.Session, func(ctx context.Context, conn *grpc.ClientConn, args []string) error {
 		name, err := a.Name(kind.Agent, args[0])
 		if err != nil {
 			return err
 		}
-		return c.Make(ctx, a.Session, conn, func(ctx context.Context, opts ...grpc.CallOption) error {
+		doubt := c.Doubt("the agent was "+done, "reevectl get agent "+a.Typed(name))
+		return c.Make(ctx, a.Session, conn, doubt, func(ctx context.Context, opts ...grpc.CallOption) error {
 			agent, err := turn(ctx, adminv1.NewAgentsClient(conn), name, c.Reason, opts...)
 			if err != nil {
 				return err
@@ -106,7 +107,7 @@ token is told once and works once: used with a second key it suspends the agent.
 		token, err := adminv1.NewAgentsClient(conn).CreateJoinToken(ctx,
 			&adminv1.CreateJoinTokenRequest{Agent: name, Ttl: durationpb.New(d), Reason: reason})
 		if err != nil {
-			return err
+			return session.InDoubt(err, "a token may have been made that nobody knows; make another")
 		}
 		return a.Print(token, func(w io.Writer) error { return printToken(w, token, a.Now()) })
 	})

@@ -160,7 +160,7 @@ applied it, or is past its freshness bound and denies.`,
 				return session.UsageError{Err: fmt.Errorf("%q is not a revision: give the number that a change told", args[0])}
 			}
 		}
-		return a.Call(func(ctx context.Context, conn *grpc.ClientConn, _ []string) error {
+		return c.Call(a.Session, func(ctx context.Context, conn *grpc.ClientConn, _ []string) error {
 			return a.Await(ctx, conn, revision, c.Timeout)
 		})(cmd, args)
 	}

@@ -128,15 +128,14 @@ the error says who they are.`,
 		if err != nil {
 			return session.UsageError{Err: err}
 		}
-		return a.Call(func(ctx context.Context, conn *grpc.ClientConn, args []string) error {
+		return c.Call(a.Session, func(ctx context.Context, conn *grpc.ClientConn, args []string) error {
 			return a.remove(ctx, conn, &c, k, args[1:], "deleted")
 		})(cmd, args)
 	}
 	return cmd
 }
 
-// remove removes resources and says so in a word. It waits for the last of the
-// changes, for what is in force at a revision is so at all before it.
+// remove removes resources and says so in a word.
 func (a *app) remove(ctx context.Context, conn *grpc.ClientConn, c *session.Change, k kind.Kind, ids []string, word string) error {
 	var names []string
 	for _, id := range ids {
@@ -146,16 +145,15 @@ func (a *app) remove(ctx context.Context, conn *grpc.ClientConn, c *session.Chan
 		}
 		names = append(names, name)
 	}
-	var last int64
 	var done []*adminv1.DeleteGrantResponse // the answer is alike for every kind
 	for _, name := range names {
-		revision, err := c.Made(ctx, func(ctx context.Context, opts ...grpc.CallOption) error {
+		doubt := c.Doubt(fmt.Sprintf("the %s was %s", k.Singular, word), "reevectl get "+k.Singular+" "+a.Typed(name))
+		revision, err := c.Made(ctx, doubt, func(ctx context.Context, opts ...grpc.CallOption) error {
 			return resources.Delete(ctx, conn, k, name, c.Reason, opts...)
 		})
 		if err != nil {
 			return err
 		}
-		last = max(last, revision)
 		done = append(done, &adminv1.DeleteGrantResponse{Revision: revision})
 		if a.Format != output.AsTable {
 			continue
@@ -169,10 +167,7 @@ func (a *app) remove(ctx context.Context, conn *grpc.ClientConn, c *session.Chan
 			return err
 		}
 	}
-	if !c.Wait {
-		return nil
-	}
-	return a.Await(ctx, conn, last, c.Timeout)
+	return c.InForce(ctx, a.Session, conn)
 }
 
 func (a *app) applyCommand() *cobra.Command {
@@ -206,8 +201,11 @@ A file has YAML or JSON documents: a "kind", and beside it the resource.`,
 			}
 			requests = append(requests, &adminv1.ApplyResourcesRequest{Resources: resources, Reason: c.Reason, ValidateOnly: dry})
 		}
-		return a.Call(func(ctx context.Context, conn *grpc.ClientConn, _ []string) error {
-			return a.apply(ctx, conn, &c, requests)
+		return c.Call(a.Session, func(ctx context.Context, conn *grpc.ClientConn, _ []string) error {
+			if err := a.apply(ctx, conn, &c, requests); err != nil || dry {
+				return err
+			}
+			return c.InForce(ctx, a.Session, conn)
 		})(cmd, args)
 	}
 	return cmd
@@ -241,17 +239,19 @@ func (a *app) read(file string) ([]*adminv1.Resource, error) {
 }
 
 func (a *app) apply(ctx context.Context, conn *grpc.ClientConn, c *session.Change, requests []*adminv1.ApplyResourcesRequest) error {
-	var last int64
 	for _, r := range requests {
+		doubt := "it is not known whether all was applied; apply it again, for nothing is changed twice"
+		if r.GetValidateOnly() {
+			doubt = ""
+		}
 		var resp *adminv1.ApplyResourcesResponse
-		revision, err := c.Made(ctx, func(ctx context.Context, opts ...grpc.CallOption) (err error) {
+		_, err := c.Made(ctx, doubt, func(ctx context.Context, opts ...grpc.CallOption) (err error) {
 			resp, err = adminv1.NewApplyClient(conn).ApplyResources(ctx, r, opts...)
 			return err
 		})
 		if err != nil {
 			return err
 		}
-		last = max(last, revision)
 		err = a.Print(resp, func(w io.Writer) error {
 			for _, result := range resp.GetResults() {
 				word := strings.ToLower(result.GetAction().String())
@@ -268,8 +268,5 @@ func (a *app) apply(ctx context.Context, conn *grpc.ClientConn, c *session.Chang
 			return err
 		}
 	}
-	if !c.Wait {
-		return nil
-	}
-	return a.Await(ctx, conn, last, c.Timeout)
+	return nil
 }

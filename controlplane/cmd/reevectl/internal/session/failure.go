@@ -28,6 +28,28 @@ func (e UsageError) Error() string { return e.Err.Error() }
 // Unwrap lets errors.Is and errors.As look within.
 func (e UsageError) Unwrap() error { return e.Err }
 
+// doubtError is a change that was not answered, with what is not known and how
+// to find out.
+type doubtError struct {
+	err   error
+	doubt string
+}
+
+func (e *doubtError) Error() string { return e.err.Error() + ": " + e.doubt }
+
+func (e *doubtError) Unwrap() error { return e.err }
+
+// InDoubt adds to the error of a change what is not known if it was not answered,
+// and how to find out. Of other errors nothing is in doubt.
+func InDoubt(err error, doubt string) error {
+	switch status.Code(err) {
+	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled:
+		return &doubtError{err, doubt}
+	default:
+		return err
+	}
+}
+
 // callError is a call that failed, with whom it was made to.
 type callError struct {
 	err     error
@@ -39,36 +61,137 @@ func (e *callError) Unwrap() error { return e.err }
 // Error says what to do next. The control plane's own words do that already,
 // except where they never came from it.
 func (e *callError) Error() string {
-	s, ok := status.FromError(e.err)
+	err, doubt := e.err, ""
+	var d *doubtError
+	if errors.As(e.err, &d) {
+		err, doubt = d.err, d.doubt
+	}
+	s, ok := status.FromError(err)
 	if !ok {
-		return e.err.Error()
+		return err.Error()
 	}
 	text := output.Visible(s.Message())
-	switch {
-	case s.Code() == codes.Unavailable && strings.Contains(text, "connection refused"):
-		return fmt.Sprintf("nothing answers at %s: is the control plane running there? context %q says so; see reevectl context list",
-			e.context.Address, e.context.Name)
-	case s.Code() == codes.Unavailable && strings.Contains(text, "tls: "):
-		return fmt.Sprintf("%s does not accept %s (%s): its administrator may have been revoked; "+
-			"ask an owner, or choose another --context", e.context.Address, e.context.Certificate, after(text, "tls: "))
-	case s.Code() == codes.Unavailable && strings.Contains(text, "x509"):
-		return fmt.Sprintf("what answers at %s is not the control plane of this context (%s): check its address and %s",
-			e.context.Address, after(text, "x509"), e.context.CA)
-	case s.Code() == codes.DeadlineExceeded:
-		return fmt.Sprintf("%s did not answer in time: try again, or look at the control plane's health", e.context.Address)
-	case s.Code() == codes.Canceled:
-		return "interrupted"
-	case s.Code() == codes.Unimplemented:
+	switch s.Code() {
+	case codes.Unavailable:
+		return e.unavailable(text, doubt)
+	case codes.DeadlineExceeded:
+		return e.silent(doubt)
+	case codes.Canceled:
+		return join("interrupted", doubt)
+	case codes.Unimplemented:
+		if strings.HasPrefix(text, "unknown service") {
+			return fmt.Sprintf("what answers at %s does not administer (%s): is this the admin address? "+
+				"context %q says so; if it is, the control plane is older than this reevectl", e.context.Address, text, e.context.Name)
+		}
 		return fmt.Sprintf("the control plane does not know this (%s): it is older than this reevectl", text)
 	default:
 		return text
 	}
 }
 
+// silent says that no answer came.
+func (e *callError) silent(doubt string) string {
+	if doubt == "" {
+		doubt = "try again, or look at the control plane's health"
+	}
+	return join(e.context.Address+" did not answer", doubt)
+}
+
+// unavailable says why nothing could be asked, or no answer came.
+func (e *callError) unavailable(text, doubt string) string {
+	switch broken := breakOf(text); {
+	case broken == fromServer:
+		return join(text, doubt)
+	case strings.Contains(text, "connection refused"):
+		return fmt.Sprintf("nothing answers at %s: is the control plane running there? context %q says so; see reevectl context list",
+			e.context.Address, e.context.Name)
+	case broken == whileDialing:
+		return fmt.Sprintf("%s cannot be reached (%s): check the address; context %q says so; see reevectl context list",
+			e.context.Address, after(text, "Error while dialing: "), e.context.Name)
+	case broken == refused:
+		why := "it closed the connection"
+		if strings.Contains(text, "tls: ") {
+			why = after(text, "tls: ")
+		}
+		return fmt.Sprintf("%s does not accept %s (%s): its administrator may have been revoked, or this is not the admin address; "+
+			"ask an owner, or choose another --context", e.context.Address, e.context.Certificate, why)
+	case broken == noTLS:
+		return fmt.Sprintf("what answers at %s does not speak TLS: is this the admin address? context %q says so; see reevectl context list",
+			e.context.Address, e.context.Name)
+	case broken == notTrusted:
+		return fmt.Sprintf("what answers at %s is not the control plane of this context (%s): check its address and %s",
+			e.context.Address, after(after(text, "handshake failed: "), "x509: "), e.context.CA)
+	default:
+		return e.silent(doubt)
+	}
+}
+
+// A breakage is where it broke that a call came to nothing.
+type breakage int
+
+const (
+	fromServer   breakage = iota // the control plane said so itself
+	whileDialing                 // nothing was connected
+	noTLS                        // who answers does not speak TLS
+	notTrusted                   // who answers is not to be trusted
+	refused                      // who answers does not trust us
+	meanwhile                    // no answer came
+)
+
+// breakOf tells from gRPC's words where it broke. Under TLS 1.3 a client has done
+// its handshake before its certificate is looked at: a refusal is then an alert,
+// or the end of the connection if that is quicker, before HTTP/2 has begun.
+func breakOf(text string) breakage {
+	has := func(words ...string) bool {
+		for _, w := range words {
+			if strings.Contains(text, w) {
+				return true
+			}
+		}
+		return false
+	}
+	ended := has("broken pipe", "connection reset", "EOF", "aborted")
+	switch {
+	case !has("connection error: ", "closing transport", "transport is closing", "connection is draining"):
+		return fromServer
+	case has("deadline exceeded", "i/o timeout"):
+		return meanwhile
+	case has("Error while dialing", "error while dialing"):
+		return whileDialing
+	case has("remote error: tls: "):
+		return refused
+	case has("handshake failed") && (has("first record does not look like a TLS handshake") || ended):
+		return noTLS
+	case has("handshake failed"):
+		return notTrusted
+	case has("preface", "initial settings", "window update") && ended:
+		return refused
+	default:
+		return meanwhile
+	}
+}
+
+// hopeless reports whether to ask again would be in vain: not for a control plane
+// that is away for a while, but for one that is another, or does not know us.
+func hopeless(err error) bool {
+	if status.Code(err) != codes.Unavailable {
+		return true
+	}
+	broken := breakOf(status.Convert(err).Message())
+	return broken == noTLS || broken == notTrusted || broken == refused
+}
+
+func join(text, doubt string) string {
+	if doubt == "" {
+		return text
+	}
+	return text + ": " + doubt
+}
+
 // after returns a text from a word on.
 func after(text, word string) string {
 	if _, rest, ok := strings.Cut(text, word); ok {
-		return strings.Trim(strings.TrimSpace(rest), `":`)
+		return strings.Trim(rest, `": `)
 	}
 	return text
 }

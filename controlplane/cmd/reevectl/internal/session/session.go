@@ -45,6 +45,10 @@ type Session struct {
 	Namespace string
 	// Format is how to print.
 	Format output.Format
+
+	// reached is the context that Call was made in, home its namespace.
+	reached profile.Context
+	home    string
 }
 
 // File reads the file of contexts.
@@ -70,11 +74,11 @@ func (s *Session) Chosen() (profile.Context, error) {
 	if err != nil {
 		return profile.Context{}, err
 	}
-	if s.Namespace == "" {
-		s.Namespace = c.Namespace
+	if s.home = c.Namespace; s.home == "" {
+		s.home = "default"
 	}
 	if s.Namespace == "" {
-		s.Namespace = "default"
+		s.Namespace = s.home
 	}
 	return c, nil
 }
@@ -92,6 +96,7 @@ func (s *Session) Call(run func(ctx context.Context, conn *grpc.ClientConn, args
 			return err
 		}
 		defer conn.Close() //nolint:errcheck // nothing is in flight any more
+		s.reached = c
 		if note != "" {
 			s.Say("note: %s", note)
 		}
@@ -115,6 +120,15 @@ func (s *Session) Name(k kind.Kind, id string) (string, error) {
 		return "", UsageError{err}
 	}
 	return name, nil
+}
+
+// Typed returns a resource name as it is typed in the context: its id, if that
+// means it without a namespace.
+func (s *Session) Typed(name string) string {
+	if kind.NamespaceOf(name) != s.home {
+		return name
+	}
+	return kind.Short(name)
 }
 
 // Print prints one message, as a table or in full.

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -60,7 +61,10 @@ func serve(t *testing.T, f *fleet) *grpc.ClientConn {
 
 func newSession() (*Session, *bytes.Buffer) {
 	var said bytes.Buffer
-	return &Session{Process: Process{Err: &said, Now: time.Now}}, &said
+	return &Session{
+		Process: Process{Err: &said, Now: time.Now},
+		reached: profile.Context{Name: "prod", Address: "reeve.test:7443"},
+	}, &said
 }
 
 // TestAwaitIsNeverEarly holds P2 at its last step: Await returns when the
@@ -138,13 +142,16 @@ func TestAwaitStaysWithTheRevision(t *testing.T) {
 	})
 }
 
+// errSilent stands for saying nothing any more.
+var errSilent = errors.New("silent")
+
 func TestAwaitFails(t *testing.T) {
 	t.Parallel()
 	straggler := &adminv1.Sidecar{Agent: "namespaces/default/agents/support"}
 	refuser := &adminv1.Sidecar{Agent: straggler.GetAgent(), Refusals: []*adminv1.Refusal{{Name: "namespaces/default/grants/x", Detail: "what is this"}}}
 	for name, c := range map[string]struct {
 		progress *adminv1.AwaitRevisionResponse
-		then     error
+		then     error // nil is more of the same
 		want     string
 		after    time.Duration
 	}{
@@ -158,6 +165,25 @@ func TestAwaitFails(t *testing.T) {
 			"namespaces/default/agents/support refuses namespaces/default/grants/x (what is this)",
 			20 * time.Second,
 		},
+		"stays silent": {
+			nil, errSilent,
+			"reeve.test:7443 did not answer within 20s: it is not known whether revision 42 is in force: go on waiting with reevectl wait 42",
+			20 * time.Second,
+		},
+		"falls silent": {
+			&adminv1.AwaitRevisionResponse{Revision: 42, Pending: 1, Stragglers: []*adminv1.Sidecar{straggler}}, errSilent,
+			"reeve.test:7443 no longer answers: it is not known whether revision 42 is in force: go on waiting with reevectl wait 42",
+			20 * time.Second,
+		},
+		"never comes back": {
+			nil, status.Error(codes.Unavailable, "going away"),
+			"reeve.test:7443 did not answer within 20s",
+			20 * time.Second,
+		},
+		"does not know us": {
+			nil, status.Error(codes.Unavailable, `connection error: desc = "error reading server preface: remote error: tls: bad certificate"`),
+			"bad certificate", 0,
+		},
 		"denied": {
 			&adminv1.AwaitRevisionResponse{Revision: 42}, status.Error(codes.PermissionDenied, "you may not"),
 			"you may not", 0,
@@ -166,14 +192,25 @@ func TestAwaitFails(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				conn := serve(t, &fleet{answer: func(_ int32, _ *adminv1.AwaitRevisionRequest, stream grpc.ServerStreamingServer[adminv1.AwaitRevisionResponse]) error {
-					if err := stream.Send(c.progress); err != nil {
-						return err
+					for {
+						if c.progress != nil {
+							if err := stream.Send(c.progress); err != nil {
+								return err
+							}
+						}
+						switch {
+						case errors.Is(c.then, errSilent):
+							<-stream.Context().Done()
+							return nil
+						case c.then != nil:
+							return c.then
+						}
+						select {
+						case <-stream.Context().Done():
+							return nil
+						case <-time.After(250 * time.Millisecond):
+						}
 					}
-					if c.then != nil {
-						return c.then
-					}
-					<-stream.Context().Done()
-					return nil
 				}})
 				s, _ := newSession()
 				began := time.Now()
@@ -181,7 +218,7 @@ func TestAwaitFails(t *testing.T) {
 				if err == nil || !strings.Contains(err.Error(), c.want) {
 					t.Errorf("got %v; want %q in it", err, c.want)
 				}
-				if took := time.Since(began); took != c.after {
+				if took := time.Since(began); took < c.after || took > c.after+time.Second/4 {
 					t.Errorf("failed after %s; want %s", took, c.after)
 				}
 			})
@@ -248,15 +285,172 @@ func TestFailures(t *testing.T) {
 			"what answers at reeve.test:7443 is not the control plane of this context", 1,
 		},
 		{&callError{status.Error(codes.Unavailable, "store does not answer"), c}, "store does not answer", 1},
-		{&callError{status.Error(codes.DeadlineExceeded, "context deadline exceeded"), c}, "did not answer in time", 1},
 		{&callError{status.Error(codes.Canceled, "context canceled"), c}, "interrupted", 1},
 		{&callError{status.Error(codes.Unimplemented, "unknown method X"), c}, "it is older than this reevectl", 1},
+		{
+			&callError{status.Error(codes.Unimplemented, "unknown service reeve.admin.v1.Grants"), c},
+			`what answers at reeve.test:7443 does not administer (unknown service reeve.admin.v1.Grants): is this the admin address?`, 1,
+		},
 	} {
 		if got := ExitCode(f.err); got != f.code {
 			t.Errorf("%v: exit code %d; want %d", f.err, got, f.code)
 		}
 		if f.err != nil && !strings.Contains(fmt.Sprint(f.err), f.want) {
 			t.Errorf("%v; want %q in it", f.err, f.want)
+		}
+	}
+}
+
+// TestUnavailable: what gRPC says of a connection becomes what the person can do,
+// and of a change that was not answered it is said that nobody knows.
+func TestUnavailable(t *testing.T) {
+	t.Parallel()
+	const (
+		refusal = "reeve.test:7443 does not accept admin.pem ("
+		silent  = "reeve.test:7443 did not answer: "
+		doubt   = "it is not known whether the grant was revoked; run: reevectl get grant refunds, then reevectl wait"
+	)
+	c := profile.Context{Name: "prod", Address: "reeve.test:7443", Certificate: "admin.pem", CA: "ca.pem"}
+	for text, want := range map[string]string{
+		"transport: authentication handshake failed: context deadline exceeded":               silent,
+		"keepalive ping failed to receive ACK within timeout":                                 silent,
+		"error reading from server: EOF":                                                      silent,
+		"error reading from server: read tcp 127.0.0.1:1->127.0.0.1:2: connection reset":      silent,
+		"error reading server preface: read tcp 127.0.0.1:1: i/o timeout":                     silent,
+		"error reading server preface: remote error: tls: bad certificate":                    refusal + "bad certificate)",
+		"error reading server preface: EOF":                                                   refusal + "it closed the connection)",
+		"error reading server preface: read tcp 127.0.0.1:1: read: connection reset by peer":  refusal + "it closed the connection)",
+		"transport: failed to write client preface: write tcp 127.0.0.1:1: broken pipe":       refusal + "it closed the connection)",
+		"transport: failed to write initial settings frame: write: broken pipe":               refusal + "it closed the connection)",
+		"transport: authentication handshake failed: remote error: tls: certificate required": refusal + "certificate required)",
+		"transport: authentication handshake failed: tls: first record does not look like a TLS handshake": "what answers at reeve.test:7443 " +
+			"does not speak TLS: is this the admin address?",
+		"transport: authentication handshake failed: EOF": "is this the admin address?",
+		"transport: authentication handshake failed: tls: failed to verify certificate: x509: certificate signed by unknown authority": "" +
+			"is not the control plane of this context (certificate signed by unknown authority)",
+		`transport: authentication handshake failed: unexpected ID "spiffe://other.test/controlplane"`: "" +
+			`is not the control plane of this context (unexpected ID`,
+		"transport: Error while dialing: dial tcp: lookup reeve.test: no such host": "reeve.test:7443 cannot be reached " +
+			"(dial tcp: lookup reeve.test: no such host): check the address",
+	} {
+		err := status.Errorf(codes.Unavailable, "connection error: desc = %q", text)
+		got := (&callError{err, c}).Error()
+		if !strings.Contains(got, want) || want == silent && got != silent+"try again, or look at the control plane's health" {
+			t.Errorf("%s becomes:\n%s; want %q in it", text, got, want)
+		}
+		changed := (&callError{InDoubt(err, doubt), c}).Error()
+		if want == silent && changed != silent+doubt || want != silent && changed != got {
+			t.Errorf("%s becomes of a change:\n%s", text, changed)
+		}
+	}
+	for _, err := range []error{
+		status.Error(codes.Unavailable, "store does not answer"), status.Error(codes.DeadlineExceeded, "context deadline exceeded"),
+		status.Error(codes.Canceled, "context canceled"),
+	} {
+		if got := (&callError{InDoubt(err, doubt), c}).Error(); !strings.HasSuffix(got, ": "+doubt) {
+			t.Errorf("%v becomes of a change: %s", err, got)
+		}
+	}
+	if err := status.Error(codes.NotFound, "no such grant"); !errors.Is(InDoubt(err, doubt), err) {
+		t.Error("what was answered is in doubt")
+	}
+}
+
+// TestTimeoutIsOfAllOfIt: the change and the wait together take no longer.
+func TestTimeoutIsOfAllOfIt(t *testing.T) {
+	t.Parallel()
+	const timeout = 5 * time.Second
+	for name, change := range map[string]time.Duration{"the change hangs": time.Hour, "the wait hangs": 3 * time.Second} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				conn := serve(t, &fleet{answer: func(_ int32, _ *adminv1.AwaitRevisionRequest, stream grpc.ServerStreamingServer[adminv1.AwaitRevisionResponse]) error {
+					<-stream.Context().Done()
+					return nil
+				}})
+				s, _ := newSession()
+				c := Change{Wait: true, Timeout: timeout}
+				began := time.Now()
+				err := c.bounded(func(ctx context.Context, conn *grpc.ClientConn, _ []string) error {
+					return c.Make(ctx, s, conn, "", func(ctx context.Context, _ ...grpc.CallOption) error {
+						select {
+						case <-ctx.Done():
+							return status.FromContextError(ctx.Err()).Err()
+						case <-time.After(change):
+							return nil
+						}
+					})
+				})(t.Context(), conn, nil)
+				if err == nil || time.Since(began) != timeout {
+					t.Errorf("ended after %s with %v; want %s", time.Since(began), err, timeout)
+				}
+			})
+		})
+	}
+}
+
+// TestUntoldRevision: if one of several changes did not tell its revision, what
+// is waited for is the newest.
+func TestUntoldRevision(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		told []string
+		want int64
+	}{
+		"all told":   {[]string{"42", "41"}, 42},
+		"one untold": {[]string{"42", ""}, 0},
+		"none told":  {[]string{""}, 0},
+		"misread":    {[]string{"forty-two"}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var awaited atomic.Int64
+			awaited.Store(-1)
+			conn := serve(t, &fleet{answer: func(_ int32, req *adminv1.AwaitRevisionRequest, stream grpc.ServerStreamingServer[adminv1.AwaitRevisionResponse]) error {
+				awaited.Store(req.GetRevision())
+				return stream.Send(&adminv1.AwaitRevisionResponse{Revision: 50, InForce: true})
+			}})
+			s, _ := newSession()
+			change := Change{Wait: true, Timeout: time.Minute}
+			for _, told := range c.told {
+				_, err := change.Made(t.Context(), "", func(_ context.Context, opts ...grpc.CallOption) error {
+					if told != "" {
+						*opts[0].(grpc.HeaderCallOption).HeaderAddr = metadata.Pairs(revisionHeader, told)
+					}
+					return nil
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := change.InForce(t.Context(), s, conn); err != nil || awaited.Load() != c.want {
+				t.Errorf("awaited revision %d, %v; want %d", awaited.Load(), err, c.want)
+			}
+		})
+	}
+}
+
+func TestProgress(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		p    *adminv1.AwaitRevisionResponse
+		want string
+	}{
+		{
+			&adminv1.AwaitRevisionResponse{SafeIn: durationpb.New(1800 * time.Millisecond)},
+			"not in force yet: waiting for sidecars of before the control plane's restart, safe in 1.8s",
+		},
+		{
+			&adminv1.AwaitRevisionResponse{Applied: 2, SafeIn: durationpb.New(time.Second)},
+			"not in force yet: 2 applied, waiting for sidecars of before the control plane's restart, safe in 1s",
+		},
+		{
+			&adminv1.AwaitRevisionResponse{Applied: 2, Refused: 1, SafeIn: durationpb.New(time.Second)},
+			"not in force yet: 2 applied, 0 pending, 0 cut off, 1 refused, safe in 1s",
+		},
+		{&adminv1.AwaitRevisionResponse{Revision: 7, InForce: true, CutOff: 1}, "in force: 0 applied, 0 pending, 1 cut off (revision 7)"},
+	} {
+		if got := progress(c.p); got != c.want {
+			t.Errorf("%v is told as %q; want %q", c.p, got, c.want)
 		}
 	}
 }
