@@ -40,6 +40,9 @@ type exchange struct {
 	// long says that the message was too long to be remembered.
 	long    bool
 	permits []*pep.Permit
+	// asked is the permit of the server's question that the message answers; nil
+	// if it answers none, or one that needed no permit.
+	asked *pep.Permit
 	// stream is the number of the stream that answers; 0 until it has one.
 	stream uint64
 	// event is the server's id of the last event that was passed on, after which
@@ -239,9 +242,10 @@ func (x *exchange) forward(ctx context.Context, method string, text []byte) outc
 	var resp *http.Response
 	var err error
 	parent := ctx
-	denial := x.under(parent, x.permits, func(permitted context.Context, server *grant.Server) {
+	denial := x.under(parent, x.permits, func(permitted context.Context, server *grant.Server) (begun bool) {
 		ctx = permitted
-		resp, err = x.send(ctx, server, method, text, method == http.MethodPost)
+		resp, begun, err = x.send(ctx, x.needed(), server, method, text, method == http.MethodPost)
+		return begun
 	})
 	if denial != nil {
 		if x.listening() {
@@ -263,16 +267,17 @@ func (x *exchange) forward(ctx context.Context, method string, text []byte) outc
 	return o
 }
 
-// send sends one request to the server and returns when it has begun to answer.
-// described says that text is the message that the agent's headers describe.
-func (x *exchange) send(ctx context.Context, server *grant.Server, method string, text []byte, described bool) (*http.Response, error) {
+// send sends one request to the server, under permits, and returns when it has
+// begun to answer. described says that text is the message that the agent's
+// headers describe; begun, whether anything of the request may have left.
+func (x *exchange) send(ctx context.Context, permits []*pep.Permit, server *grant.Server, method string, text []byte, described bool) (resp *http.Response, begun bool, err error) {
 	var content io.Reader
 	if text != nil {
 		content = bytes.NewReader(text)
 	}
 	req, err := http.NewRequestWithContext(ctx, method, server.URL(), content)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	copyHeaders(req.Header, x.r.Header, toServer)
 	if described {
@@ -287,5 +292,5 @@ func (x *exchange) send(ctx context.Context, server *grant.Server, method string
 	if x.event != "" && method == http.MethodGet {
 		req.Header.Set(message.HeaderEvent, x.event)
 	}
-	return x.h.transport.RoundTrip(req)
+	return roundTrip(x.h.transport, req, permits)
 }

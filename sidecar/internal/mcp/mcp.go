@@ -108,24 +108,6 @@ func New(cfg Config) (*Handler, error) {
 	}, nil
 }
 
-// newTransport returns how servers are reached. HTTP/1.1 only: when its
-// RoundTrip has returned for a request that was cut, the connection is closed
-// and nothing more of the request can leave. Answers are not compressed,
-// because they are read, and redirects are not followed by a transport.
-func newTransport() *http.Transport {
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true)
-	return &http.Transport{
-		DialContext:            (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
-		TLSHandshakeTimeout:    10 * time.Second,
-		MaxIdleConnsPerHost:    256,
-		IdleConnTimeout:        90 * time.Second,
-		MaxResponseHeaderBytes: 64 << 10,
-		DisableCompression:     true,
-		Protocols:              protocols,
-	}
-}
-
 // toServer are the headers that an agent's request keeps, and ofMessage those that
 // describe its message. Whatever else it sends stays here, credentials above all.
 var (

@@ -165,9 +165,9 @@ func writeMessage(w http.ResponseWriter, status int, text []byte) {
 func (x *exchange) failure(ctx context.Context, err error) (decisionv1.Outcome_Status, outcome, *refusal) {
 	var cut *pep.CutError
 	switch {
-	case errors.As(context.Cause(ctx), &cut):
+	case errors.As(context.Cause(ctx), &cut), errors.As(err, &cut):
 		p := x.permits[0]
-		for _, other := range x.permits {
+		for _, other := range x.needed() {
 			if _, taken := other.Taken(); taken {
 				p = other
 			}

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -45,6 +46,7 @@ type rig struct {
 	records *records
 	held    *grant.Snapshot
 	clock   replica.Clock
+	asleep  atomic.Int64 // what clock is ahead of the test
 }
 
 // newRig starts a front door in front of upstream, for an active agent that
@@ -59,13 +61,9 @@ func newRig(t *testing.T, upstream http.Handler, grants ...*grantv1.Grant) *rig 
 func newRigAt(tb testing.TB, upstream string, configure func(*mcp.Config), grants ...*grantv1.Grant) *rig {
 	tb.Helper()
 	began := time.Now()
-	clock := func() time.Duration { return time.Since(began) }
-	g := &rig{
-		clock:   clock,
-		replica: replica.New(clock),
-		records: &records{},
-		held:    grant.Empty(),
-	}
+	g := &rig{records: &records{}, held: grant.Empty()}
+	g.clock = func() time.Duration { return time.Since(began) + time.Duration(g.asleep.Load()) }
+	g.replica = replica.New(g.clock)
 	enforcer, err := pep.New(g.replica, g.records, discard(), noop.Meter{})
 	if err != nil {
 		tb.Fatal(err)

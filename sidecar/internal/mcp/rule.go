@@ -2,6 +2,7 @@ package mcp
 
 import (
 	"context"
+	"slices"
 
 	decisionv1 "github.com/reeve-authz/reeve/gen/reeve/decision/v1"
 	"github.com/reeve-authz/reeve/sidecar/grant"
@@ -176,14 +177,19 @@ func (x *exchange) authorize(ctx context.Context) *refusal {
 
 // under runs send under all the permits. It returns the one that was found
 // withdrawn, or nil.
-func (x *exchange) under(ctx context.Context, permits []*pep.Permit, send func(context.Context, *grant.Server)) (withdrawn *pep.Permit) {
+func (x *exchange) under(ctx context.Context, permits []*pep.Permit, send func(context.Context, *grant.Server) (begun bool)) (withdrawn *pep.Permit) {
 	p, rest := permits[0], permits[1:]
-	ok := p.Forward(ctx, func(ctx context.Context, server *grant.Server) {
+	begun := false
+	sent := func(ctx context.Context, server *grant.Server) bool {
+		begun = send(ctx, server)
+		return begun
+	}
+	ok := p.Forward(ctx, func(ctx context.Context, server *grant.Server) bool {
 		if len(rest) == 0 {
-			send(ctx, server)
-			return
+			return sent(ctx, server)
 		}
-		withdrawn = x.under(ctx, rest, send)
+		withdrawn = x.under(ctx, rest, sent)
+		return begun
 	})
 	if !ok {
 		for _, other := range rest {
@@ -192,9 +198,18 @@ func (x *exchange) under(ctx context.Context, permits []*pep.Permit, send func(c
 		return p
 	}
 	if withdrawn != nil {
-		p.End(ctx, decisionv1.Outcome_WITHDRAWN)
+		p.Withdraw(ctx, withdrawn.Decision)
 	}
 	return withdrawn
+}
+
+// needed returns every permit that must hold when the message is written.
+func (x *exchange) needed() []*pep.Permit {
+	all := slices.Clone(x.permits)
+	if x.asked != nil {
+		all = append(all, x.asked)
+	}
+	return all
 }
 
 // end closes the permits.

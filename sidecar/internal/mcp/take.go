@@ -8,6 +8,7 @@ import (
 	decisionv1 "github.com/reeve-authz/reeve/gen/reeve/decision/v1"
 	"github.com/reeve-authz/reeve/sidecar/grant"
 	"github.com/reeve-authz/reeve/sidecar/internal/mcp/message"
+	"github.com/reeve-authz/reeve/sidecar/internal/pep"
 	"github.com/reeve-authz/reeve/sidecar/pdp"
 	"github.com/reeve-authz/reeve/sidecar/strictjson"
 )
@@ -93,7 +94,7 @@ func (x *exchange) want(ctx context.Context, text []byte) *refusal {
 	}
 	params, _ := o.Object("params")
 	p := x.h.config.Enforcer.Authorize(ctx, pdp.Call{Kind: pdp.Method, Server: x.server, Name: method, Args: params})
-	if !p.Forward(ctx, func(context.Context, *grant.Server) {}) {
+	if !p.Forward(ctx, func(context.Context, *grant.Server) bool { return true }) {
 		return denied(p, p.Decision)
 	}
 	p.End(ctx, decisionv1.Outcome_OK)
@@ -116,7 +117,7 @@ func (x *exchange) question(ctx context.Context, text []byte, id message.ID) []b
 		return m.Append(nil)
 	}
 	p := x.h.config.Enforcer.Authorize(ctx, pdp.Call{Kind: pdp.Method, Server: x.server, Name: m.Method, Args: m.Params})
-	if !p.Forward(ctx, func(context.Context, *grant.Server) {}) {
+	if !p.Forward(ctx, func(context.Context, *grant.Server) bool { return true }) {
 		x.withhold(ctx, m.Method)
 		x.tell(ctx, m.ID, &refusal{code: message.CodeDenied, message: "The agent may not be asked for " + m.Method + ": " + p.Decision.Reason.String() + "."})
 		return nil
@@ -146,14 +147,15 @@ func (x *exchange) tell(ctx context.Context, id message.ID, r *refusal) {
 	status := decisionv1.Outcome_FAILED
 	ctx, cancel := context.WithTimeout(ctx, x.h.config.BodyTimeout)
 	defer cancel()
-	p.Forward(ctx, func(ctx context.Context, server *grant.Server) {
-		resp, err := x.send(ctx, server, http.MethodPost, r.response(id), false)
+	p.Forward(ctx, func(ctx context.Context, server *grant.Server) bool {
+		resp, begun, err := x.send(ctx, []*pep.Permit{p}, server, http.MethodPost, r.response(id), false)
 		if err != nil {
 			x.h.log.WarnContext(ctx, "server not told", slog.String("server", x.server), slog.Any("error", err))
-			return
+			return begun
 		}
 		resp.Body.Close()
 		status = decisionv1.Outcome_OK
+		return begun
 	})
 	p.End(ctx, status)
 }
@@ -181,7 +183,12 @@ func (x *exchange) reply(m *message.Message) outcome {
 		x.tell(ctx, m.ID, &refusal{code: message.CodeDenied, message: "The agent may no longer be asked."})
 		return x.refuse(denied(permit, d))
 	}
-	return x.pass(ctx, m)
+	x.asked = permit
+	o := x.pass(ctx, m)
+	if o == outcomeCut || o == outcomeDenied {
+		status = decisionv1.Outcome_CUT
+	}
+	return o
 }
 
 // pass forwards a message that needs no grant of its own.

@@ -35,6 +35,7 @@ type rig struct {
 	replica *replica.Replica
 	records *records
 	held    *grant.Snapshot
+	began   time.Time
 }
 
 func newRig(t *testing.T) *rig {
@@ -42,7 +43,7 @@ func newRig(t *testing.T) *rig {
 	began := time.Now()
 	g := &rig{
 		replica: replica.New(func() time.Duration { return time.Since(began) }),
-		records: &records{}, held: grant.Empty(),
+		records: &records{}, held: grant.Empty(), began: began,
 	}
 	var err error
 	if g.Enforcer, err = pep.New(g.replica, g.records, slog.New(slog.DiscardHandler), noop.Meter{}); err != nil {
@@ -137,12 +138,13 @@ func TestRecordedBeforeForwarded(t *testing.T) {
 		if !p.Decision.Allow || p.ID != "i-1" {
 			t.Fatalf("permit %q: %+v", p.ID, p.Decision)
 		}
-		sent := p.Forward(t.Context(), func(_ context.Context, server *grant.Server) {
+		sent := p.Forward(t.Context(), func(_ context.Context, server *grant.Server) bool {
 			if server.URL() != "http://127.0.0.1:1" {
 				t.Errorf("sent to %s", server.URL())
 			}
 			g.records.check(t, "refund granted")
 			time.Sleep(3 * time.Second)
+			return true
 		})
 		if !sent {
 			t.Error("not sent")
@@ -161,7 +163,7 @@ func TestNoRecordNoCall(t *testing.T) {
 	if p.Decision.Allow || p.Decision.Reason != pdp.Unavailable {
 		t.Errorf("decision %+v", p.Decision)
 	}
-	if p.Forward(t.Context(), func(context.Context, *grant.Server) { t.Error("sent") }) {
+	if p.Forward(t.Context(), unsent(t)) {
 		t.Error("forwarded")
 	}
 	p.End(t.Context(), decisionv1.Outcome_OK)
@@ -234,7 +236,7 @@ func TestWithdrawn(t *testing.T) {
 				g := newRig(t)
 				p := g.Authorize(t.Context(), refund)
 				lose(t, g)
-				if p.Forward(t.Context(), func(context.Context, *grant.Server) { t.Error("sent") }) || p.Decision.Allow {
+				if p.Forward(t.Context(), unsent(t)) || p.Decision.Allow {
 					t.Error("forwarded")
 				}
 				p.End(t.Context(), decisionv1.Outcome_OK)
@@ -244,16 +246,76 @@ func TestWithdrawn(t *testing.T) {
 	}
 }
 
+// unsent is a send that must not be called.
+func unsent(t *testing.T) func(context.Context, *grant.Server) bool {
+	t.Helper()
+	return func(context.Context, *grant.Server) bool { t.Error("sent"); return true }
+}
+
+// P2 and P6: what is lost while send waits, for a connection for example, is
+// seen when it asks again, whether or not anything has cut the call yet.
+func TestLostWhileSending(t *testing.T) {
+	for name, lose := range map[string]func(*testing.T, *rig){
+		"revoked": func(t *testing.T, g *rig) {
+			t.Helper()
+			g.replica.OnCut(func(*replica.View) {}) // it has not come so far
+			g.apply(t, []string{grantName})
+		},
+		"stale":   func(*testing.T, *rig) { time.Sleep(24 * time.Hour) },
+		"expired": func(*testing.T, *rig) { time.Sleep(time.Hour) },
+	} {
+		for _, begun := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/%t", name, begun), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					g := newRig(t)
+					p := g.Authorize(t.Context(), refund)
+					ok := p.Forward(t.Context(), func(ctx context.Context, _ *grant.Server) bool {
+						if err := p.Recheck(); err != nil {
+							t.Errorf("before: %v", err)
+						}
+						lose(t, g)
+						var cut *pep.CutError
+						if err := p.Recheck(); !errors.As(err, &cut) || cut.Decision.Allow {
+							t.Errorf("after: %v", err)
+						}
+						if ctx.Err() == nil {
+							t.Error("not cut")
+						}
+						return begun
+					})
+					if ok != begun {
+						t.Errorf("forwarded: %t", ok)
+					}
+					d, taken := p.Taken()
+					if !taken {
+						t.Error("not taken")
+					}
+					p.End(t.Context(), decisionv1.Outcome_CUT)
+					if begun {
+						g.records.check(t, "refund granted", fmt.Sprintf("i-1 CUT %s", time.Since(g.began)))
+						return
+					}
+					g.records.check(t, "refund granted", "i-1 WITHDRAWN 0s "+d.Reason.String())
+				})
+			})
+		}
+	}
+}
+
 // P2: what is still granted goes on over a change.
 func TestChangeThatKeeps(t *testing.T) {
 	g := newRig(t)
 	p := g.Authorize(t.Context(), refund)
 	g.apply(t, nil, may("other", time.Minute))
-	ok := p.Forward(t.Context(), func(ctx context.Context, _ *grant.Server) {
+	ok := p.Forward(t.Context(), func(ctx context.Context, _ *grant.Server) bool {
 		g.apply(t, []string{"namespaces/default/grants/other"})
 		if err := ctx.Err(); err != nil {
 			t.Errorf("cut: %v", context.Cause(ctx))
 		}
+		if err := p.Recheck(); err != nil {
+			t.Error(err)
+		}
+		return false
 	})
 	if !ok {
 		t.Error("not forwarded")
@@ -272,12 +334,13 @@ func TestCutBeforePublishReturns(t *testing.T) {
 		sending, over := make(chan struct{}), make(chan struct{})
 		var open context.Context
 		go func() {
-			p.Forward(t.Context(), func(ctx context.Context, _ *grant.Server) {
+			p.Forward(t.Context(), func(ctx context.Context, _ *grant.Server) bool {
 				open = ctx
 				close(sending)
 				<-ctx.Done()
 				time.Sleep(time.Second) // a slow wire
 				close(over)
+				return true
 			})
 		}()
 		<-sending
@@ -311,15 +374,16 @@ func TestNothingBeginsAfterPublish(t *testing.T) {
 		for range 4 {
 			wg.Go(func() {
 				p := g.Authorize(t.Context(), refund)
-				p.Forward(t.Context(), func(ctx context.Context, _ *grant.Server) {
-					if ctx.Err() != nil {
-						return // what any sender does first
+				p.Forward(t.Context(), func(context.Context, *grant.Server) bool {
+					if p.Recheck() != nil {
+						return false // what any sender does first
 					}
 					mu.Lock()
 					defer mu.Unlock()
 					if published {
 						late++
 					}
+					return true
 				})
 				p.End(t.Context(), decisionv1.Outcome_OK)
 			})
@@ -344,7 +408,7 @@ func TestExpiryCuts(t *testing.T) {
 		go func() { done <- g.Run(ctx) }()
 		p := g.Authorize(ctx, refund)
 		var open context.Context
-		p.Forward(ctx, func(ctx context.Context, _ *grant.Server) { open = ctx })
+		p.Forward(ctx, func(ctx context.Context, _ *grant.Server) bool { open = ctx; return true })
 		time.Sleep(time.Hour - time.Nanosecond)
 		synctest.Wait()
 		if open.Err() != nil {
@@ -371,7 +435,7 @@ func TestStopCuts(t *testing.T) {
 		go func() { done <- g.Run(ctx) }()
 		p := g.Admit("support")
 		var open context.Context
-		p.Forward(t.Context(), func(ctx context.Context, _ *grant.Server) { open = ctx })
+		p.Forward(t.Context(), func(ctx context.Context, _ *grant.Server) bool { open = ctx; return true })
 		stop()
 		if err := <-done; err != nil {
 			t.Error(err)
@@ -391,7 +455,7 @@ func TestRefuseAndWithdraw(t *testing.T) {
 	}
 	p := g.Authorize(t.Context(), refund)
 	p.Withdraw(t.Context(), pdp.Decision{Reason: pdp.NotGranted})
-	if p.Forward(t.Context(), func(context.Context, *grant.Server) { t.Error("sent") }) {
+	if p.Forward(t.Context(), unsent(t)) {
 		t.Error("forwarded")
 	}
 	p.End(t.Context(), decisionv1.Outcome_OK)

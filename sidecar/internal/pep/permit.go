@@ -7,12 +7,13 @@ import (
 
 	decisionv1 "github.com/reeve-authz/reeve/gen/reeve/decision/v1"
 	"github.com/reeve-authz/reeve/sidecar/grant"
+	"github.com/reeve-authz/reeve/sidecar/internal/replica"
 	"github.com/reeve-authz/reeve/sidecar/pdp"
 )
 
 // A Permit is the answer to one call and, while that allows the call, the
-// handle by which it can be taken back. Forward and End are for one goroutine
-// at a time.
+// handle by which it can be taken back. Forward, Withdraw and End are for one
+// goroutine at a time.
 type Permit struct {
 	// Call is what was decided.
 	Call pdp.Call
@@ -30,7 +31,7 @@ type Permit struct {
 	// sent is closed when the call is not being sent any more. It is set before
 	// the permit is open, and Forward alone closes it.
 	sent chan struct{}
-	// taken is set when the permit has been cut.
+	// taken is set when the permit has been cut, once.
 	taken atomic.Pointer[CutError]
 }
 
@@ -49,11 +50,16 @@ func (c *CutError) Error() string { return "cut: " + c.Decision.Reason.String() 
 // is, the call is recorded as withdrawn and ok is false: Decision then says
 // why.
 //
+// Between here and the first byte send may have to wait, for a connection above
+// all, so it must call Recheck directly before each byte that it writes. It
+// reports whether any may have left; if none has and the permit was cut
+// meanwhile, the call is withdrawn as well.
+//
 // The context that send is given ends when the permit is cut, with a *CutError as
 // its cause, and when End is called. What comes back must be read under it.
 // send must return soon after its context has ended. After a Forward that was
 // ok, End must be called.
-func (p *Permit) Forward(ctx context.Context, send func(ctx context.Context, server *grant.Server)) (ok bool) {
+func (p *Permit) Forward(ctx context.Context, send func(ctx context.Context, server *grant.Server) (begun bool)) (ok bool) {
 	if !p.Decision.Allow {
 		return false
 	}
@@ -65,19 +71,49 @@ func (p *Permit) Forward(ctx context.Context, send func(ctx context.Context, ser
 	// Open first, then look again: whoever publishes a new view after this
 	// finds the permit open, and what was published before this is seen here.
 	p.open()
+	d, server := p.look(p.enforcer.views.View())
+	if !d.Allow {
+		p.Withdraw(ctx, d)
+		return false
+	}
+	if send(ctx, server) {
+		return true
+	}
+	if d, taken := p.Taken(); taken {
+		p.Withdraw(ctx, d)
+		return false
+	}
+	return true
+}
+
+// Recheck decides a call that is being forwarded again, by what is held at this
+// moment, and cuts the permit if it is not allowed any more. It returns nil, or
+// the *CutError of a permit that is cut. It does not block, and may be called at
+// any time while Forward runs and after.
+func (p *Permit) Recheck() error {
+	if c := p.taken.Load(); c != nil {
+		return c
+	}
 	v := p.enforcer.views.View()
+	d, _ := p.look(v)
+	if d.Allow && !v.Live() { // to decide took a moment, and this is the last one
+		d = p.decide(v)
+	}
+	if d.Allow {
+		return nil
+	}
+	p.cut(d)
+	return p.taken.Load()
+}
+
+// look decides by v and returns the server to forward to, if there is one.
+func (p *Permit) look(v *replica.View) (pdp.Decision, *grant.Server) {
 	d := p.decide(v)
 	server := v.Snapshot.Server(p.Call.Server)
 	if d.Allow && server == nil {
 		d.Allow, d.Reason = false, pdp.UnknownServer
 	}
-	if !d.Allow {
-		p.Decision = d
-		p.finish(ctx, decisionv1.Outcome_WITHDRAWN)
-		return false
-	}
-	send(ctx, server)
-	return true
+	return d, server
 }
 
 // Taken returns how the call would now be answered, if the permit was cut.
@@ -89,14 +125,18 @@ func (p *Permit) Taken() (d pdp.Decision, taken bool) {
 	return pdp.Decision{}, false
 }
 
-// Withdraw says that an allowed call will not be forwarded, for the reason of
-// d.
+// Withdraw says that nothing of an allowed call has been forwarded and nothing
+// will be, for the reason of d.
 func (p *Permit) Withdraw(ctx context.Context, d pdp.Decision) {
-	if p.Decision.Allow && p.cancel == nil && p.ID != "" {
+	allowed := p.Decision.Allow
+	p.Decision = d
+	switch {
+	case p.cancel != nil:
+		p.finish(ctx, decisionv1.Outcome_WITHDRAWN)
+	case allowed && p.ID != "":
 		p.enforcer.metrics.ended(ctx, decisionv1.Outcome_WITHDRAWN)
 		p.enforcer.recorder.End(p.ID, decisionv1.Outcome_WITHDRAWN, 0, d.Reason)
 	}
-	p.Decision = d
 }
 
 // End says how a call that was forwarded came to an end. Only the first End
@@ -107,11 +147,11 @@ func (p *Permit) End(ctx context.Context, status decisionv1.Outcome_Status) {
 	}
 }
 
-// cut takes the permit back.
+// cut takes the permit back. Only the first cut counts.
 func (p *Permit) cut(d pdp.Decision) {
-	c := &CutError{Decision: d}
-	p.taken.Store(c)
-	p.cancel(c)
+	if c := (&CutError{Decision: d}); p.taken.CompareAndSwap(nil, c) {
+		p.cancel(c)
+	}
 }
 
 func (p *Permit) open() {

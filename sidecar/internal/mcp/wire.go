@@ -1,0 +1,152 @@
+package mcp
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/reeve-authz/reeve/sidecar/internal/pep"
+)
+
+// newTransport returns how servers are reached. HTTP/1.1 only: a connection
+// carries one request at a time, and when RoundTrip has returned for a request
+// that was cut, the connection is closed and nothing more of the request can
+// leave. Answers are not compressed, because they are read, and redirects are
+// not followed by a transport.
+func newTransport() *http.Transport {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	return &http.Transport{
+		DialContext:            dial,
+		TLSHandshakeTimeout:    10 * time.Second,
+		MaxIdleConnsPerHost:    256,
+		IdleConnTimeout:        90 * time.Second,
+		MaxResponseHeaderBytes: 64 << 10,
+		DisableCompression:     true,
+		Protocols:              protocols,
+	}
+}
+
+// roundTrip sends req and returns when the server has begun to answer. Nothing
+// of it is written unless, directly before, all of permits allow it. begun says
+// whether anything may have left.
+func roundTrip(transport *http.Transport, req *http.Request, permits []*pep.Permit) (resp *http.Response, begun bool, err error) {
+	g := &gate{permits: permits}
+	ctx := httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
+		GotConn:     func(info httptrace.GotConnInfo) { g.guard(info.Conn) },
+		PutIdleConn: func(error) { g.leave() },
+	})
+	resp, err = transport.RoundTrip(req.WithContext(ctx))
+	return resp, g.begun.Load(), err
+}
+
+// A gate is what one request has to pass, each time a piece of it is written.
+type gate struct {
+	permits []*pep.Permit
+	// begun is set when the first piece has passed.
+	begun atomic.Bool
+	// conn is what the request is written to: another if it is tried again.
+	conn atomic.Pointer[conn]
+}
+
+// pass returns why nothing may be written at this moment, or nil. It does not
+// block.
+func (g *gate) pass() error {
+	for _, p := range g.permits {
+		if err := p.Recheck(); err != nil {
+			return err
+		}
+	}
+	g.begun.Store(true)
+	return nil
+}
+
+// guard puts the gate before a connection that the transport has chosen for the
+// request and has not written to yet.
+func (g *gate) guard(chosen net.Conn) {
+	if secured, ok := chosen.(*tls.Conn); ok {
+		chosen = secured.NetConn()
+	}
+	c := chosen.(*conn) // all are from dial
+	c.gate.Store(g)
+	g.conn.Store(c)
+}
+
+// leave takes the gate from a connection that is idle now, or has another
+// already, so that the permits are not kept as long as the connection.
+func (g *gate) leave() { g.conn.Load().gate.CompareAndSwap(g, nil) }
+
+// A conn is a connection to a server. While there is a request on it, every
+// write asks the gate of that request. For https this is below TLS: what is
+// written without a gate is handshakes and goodbyes.
+type conn struct {
+	net.Conn // not a *net.TCPConn, whose ReadFrom would go past Write
+	raw      syscall.RawConn
+	gate     atomic.Pointer[gate]
+}
+
+func dial(ctx context.Context, network, address string) (net.Conn, error) {
+	dialer := net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}
+	c, err := dialer.DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	s, ok := c.(syscall.Conn)
+	if !ok {
+		c.Close()
+		return nil, fmt.Errorf("dial %s: a %T has no descriptor", address, c)
+	}
+	raw, err := s.SyscallConn()
+	if err != nil {
+		c.Close()
+		return nil, fmt.Errorf("dial %s: %w", address, err)
+	}
+	return &conn{Conn: c, raw: raw}, nil
+}
+
+// Write writes b, and asks the gate directly before every write(2), also after
+// it had to wait for room: whatever time passed until then, by a slow server or
+// because the process or the machine stood still, has been seen. What remains is
+// the instant between the answer and the system call. A process that is stopped
+// in just that instant hands what b was to the kernel when it goes on; nothing
+// in a process can exclude that.
+func (c *conn) Write(b []byte) (n int, err error) {
+	g := c.gate.Load()
+	if g == nil {
+		return c.Conn.Write(b)
+	}
+	waitErr := c.raw.Write(func(fd uintptr) (done bool) {
+		for n < len(b) {
+			if err = g.pass(); err != nil {
+				return true
+			}
+			var wrote int
+			wrote, err = unix.Write(int(fd), b[n:]) // does not block
+			switch {
+			case err == nil:
+				n += wrote
+			case errors.Is(err, unix.EINTR):
+			case errors.Is(err, unix.EAGAIN):
+				return false
+			default:
+				err = os.NewSyscallError("write", err)
+				return true
+			}
+		}
+		return true
+	})
+	if waitErr != nil {
+		return n, waitErr
+	}
+	return n, err
+}
