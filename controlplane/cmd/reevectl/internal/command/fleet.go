@@ -58,7 +58,7 @@ hearing again, and what it refuses.`,
 func sidecarTable(found []*adminv1.Sidecar, revision int64, everywhere bool) *output.Table {
 	t := &output.Table{Columns: []output.Column{
 		{Title: "AGENT"},
-		{Title: "INSTANCE"},
+		{Title: "INSTANCE", Shrinks: true},
 		{Title: "STREAM"},
 		{Title: "HOLDS"},
 		{Title: "ACK"},
@@ -86,7 +86,7 @@ func sidecarTable(found []*adminv1.Sidecar, revision int64, everywhere bool) *ou
 		for _, r := range s.GetRefusals() {
 			refuses = append(refuses, kind.Short(r.GetName())+" ("+r.GetDetail()+")")
 		}
-		t.Add(agent, s.GetInstance()[:min(8, len(s.GetInstance()))], stream, holds, ack, fresh, strings.Join(refuses, ", "))
+		t.Add(agent, s.GetInstance(), stream, holds, ack, fresh, strings.Join(refuses, ", "))
 	}
 	return t
 }
@@ -121,22 +121,19 @@ func (a *app) printChanges(w io.Writer, found []*adminv1.Change) error {
 	t := &output.Table{Columns: []output.Column{
 		{Title: "REVISION"},
 		{Title: "TIME"},
-		{Title: "ACTOR", Shrinks: true},
+		{Title: "ACTOR", Names: true},
 		{Title: "ACTION"},
-		{Title: "WHAT", Shrinks: true},
+		{Title: "WHAT", Names: true},
 		{Title: "REASON", Shrinks: true},
 	}}
 	for _, c := range found {
-		what := ""
-		if len(c.GetEntries()) > 0 {
-			what = kind.Short(c.GetEntries()[0].GetName())
-		}
-		if more := len(c.GetEntries()) - 1; more > 0 {
-			what += fmt.Sprintf(" +%d", more)
+		var what []string
+		for _, e := range c.GetEntries() {
+			what = append(what, kind.Short(e.GetName()))
 		}
 		actor := c.GetActor()[strings.LastIndex(c.GetActor(), "/")+1:]
 		action := c.GetAction()[strings.LastIndex(c.GetAction(), "/")+1:]
-		t.Add(strconv.FormatInt(c.GetRevision(), 10), output.Clock(c.GetTime(), a.Now()), actor, action, what, c.GetReason())
+		t.Add(strconv.FormatInt(c.GetRevision(), 10), output.Clock(c.GetTime(), a.Now()), actor, action, strings.Join(what, ","), c.GetReason())
 	}
 	return t.Write(w)
 }

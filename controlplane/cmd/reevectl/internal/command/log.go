@@ -130,11 +130,11 @@ func (a *app) listDecisions(ctx context.Context, client adminv1.DecisionsClient,
 func decisionTable() *output.Table {
 	return &output.Table{Columns: []output.Column{
 		{Title: "TIME"},
-		{Title: "AGENT", Shrinks: true},
-		{Title: "TARGET", Shrinks: true},
+		{Title: "AGENT", Names: true},
+		{Title: "TARGET", Names: true},
 		{Title: "VERDICT"},
 		{Title: "REASON"},
-		{Title: "GRANT", Shrinks: true},
+		{Title: "GRANT", Names: true},
 	}}
 }
 

@@ -154,9 +154,9 @@ func TestSidecarTable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := `AGENT      INSTANCE  STREAM   HOLDS     ACK     FRESH     REFUSES
-frontline  01234567  open     42        3s ago  for 8.2s
-frontline  short     cut off  40 of 42  never   no        refunds (condition: w…
+	want := `AGENT      INSTANCE          STREAM   HOLDS     ACK     FRESH     REFUSES
+frontline  0123456789abcdef  open     42        3s ago  for 8.2s
+frontline  short             cut off  40 of 42  never   no        refunds (condition: what is this)
 `
 	if diff := cmp.Diff(want, got.String()); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)

@@ -2,6 +2,9 @@ package output_test
 
 import (
 	"bytes"
+	"errors"
+	"io"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -22,7 +25,7 @@ func TestTable(t *testing.T) {
 	table.Add("a-rather-long-name", strings.Repeat("t", 60), strings.Repeat("c", 60), "in 1h")
 	table.Add("müller", "\x1b[31mred\n", "\u009b", "\xff")
 	var got bytes.Buffer
-	if err := table.Write(&got); err != nil {
+	if err := table.Fit(&got, 80); err != nil {
 		t.Fatal(err)
 	}
 	want := `NAME                TARGETS                   IF                         EXPIRES
@@ -35,8 +38,51 @@ müller              \u001b[31mred\u000a       \u009b                     \xff
 	}
 }
 
-// TestTableFits: a table with columns that give way is no wider than 80, its
-// columns are aligned, and no cell brings a line of its own.
+// TestTableIsWhole: what is not a terminal, such as a pipe, gets all of it.
+func TestTableIsWhole(t *testing.T) {
+	t.Parallel()
+	table := &output.Table{Columns: []output.Column{{Title: "NAME", Names: true}, {Title: "IF", Shrinks: true}}}
+	table.Add(strings.Repeat("n", 100), strings.Repeat("c", 100))
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	err = table.Write(w)
+	if err := errors.Join(err, w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	got, err := io.ReadAll(r)
+	if err != nil || !strings.HasSuffix(string(got), strings.Repeat("n", 100)+"  "+strings.Repeat("c", 100)+"\n") {
+		t.Errorf("got %v:\n%s", err, got)
+	}
+}
+
+// TestNamesAreCutLast: and everything else before it as far as it goes.
+func TestNamesAreCutLast(t *testing.T) {
+	t.Parallel()
+	table := &output.Table{Columns: []output.Column{{Title: "NAME", Names: true}, {Title: "IF", Shrinks: true}}}
+	table.Add("a-name-of-twenty-let", "a condition of many letters")
+	for width, want := range map[int]string{
+		0:  "a-name-of-twenty-let  a condition of many letters",
+		49: "a-name-of-twenty-let  a condition of many letters",
+		40: "a-name-of-twenty-let  a condition of ma…",
+		30: "a-name-of-twenty-let  a condi…",
+		25: "a-name-of-twen…  a condi…",
+		5:  "a-name-…  a condi…",
+	} {
+		var got bytes.Buffer
+		if err := table.Fit(&got, width); err != nil {
+			t.Fatal(err)
+		}
+		if _, row, _ := strings.Cut(got.String(), "\n"); row != want+"\n" {
+			t.Errorf("on %d columns:\n%s; want\n%s", width, row, want)
+		}
+	}
+}
+
+// TestTableFits: a table with columns that give way is no wider than the
+// terminal, its columns are aligned, and no cell brings a line of its own.
 func TestTableFits(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -46,7 +92,7 @@ func TestTableFits(t *testing.T) {
 			table.Add(rapid.StringN(0, 5, -1).Draw(t, "a"), rapid.String().Draw(t, "b"), rapid.String().Draw(t, "c"))
 		}
 		var b bytes.Buffer
-		if err := table.Write(&b); err != nil {
+		if err := table.Fit(&b, 80); err != nil {
 			t.Fatal(err)
 		}
 		lines := strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")

@@ -1,18 +1,21 @@
-// Package output prints what people asked for: as a table that fits 80 columns,
+// Package output prints what people asked for: as a table that fits the terminal,
 // or as JSON or YAML with nothing left out.
 package output
 
 import (
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"golang.org/x/term"
 )
 
 const (
-	// width is how wide a table is at the most, as long as its columns can shrink.
-	width = 80
+	// usual is how wide a terminal is that does not tell.
+	usual = 80
 	// gap is between columns.
 	gap = "  "
 	// narrow is how narrow a column is made at the most.
@@ -26,6 +29,9 @@ type Column struct {
 	// Shrinks says that the column gives way, its longest cells first, when the
 	// table is too wide; what is cut off ends in an ellipsis.
 	Shrinks bool
+	// Names says the same of a column of names, which is of little use once it is
+	// cut, and gives way last.
+	Names bool
 }
 
 // A Table is rows of text under titles. The zero Table is empty.
@@ -47,8 +53,26 @@ func (t *Table) Add(cells ...string) {
 	t.rows = append(t.rows, row)
 }
 
-// Write prints the table.
-func (t *Table) Write(w io.Writer) error {
+// Write prints the table: as wide as the terminal that it is written to, and
+// whole to anything else.
+func (t *Table) Write(w io.Writer) error { return t.Fit(w, widthOf(w)) }
+
+// widthOf returns the width of a terminal, and 0 for what is none.
+func widthOf(w io.Writer) int {
+	f, ok := w.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return 0
+	}
+	width, _, err := term.GetSize(int(f.Fd()))
+	if err != nil || width <= 0 {
+		return usual
+	}
+	return width
+}
+
+// Fit prints the table no wider than a width, as far as its columns give way; 0
+// is no limit.
+func (t *Table) Fit(w io.Writer, width int) error {
 	widths := make([]int, len(t.Columns))
 	for i, c := range t.Columns {
 		widths[i] = len(c.Title)
@@ -56,7 +80,10 @@ func (t *Table) Write(w io.Writer) error {
 			widths[i] = max(widths[i], utf8.RuneCountInString(row[i]))
 		}
 	}
-	t.shrink(widths)
+	if width > 0 {
+		t.shrink(widths, width, func(c Column) bool { return c.Shrinks })
+		t.shrink(widths, width, func(c Column) bool { return c.Names })
+	}
 	var b strings.Builder
 	titles := make([]string, len(t.Columns))
 	for i, c := range t.Columns {
@@ -74,12 +101,12 @@ func (t *Table) Write(w io.Writer) error {
 }
 
 // shrink takes from the widest column that gives way until the table fits.
-func (t *Table) shrink(widths []int) {
+func (t *Table) shrink(widths []int, width int, gives func(Column) bool) {
 	for {
 		total, widest := len(gap)*(len(widths)-1), -1
 		for i, w := range widths {
 			total += w
-			if t.Columns[i].Shrinks && w > max(narrow, len(t.Columns[i].Title)) && (widest < 0 || w > widths[widest]) {
+			if gives(t.Columns[i]) && w > max(narrow, len(t.Columns[i].Title)) && (widest < 0 || w > widths[widest]) {
 				widest = i
 			}
 		}

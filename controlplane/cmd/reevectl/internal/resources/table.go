@@ -1,7 +1,6 @@
 package resources
 
 import (
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -43,8 +42,8 @@ var columns = map[string][]output.Column{
 	"grant": {
 		{Title: "NAME"},
 		{Title: "EFFECT"},
-		{Title: "AGENTS", Shrinks: true},
-		{Title: "TARGETS", Shrinks: true},
+		{Title: "AGENTS", Names: true},
+		{Title: "TARGETS", Names: true},
 		{Title: "IF", Shrinks: true},
 		{Title: "EXPIRES"},
 	},
@@ -65,7 +64,7 @@ func row(m proto.Message, now time.Time) (name string, cells []string) {
 		return m.GetName(), []string{word(m.GetEffect().String()), word(m.GetReach().String()), m.GetDescription()}
 	case *grantv1.Grant:
 		return m.GetName(), []string{
-			word(m.GetEffect().String()), some(subjects(m.GetSubjects())), some(targets(m.GetTargets())),
+			word(m.GetEffect().String()), strings.Join(subjects(m.GetSubjects()), ","), strings.Join(targets(m.GetTargets()), ","),
 			strings.Join(strings.Fields(m.GetCondition()), " "), output.Until(m.GetExpireTime(), now),
 		}
 	default:
@@ -75,18 +74,6 @@ func row(m proto.Message, now time.Time) (name string, cells []string) {
 
 // word is how a person writes the word of an enum.
 func word(s string) string { return strings.ReplaceAll(strings.ToLower(s), "_", " ") }
-
-// some is the first of several and how many more there are.
-func some(parts []string) string {
-	switch len(parts) {
-	case 0:
-		return ""
-	case 1:
-		return parts[0]
-	default:
-		return fmt.Sprintf("%s +%d", parts[0], len(parts)-1)
-	}
-}
 
 func labels(m map[string]string) []string {
 	var pairs []string
