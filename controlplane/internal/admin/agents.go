@@ -72,7 +72,7 @@ func (s *agents) turn(ctx context.Context, to grantv1.Agent_State, req interface
 func (s *agents) agent(ctx context.Context, tx *store.Tx, name string) (*grantv1.Agent, error) {
 	r, err := tx.Get(ctx, name)
 	if errors.Is(err, store.ErrNotFound) {
-		return nil, fmt.Errorf("agent %q: %w%s", name, err, s.meant(ctx, (*grantv1.Agent)(nil), name))
+		return nil, fmt.Errorf("agent %q: %w%s", name, store.ErrNotFound, s.meant(ctx, (*grantv1.Agent)(nil), name))
 	}
 	if err != nil {
 		return nil, err

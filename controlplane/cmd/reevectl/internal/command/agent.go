@@ -9,6 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/kind"
@@ -62,7 +64,7 @@ func (a *app) turnCommand(verb, done, short string,
 		return c.Make(ctx, a.Session, conn, doubt, func(ctx context.Context, opts ...grpc.CallOption) error {
 			agent, err := turn(ctx, adminv1.NewAgentsClient(conn), name, c.Reason, opts...)
 			if err != nil {
-				return err
+				return noAgent(err, name)
 			}
 			return a.Print(agent, func(w io.Writer) error {
 				_, err := fmt.Fprintf(w, "%s is %s\n", name, strings.ToLower(agent.GetState().String()))
@@ -71,6 +73,15 @@ func (a *app) turnCommand(verb, done, short string,
 		})
 	})
 	return cmd
+}
+
+// noAgent adds to the error of who asked for an agent that is not there where to
+// see those that are.
+func noAgent(err error, name string) error {
+	if s, ok := status.FromError(err); ok && s.Code() == codes.NotFound {
+		return status.Errorf(codes.NotFound, "%s; see reevectl get agents -n %s", s.Message(), kind.NamespaceOf(name))
+	}
+	return err
 }
 
 func (a *app) tokenCommand() *cobra.Command {
@@ -107,6 +118,7 @@ token is told once and works once: used with a second key it suspends the agent.
 		token, err := adminv1.NewAgentsClient(conn).CreateJoinToken(ctx,
 			&adminv1.CreateJoinTokenRequest{Agent: name, Ttl: durationpb.New(d), Reason: reason})
 		if err != nil {
+			err = noAgent(err, name)
 			return session.InDoubt(err, "a token may have been made that nobody knows; make another")
 		}
 		return a.Print(token, func(w io.Writer) error { return printToken(w, token, a.Now()) })

@@ -102,6 +102,7 @@ that made it; -o json has the digests of what was before and after.`,
 		Args:    exactly(0, ""),
 	}
 	cmd.Flags().IntVar(&limit, "limit", 20, "how many to show at the most; 0 is all")
+	cmd.Args = countable(cmd.Args, &limit)
 	cmd.RunE = a.Call(func(ctx context.Context, conn *grpc.ClientConn, _ []string) error {
 		found, err := session.Pages(ctx, limit, func(ctx context.Context, size int32, token string) (*adminv1.ListChangesResponse, error) {
 			return adminv1.NewChangesClient(conn).ListChanges(ctx, &adminv1.ListChangesRequest{PageSize: size, PageToken: token})

@@ -52,6 +52,7 @@ are the essence; -o json has the decision's id, its revision and its outcome.`,
 	f.IntVar(&s.limit, "limit", 100, "how many to show at the most; 0 is all")
 	f.BoolVarP(&s.follow, "follow", "f", false, "show decisions as they are stored, from now on")
 	complete(cmd, "verdict", []string{"allow", "deny"})
+	cmd.Args = countable(cmd.Args, &s.limit)
 	cmd.RunE = a.Call(func(ctx context.Context, conn *grpc.ClientConn, _ []string) error {
 		filter, err := a.filter(&s)
 		if err != nil {
@@ -64,6 +65,16 @@ are the essence; -o json has the decision's id, its revision and its outcome.`,
 		return a.listDecisions(ctx, client, filter, s.limit)
 	})
 	return cmd
+}
+
+// countable adds to what arguments a command takes that its limit is none or more.
+func countable(args cobra.PositionalArgs, limit *int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, words []string) error {
+		if *limit < 0 {
+			return session.UsageError{Err: fmt.Errorf("--limit %d: give how many to show at the most, or 0 for all", *limit)}
+		}
+		return args(cmd, words)
+	}
 }
 
 // filter makes the filter that the flags say.

@@ -97,6 +97,9 @@ func read(node *yaml.Node) (Entry, error) {
 	}
 	m := k.New()
 	if err := protojson.Unmarshal(w.buf.Bytes(), m); err != nil {
+		if wrong := misfit(rest, m.ProtoReflect().Descriptor(), ""); wrong != nil {
+			return Entry{}, wrong
+		}
 		return Entry{}, explain(err, m.ProtoReflect().Descriptor())
 	}
 	return Entry{Kind: k, Message: m, Line: node.Line}, nil

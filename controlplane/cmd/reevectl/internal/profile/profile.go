@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -67,9 +68,28 @@ func Load(path string) (*File, error) {
 	d := yaml.NewDecoder(bytes.NewReader(data))
 	d.KnownFields(true)
 	if err := d.Decode(f); err != nil && !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("read contexts: %s: %w", path, err)
+		return nil, fmt.Errorf("read contexts: %s is not a file of contexts%s: "+
+			"give --config with context.yaml in the control plane's bootstrap directory, or one that reevectl context add wrote", path, where(err))
 	}
 	return f, nil
+}
+
+var (
+	yamlLine    = regexp.MustCompile(`line \d+`)
+	yamlUnknown = regexp.MustCompile(`line \d+: field (\S+) not found`)
+)
+
+// where says where a file is not what it should be, as far as the parser tells:
+// its own words are about Go.
+func where(err error) string {
+	switch text := err.Error(); {
+	case yamlUnknown.MatchString(text):
+		return fmt.Sprintf(" (%s: there is no field %q)", yamlLine.FindString(text), yamlUnknown.FindStringSubmatch(text)[1])
+	case yamlLine.MatchString(text):
+		return " (" + yamlLine.FindString(text) + ")"
+	default:
+		return ""
+	}
 }
 
 // Save writes the file, whole or not at all, for its owner alone.
