@@ -1,7 +1,9 @@
 package store
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -211,12 +213,18 @@ func restore(ctx context.Context, file, dir, actor string, log *slog.Logger) (er
 		return err
 	}
 	held, err := lock(dir)
+	if errors.Is(err, errLocked) {
+		return fmt.Errorf("%w: restore into a new directory", errLocked)
+	}
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, held.Close()) }()
 	if _, err := os.Stat(dataDir(dir)); !errors.Is(err, os.ErrNotExist) {
-		return errors.Join(errors.New("there is a store already; move the directory away first"), err)
+		return errors.Join(errors.New("there is a store already: restore into a new directory"), err)
+	}
+	if err := verify(file); err != nil {
+		return err
 	}
 	// Everything happens beside the place where a store is looked for: half of
 	// one must never be started.
@@ -245,6 +253,36 @@ func restore(ctx context.Context, file, dir, actor string, log *slog.Logger) (er
 		return err
 	}
 	return os.Rename(dataDir(work), dataDir(dir))
+}
+
+// verify refuses a file that is not all that Backup wrote: pages of an etcd, then
+// their digest. etcd would too, in its own terms.
+func verify(file string) error {
+	const page = 512 // of which those of any etcd are a multiple
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer f.Close() //nolint:errcheck // it was only read
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	pages := info.Size() - sha256.Size
+	if pages <= 0 || pages%page != 0 {
+		return fmt.Errorf("the file has %d bytes, as no backup does: it is cut short, or something else; restore another", info.Size())
+	}
+	digest, sum := make([]byte, sha256.Size), sha256.New()
+	if _, err := io.CopyN(sum, f, pages); err != nil {
+		return err
+	}
+	if _, err := io.ReadFull(f, digest); err != nil {
+		return err
+	}
+	if !bytes.Equal(sum.Sum(nil), digest) {
+		return errors.New("the file is damaged, or cut short: it does not have the digest that it ends in; restore another backup")
+	}
+	return nil
 }
 
 // mark gives a restored store an identity of its own.

@@ -3,11 +3,13 @@ package store
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -528,8 +530,8 @@ func TestBackupAndRestore(t *testing.T) {
 	if err := Restore(t.Context(), file, dir, "me", log); err != nil {
 		t.Fatal(err)
 	}
-	if err := Restore(t.Context(), file, dir, "me", log); err == nil {
-		t.Error("a store was overwritten")
+	if err := Restore(t.Context(), file, dir, "me", log); err == nil || !strings.Contains(err.Error(), "restore into a new directory") {
+		t.Errorf("into a used directory: %v", err)
 	}
 	restored, err := Open(t.Context(), Config{Dir: dir}, log)
 	if err != nil {
@@ -560,6 +562,38 @@ func TestBackupAndRestore(t *testing.T) {
 	}
 	put(t, restored, "b", "bob")
 	next(t, events)
+}
+
+// What is no whole backup is refused in words about the file, before anything is
+// made of it.
+func TestRestoreRefuses(t *testing.T) {
+	t.Parallel()
+	pages := bytes.Repeat([]byte("page"), 1024)
+	digest := sha256.Sum256(pages)
+	whole := slices.Concat(pages, digest[:])
+	damaged := slices.Clone(whole)
+	damaged[7] ^= 1
+	for name, c := range map[string]struct {
+		data []byte
+		want string
+	}{
+		"empty":            {nil, "the file has 0 bytes, as no backup does: it is cut short, or something else; restore another"},
+		"cut":              {whole[:3000], "it is cut short"},
+		"cut after a page": {whole[:1024+sha256.Size], "the file is damaged, or cut short"},
+		"damaged":          {damaged, "the file is damaged, or cut short"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			file := filepath.Join(t.TempDir(), "backup")
+			if err := os.WriteFile(file, c.data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			err := Restore(t.Context(), file, filepath.Join(t.TempDir(), "new"), "me", slog.New(slog.DiscardHandler))
+			if err == nil || !strings.Contains(err.Error(), c.want) || strings.ContainsAny(err.Error(), "[]") {
+				t.Errorf("got %v; want %q in it", err, c.want)
+			}
+		})
+	}
 }
 
 func TestRestoreOfNoBackup(t *testing.T) {
