@@ -2,6 +2,7 @@ package condition
 
 import (
 	"fmt"
+	"regexp"
 	"runtime"
 	"strings"
 	"sync"
@@ -127,7 +128,7 @@ func (c *Compiler) check(expr string) error {
 		return err
 	}
 	if t := ast.OutputType(); !t.IsExactType(types.BoolType) && !t.IsExactType(types.DynType) {
-		return fmt.Errorf("%w: it is a %s; compare it with something, so that it is true or false", ErrInvalid, t)
+		return fmt.Errorf("%w: it is %s; compare it with something, so that it is true or false", ErrInvalid, article(t.String()))
 	}
 	return nil
 }
@@ -149,7 +150,7 @@ func (c *Compiler) parse(expr string) (*cel.Ast, error) {
 		return ast, nil
 	}
 	first := issues.Errors()[0]
-	message := first.Message
+	message := plainly(first.Message)
 	if strings.HasPrefix(message, "undeclared reference") {
 		message += "; a condition can read agent.{name,id,namespace,labels}, tool.{server,name,effect,reach}, user, session, args and now"
 	}
@@ -157,6 +158,39 @@ func (c *Compiler) parse(expr string) (*cel.Ast, error) {
 }
 
 // source writes a key as an expression, with a variable for each constant.
+var unexpected = regexp.MustCompile(`^Syntax error: (?:mismatched|extraneous) input ('.*') expecting (.*)$`)
+
+// plainly says what the parser says without the list of all that it could have
+// gone on with.
+func plainly(message string) string {
+	found := unexpected.FindStringSubmatch(message)
+	if found == nil {
+		return strings.NewReplacer("Syntax error: ", "syntax error: ", "'<EOF>'", "its end").Replace(message)
+	}
+	said := "syntax error: " + found[1] + " is not expected here"
+	switch found[1] {
+	case "'<EOF>'":
+		said = "syntax error: it ends too early"
+	case "'and'", "'or'", "'not'":
+		said += "; write && for and, || for or, ! for not"
+	}
+	if wanted := found[2]; strings.HasPrefix(wanted, "'") {
+		said += "; " + wanted + " is"
+		if found[1] == "'<EOF>'" {
+			said += " missing"
+		}
+	}
+	return said
+}
+
+// article puts an article before the name of a type.
+func article(name string) string {
+	if strings.HasPrefix(name, "int") {
+		return "an " + name
+	}
+	return "a " + name
+}
+
 func source(key []byte) string {
 	var b strings.Builder
 	n := 0

@@ -96,7 +96,7 @@ func (c *Condition) evaluate(in *Input) (bool, error) {
 	}
 	holds, ok := v.(types.Bool)
 	if !ok {
-		return false, fmt.Errorf("the condition is a %s, not true or false", v.Type().TypeName())
+		return false, fmt.Errorf("the condition is %s, not true or false", article(v.Type().TypeName()))
 	}
 	return bool(holds), nil
 }

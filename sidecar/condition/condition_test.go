@@ -133,11 +133,16 @@ func TestCompileRefuses(t *testing.T) {
 	c := compiler(t)
 	for expr, want := range map[string]string{
 		``:                                    "it is empty",
-		`args.amount <=`:                      "at 1:15",
+		`args.amount <=`:                      "at 1:15: syntax error: it ends too early",
+		`args.a ? 1`:                          "at 1:11: syntax error: it ends too early; ':' is missing",
+		`args.a == 1 and args.b == 2`:         "at 1:13: syntax error: 'and' is not expected here; write && for and",
+		`1 +* 2 == 3`:                         "at 1:4: syntax error: '*' is not expected here",
+		`args.a == "b`:                        "syntax error: token recognition error at",
 		`args.amount` + "\n" + `  <= agnt.id`: "at 2:10: undeclared reference to 'agnt.id'",
 		`agent.nmae == "x"`:                   "a condition can read agent.{name",
 		`tool.input.x == 1`:                   "undeclared reference",
-		`size(args)`:                          "compare it with something",
+		`size(args)`:                          "it is an int; compare it with something",
+		`"a"`:                                 "it is a string; compare it with something",
 		`"a" < 1`:                             "no matching overload",
 		`args.x.matches("[")`:                 "at 1:16: invalid matches argument",
 		`now < timestamp("soon")`:             "invalid timestamp argument",
