@@ -26,7 +26,7 @@ const (
 	batchBytes   = 512 << 10
 	// linger is how long a first record waits for others to go with it: to the
 	// log each batch is a write to the disk.
-	linger = 100 * time.Millisecond
+	linger = 10 * time.Millisecond
 	// flushTimeout is how long Run goes on with what is left when it is to end.
 	flushTimeout = 3 * time.Second
 )
