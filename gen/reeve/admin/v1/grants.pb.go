@@ -467,6 +467,153 @@ func (x *DeleteGrantResponse) GetRevision() int64 {
 	return 0
 }
 
+// RevokeGrantsRequest says what authority to take away.
+type RevokeGrantsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The namespace, namespaces/{namespace}.
+	Parent string `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
+	// Resource names of grants to remove.
+	Names []string `protobuf:"bytes,2,rep,name=names,proto3" json:"names,omitempty"`
+	// Agents to forbid the targets from now on.
+	Subjects *v1.Subjects `protobuf:"bytes,3,opt,name=subjects,proto3" json:"subjects,omitempty"`
+	// What to forbid them; empty is every tool, resource, prompt and method.
+	Targets []*v1.Target `protobuf:"bytes,4,rep,name=targets,proto3" json:"targets,omitempty"`
+	// Why, for the change record.
+	Reason string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	// If set, nothing is changed: the answer is what would be.
+	ValidateOnly  bool `protobuf:"varint,6,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeGrantsRequest) Reset() {
+	*x = RevokeGrantsRequest{}
+	mi := &file_reeve_admin_v1_grants_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeGrantsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeGrantsRequest) ProtoMessage() {}
+
+func (x *RevokeGrantsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_reeve_admin_v1_grants_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeGrantsRequest.ProtoReflect.Descriptor instead.
+func (*RevokeGrantsRequest) Descriptor() ([]byte, []int) {
+	return file_reeve_admin_v1_grants_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *RevokeGrantsRequest) GetParent() string {
+	if x != nil {
+		return x.Parent
+	}
+	return ""
+}
+
+func (x *RevokeGrantsRequest) GetNames() []string {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
+func (x *RevokeGrantsRequest) GetSubjects() *v1.Subjects {
+	if x != nil {
+		return x.Subjects
+	}
+	return nil
+}
+
+func (x *RevokeGrantsRequest) GetTargets() []*v1.Target {
+	if x != nil {
+		return x.Targets
+	}
+	return nil
+}
+
+func (x *RevokeGrantsRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *RevokeGrantsRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
+// RevokeGrantsResponse says what was done.
+type RevokeGrantsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The revision of the revocation, to be waited for with AwaitRevision.
+	Revision int64 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	// The grant that forbids, if subjects were given. Removing it gives the
+	// authority back.
+	Forbid        *v1.Grant `protobuf:"bytes,2,opt,name=forbid,proto3" json:"forbid,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeGrantsResponse) Reset() {
+	*x = RevokeGrantsResponse{}
+	mi := &file_reeve_admin_v1_grants_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeGrantsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeGrantsResponse) ProtoMessage() {}
+
+func (x *RevokeGrantsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_reeve_admin_v1_grants_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeGrantsResponse.ProtoReflect.Descriptor instead.
+func (*RevokeGrantsResponse) Descriptor() ([]byte, []int) {
+	return file_reeve_admin_v1_grants_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *RevokeGrantsResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *RevokeGrantsResponse) GetForbid() *v1.Grant {
+	if x != nil {
+		return x.Forbid
+	}
+	return nil
+}
+
 // ExplainCallRequest is a call to be decided.
 type ExplainCallRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -484,7 +631,7 @@ type ExplainCallRequest struct {
 
 func (x *ExplainCallRequest) Reset() {
 	*x = ExplainCallRequest{}
-	mi := &file_reeve_admin_v1_grants_proto_msgTypes[7]
+	mi := &file_reeve_admin_v1_grants_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -496,7 +643,7 @@ func (x *ExplainCallRequest) String() string {
 func (*ExplainCallRequest) ProtoMessage() {}
 
 func (x *ExplainCallRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_reeve_admin_v1_grants_proto_msgTypes[7]
+	mi := &file_reeve_admin_v1_grants_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -509,7 +656,7 @@ func (x *ExplainCallRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainCallRequest.ProtoReflect.Descriptor instead.
 func (*ExplainCallRequest) Descriptor() ([]byte, []int) {
-	return file_reeve_admin_v1_grants_proto_rawDescGZIP(), []int{7}
+	return file_reeve_admin_v1_grants_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ExplainCallRequest) GetAgent() string {
@@ -559,7 +706,7 @@ type ExplainCallResponse struct {
 
 func (x *ExplainCallResponse) Reset() {
 	*x = ExplainCallResponse{}
-	mi := &file_reeve_admin_v1_grants_proto_msgTypes[8]
+	mi := &file_reeve_admin_v1_grants_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -571,7 +718,7 @@ func (x *ExplainCallResponse) String() string {
 func (*ExplainCallResponse) ProtoMessage() {}
 
 func (x *ExplainCallResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_reeve_admin_v1_grants_proto_msgTypes[8]
+	mi := &file_reeve_admin_v1_grants_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -584,7 +731,7 @@ func (x *ExplainCallResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainCallResponse.ProtoReflect.Descriptor instead.
 func (*ExplainCallResponse) Descriptor() ([]byte, []int) {
-	return file_reeve_admin_v1_grants_proto_rawDescGZIP(), []int{8}
+	return file_reeve_admin_v1_grants_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ExplainCallResponse) GetVerdict() v11.Decision_Verdict {
@@ -640,7 +787,7 @@ type ExplainCallResponse_Finding struct {
 
 func (x *ExplainCallResponse_Finding) Reset() {
 	*x = ExplainCallResponse_Finding{}
-	mi := &file_reeve_admin_v1_grants_proto_msgTypes[9]
+	mi := &file_reeve_admin_v1_grants_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -652,7 +799,7 @@ func (x *ExplainCallResponse_Finding) String() string {
 func (*ExplainCallResponse_Finding) ProtoMessage() {}
 
 func (x *ExplainCallResponse_Finding) ProtoReflect() protoreflect.Message {
-	mi := &file_reeve_admin_v1_grants_proto_msgTypes[9]
+	mi := &file_reeve_admin_v1_grants_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -665,7 +812,7 @@ func (x *ExplainCallResponse_Finding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainCallResponse_Finding.ProtoReflect.Descriptor instead.
 func (*ExplainCallResponse_Finding) Descriptor() ([]byte, []int) {
-	return file_reeve_admin_v1_grants_proto_rawDescGZIP(), []int{8, 0}
+	return file_reeve_admin_v1_grants_proto_rawDescGZIP(), []int{10, 0}
 }
 
 func (x *ExplainCallResponse_Finding) GetGrant() string {
@@ -732,7 +879,18 @@ const file_reeve_admin_v1_grants_proto_rawDesc = "" +
 	"\x06reason\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\xe8\aR\x06reason\x12#\n" +
 	"\rvalidate_only\x18\x04 \x01(\bR\fvalidateOnly\"1\n" +
 	"\x13DeleteGrantResponse\x12\x1a\n" +
-	"\brevision\x18\x01 \x01(\x03R\brevision\"\xc7\x01\n" +
+	"\brevision\x18\x01 \x01(\x03R\brevision\"\x9b\x02\n" +
+	"\x13RevokeGrantsRequest\x12\"\n" +
+	"\x06parent\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\x80\x04R\x06parent\x12'\n" +
+	"\x05names\x18\x02 \x03(\tB\x11\xbaH\x0e\x92\x01\v\x10d\"\ar\x05\x10\x01\x18\x80\x04R\x05names\x124\n" +
+	"\bsubjects\x18\x03 \x01(\v2\x18.reeve.grant.v1.SubjectsR\bsubjects\x12:\n" +
+	"\atargets\x18\x04 \x03(\v2\x16.reeve.grant.v1.TargetB\b\xbaH\x05\x92\x01\x02\x10dR\atargets\x12 \n" +
+	"\x06reason\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\xe8\aR\x06reason\x12#\n" +
+	"\rvalidate_only\x18\x06 \x01(\bR\fvalidateOnly\"a\n" +
+	"\x14RevokeGrantsResponse\x12\x1a\n" +
+	"\brevision\x18\x01 \x01(\x03R\brevision\x12-\n" +
+	"\x06forbid\x18\x02 \x01(\v2\x15.reeve.grant.v1.GrantR\x06forbid\"\xc7\x01\n" +
 	"\x12ExplainCallRequest\x12 \n" +
 	"\x05agent\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80\x04R\x05agent\x126\n" +
@@ -749,14 +907,15 @@ const file_reeve_admin_v1_grants_proto_rawDesc = "" +
 	"\x05grant\x18\x01 \x01(\tR\x05grant\x124\n" +
 	"\x06effect\x18\x02 \x01(\x0e2\x1c.reeve.grant.v1.Grant.EffectR\x06effect\x12\x18\n" +
 	"\aapplies\x18\x03 \x01(\bR\aapplies\x12\x16\n" +
-	"\x06detail\x18\x04 \x01(\tR\x06detail2\xe5\x03\n" +
+	"\x06detail\x18\x04 \x01(\tR\x06detail2\xc0\x04\n" +
 	"\x06Grants\x12B\n" +
 	"\bGetGrant\x12\x1f.reeve.admin.v1.GetGrantRequest\x1a\x15.reeve.grant.v1.Grant\x12S\n" +
 	"\n" +
 	"ListGrants\x12!.reeve.admin.v1.ListGrantsRequest\x1a\".reeve.admin.v1.ListGrantsResponse\x12H\n" +
 	"\vCreateGrant\x12\".reeve.admin.v1.CreateGrantRequest\x1a\x15.reeve.grant.v1.Grant\x12H\n" +
 	"\vUpdateGrant\x12\".reeve.admin.v1.UpdateGrantRequest\x1a\x15.reeve.grant.v1.Grant\x12V\n" +
-	"\vDeleteGrant\x12\".reeve.admin.v1.DeleteGrantRequest\x1a#.reeve.admin.v1.DeleteGrantResponse\x12V\n" +
+	"\vDeleteGrant\x12\".reeve.admin.v1.DeleteGrantRequest\x1a#.reeve.admin.v1.DeleteGrantResponse\x12Y\n" +
+	"\fRevokeGrants\x12#.reeve.admin.v1.RevokeGrantsRequest\x1a$.reeve.admin.v1.RevokeGrantsResponse\x12V\n" +
 	"\vExplainCall\x12\".reeve.admin.v1.ExplainCallRequest\x1a#.reeve.admin.v1.ExplainCallResponseB\xb4\x01\n" +
 	"\x12com.reeve.admin.v1B\vGrantsProtoP\x01Z7github.com/reeve-authz/reeve/gen/reeve/admin/v1;adminv1\xa2\x02\x03RAX\xaa\x02\x0eReeve.Admin.V1\xca\x02\x0eReeve\\Admin\\V1\xe2\x02\x1aReeve\\Admin\\V1\\GPBMetadata\xea\x02\x10Reeve::Admin::V1b\x06proto3"
 
@@ -772,7 +931,7 @@ func file_reeve_admin_v1_grants_proto_rawDescGZIP() []byte {
 	return file_reeve_admin_v1_grants_proto_rawDescData
 }
 
-var file_reeve_admin_v1_grants_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_reeve_admin_v1_grants_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_reeve_admin_v1_grants_proto_goTypes = []any{
 	(*GetGrantRequest)(nil),             // 0: reeve.admin.v1.GetGrantRequest
 	(*ListGrantsRequest)(nil),           // 1: reeve.admin.v1.ListGrantsRequest
@@ -781,43 +940,51 @@ var file_reeve_admin_v1_grants_proto_goTypes = []any{
 	(*UpdateGrantRequest)(nil),          // 4: reeve.admin.v1.UpdateGrantRequest
 	(*DeleteGrantRequest)(nil),          // 5: reeve.admin.v1.DeleteGrantRequest
 	(*DeleteGrantResponse)(nil),         // 6: reeve.admin.v1.DeleteGrantResponse
-	(*ExplainCallRequest)(nil),          // 7: reeve.admin.v1.ExplainCallRequest
-	(*ExplainCallResponse)(nil),         // 8: reeve.admin.v1.ExplainCallResponse
-	(*ExplainCallResponse_Finding)(nil), // 9: reeve.admin.v1.ExplainCallResponse.Finding
-	(*v1.Grant)(nil),                    // 10: reeve.grant.v1.Grant
-	(*fieldmaskpb.FieldMask)(nil),       // 11: google.protobuf.FieldMask
-	(*v1.Target)(nil),                   // 12: reeve.grant.v1.Target
-	(*timestamppb.Timestamp)(nil),       // 13: google.protobuf.Timestamp
-	(v11.Decision_Verdict)(0),           // 14: reeve.decision.v1.Decision.Verdict
-	(v1.Grant_Effect)(0),                // 15: reeve.grant.v1.Grant.Effect
+	(*RevokeGrantsRequest)(nil),         // 7: reeve.admin.v1.RevokeGrantsRequest
+	(*RevokeGrantsResponse)(nil),        // 8: reeve.admin.v1.RevokeGrantsResponse
+	(*ExplainCallRequest)(nil),          // 9: reeve.admin.v1.ExplainCallRequest
+	(*ExplainCallResponse)(nil),         // 10: reeve.admin.v1.ExplainCallResponse
+	(*ExplainCallResponse_Finding)(nil), // 11: reeve.admin.v1.ExplainCallResponse.Finding
+	(*v1.Grant)(nil),                    // 12: reeve.grant.v1.Grant
+	(*fieldmaskpb.FieldMask)(nil),       // 13: google.protobuf.FieldMask
+	(*v1.Subjects)(nil),                 // 14: reeve.grant.v1.Subjects
+	(*v1.Target)(nil),                   // 15: reeve.grant.v1.Target
+	(*timestamppb.Timestamp)(nil),       // 16: google.protobuf.Timestamp
+	(v11.Decision_Verdict)(0),           // 17: reeve.decision.v1.Decision.Verdict
+	(v1.Grant_Effect)(0),                // 18: reeve.grant.v1.Grant.Effect
 }
 var file_reeve_admin_v1_grants_proto_depIdxs = []int32{
-	10, // 0: reeve.admin.v1.ListGrantsResponse.grants:type_name -> reeve.grant.v1.Grant
-	10, // 1: reeve.admin.v1.CreateGrantRequest.grant:type_name -> reeve.grant.v1.Grant
-	10, // 2: reeve.admin.v1.UpdateGrantRequest.grant:type_name -> reeve.grant.v1.Grant
-	11, // 3: reeve.admin.v1.UpdateGrantRequest.update_mask:type_name -> google.protobuf.FieldMask
-	12, // 4: reeve.admin.v1.ExplainCallRequest.target:type_name -> reeve.grant.v1.Target
-	13, // 5: reeve.admin.v1.ExplainCallRequest.time:type_name -> google.protobuf.Timestamp
-	14, // 6: reeve.admin.v1.ExplainCallResponse.verdict:type_name -> reeve.decision.v1.Decision.Verdict
-	9,  // 7: reeve.admin.v1.ExplainCallResponse.findings:type_name -> reeve.admin.v1.ExplainCallResponse.Finding
-	15, // 8: reeve.admin.v1.ExplainCallResponse.Finding.effect:type_name -> reeve.grant.v1.Grant.Effect
-	0,  // 9: reeve.admin.v1.Grants.GetGrant:input_type -> reeve.admin.v1.GetGrantRequest
-	1,  // 10: reeve.admin.v1.Grants.ListGrants:input_type -> reeve.admin.v1.ListGrantsRequest
-	3,  // 11: reeve.admin.v1.Grants.CreateGrant:input_type -> reeve.admin.v1.CreateGrantRequest
-	4,  // 12: reeve.admin.v1.Grants.UpdateGrant:input_type -> reeve.admin.v1.UpdateGrantRequest
-	5,  // 13: reeve.admin.v1.Grants.DeleteGrant:input_type -> reeve.admin.v1.DeleteGrantRequest
-	7,  // 14: reeve.admin.v1.Grants.ExplainCall:input_type -> reeve.admin.v1.ExplainCallRequest
-	10, // 15: reeve.admin.v1.Grants.GetGrant:output_type -> reeve.grant.v1.Grant
-	2,  // 16: reeve.admin.v1.Grants.ListGrants:output_type -> reeve.admin.v1.ListGrantsResponse
-	10, // 17: reeve.admin.v1.Grants.CreateGrant:output_type -> reeve.grant.v1.Grant
-	10, // 18: reeve.admin.v1.Grants.UpdateGrant:output_type -> reeve.grant.v1.Grant
-	6,  // 19: reeve.admin.v1.Grants.DeleteGrant:output_type -> reeve.admin.v1.DeleteGrantResponse
-	8,  // 20: reeve.admin.v1.Grants.ExplainCall:output_type -> reeve.admin.v1.ExplainCallResponse
-	15, // [15:21] is the sub-list for method output_type
-	9,  // [9:15] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	12, // 0: reeve.admin.v1.ListGrantsResponse.grants:type_name -> reeve.grant.v1.Grant
+	12, // 1: reeve.admin.v1.CreateGrantRequest.grant:type_name -> reeve.grant.v1.Grant
+	12, // 2: reeve.admin.v1.UpdateGrantRequest.grant:type_name -> reeve.grant.v1.Grant
+	13, // 3: reeve.admin.v1.UpdateGrantRequest.update_mask:type_name -> google.protobuf.FieldMask
+	14, // 4: reeve.admin.v1.RevokeGrantsRequest.subjects:type_name -> reeve.grant.v1.Subjects
+	15, // 5: reeve.admin.v1.RevokeGrantsRequest.targets:type_name -> reeve.grant.v1.Target
+	12, // 6: reeve.admin.v1.RevokeGrantsResponse.forbid:type_name -> reeve.grant.v1.Grant
+	15, // 7: reeve.admin.v1.ExplainCallRequest.target:type_name -> reeve.grant.v1.Target
+	16, // 8: reeve.admin.v1.ExplainCallRequest.time:type_name -> google.protobuf.Timestamp
+	17, // 9: reeve.admin.v1.ExplainCallResponse.verdict:type_name -> reeve.decision.v1.Decision.Verdict
+	11, // 10: reeve.admin.v1.ExplainCallResponse.findings:type_name -> reeve.admin.v1.ExplainCallResponse.Finding
+	18, // 11: reeve.admin.v1.ExplainCallResponse.Finding.effect:type_name -> reeve.grant.v1.Grant.Effect
+	0,  // 12: reeve.admin.v1.Grants.GetGrant:input_type -> reeve.admin.v1.GetGrantRequest
+	1,  // 13: reeve.admin.v1.Grants.ListGrants:input_type -> reeve.admin.v1.ListGrantsRequest
+	3,  // 14: reeve.admin.v1.Grants.CreateGrant:input_type -> reeve.admin.v1.CreateGrantRequest
+	4,  // 15: reeve.admin.v1.Grants.UpdateGrant:input_type -> reeve.admin.v1.UpdateGrantRequest
+	5,  // 16: reeve.admin.v1.Grants.DeleteGrant:input_type -> reeve.admin.v1.DeleteGrantRequest
+	7,  // 17: reeve.admin.v1.Grants.RevokeGrants:input_type -> reeve.admin.v1.RevokeGrantsRequest
+	9,  // 18: reeve.admin.v1.Grants.ExplainCall:input_type -> reeve.admin.v1.ExplainCallRequest
+	12, // 19: reeve.admin.v1.Grants.GetGrant:output_type -> reeve.grant.v1.Grant
+	2,  // 20: reeve.admin.v1.Grants.ListGrants:output_type -> reeve.admin.v1.ListGrantsResponse
+	12, // 21: reeve.admin.v1.Grants.CreateGrant:output_type -> reeve.grant.v1.Grant
+	12, // 22: reeve.admin.v1.Grants.UpdateGrant:output_type -> reeve.grant.v1.Grant
+	6,  // 23: reeve.admin.v1.Grants.DeleteGrant:output_type -> reeve.admin.v1.DeleteGrantResponse
+	8,  // 24: reeve.admin.v1.Grants.RevokeGrants:output_type -> reeve.admin.v1.RevokeGrantsResponse
+	10, // 25: reeve.admin.v1.Grants.ExplainCall:output_type -> reeve.admin.v1.ExplainCallResponse
+	19, // [19:26] is the sub-list for method output_type
+	12, // [12:19] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_reeve_admin_v1_grants_proto_init() }
@@ -831,7 +998,7 @@ func file_reeve_admin_v1_grants_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_reeve_admin_v1_grants_proto_rawDesc), len(file_reeve_admin_v1_grants_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

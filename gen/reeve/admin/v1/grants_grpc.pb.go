@@ -22,12 +22,13 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Grants_GetGrant_FullMethodName    = "/reeve.admin.v1.Grants/GetGrant"
-	Grants_ListGrants_FullMethodName  = "/reeve.admin.v1.Grants/ListGrants"
-	Grants_CreateGrant_FullMethodName = "/reeve.admin.v1.Grants/CreateGrant"
-	Grants_UpdateGrant_FullMethodName = "/reeve.admin.v1.Grants/UpdateGrant"
-	Grants_DeleteGrant_FullMethodName = "/reeve.admin.v1.Grants/DeleteGrant"
-	Grants_ExplainCall_FullMethodName = "/reeve.admin.v1.Grants/ExplainCall"
+	Grants_GetGrant_FullMethodName     = "/reeve.admin.v1.Grants/GetGrant"
+	Grants_ListGrants_FullMethodName   = "/reeve.admin.v1.Grants/ListGrants"
+	Grants_CreateGrant_FullMethodName  = "/reeve.admin.v1.Grants/CreateGrant"
+	Grants_UpdateGrant_FullMethodName  = "/reeve.admin.v1.Grants/UpdateGrant"
+	Grants_DeleteGrant_FullMethodName  = "/reeve.admin.v1.Grants/DeleteGrant"
+	Grants_RevokeGrants_FullMethodName = "/reeve.admin.v1.Grants/RevokeGrants"
+	Grants_ExplainCall_FullMethodName  = "/reeve.admin.v1.Grants/ExplainCall"
 )
 
 // GrantsClient is the client API for Grants service.
@@ -47,6 +48,10 @@ type GrantsClient interface {
 	UpdateGrant(ctx context.Context, in *UpdateGrantRequest, opts ...grpc.CallOption) (*v1.Grant, error)
 	// DeleteGrant removes a grant. FAILED_PRECONDITION if others still need it.
 	DeleteGrant(ctx context.Context, in *DeleteGrantRequest, opts ...grpc.CallOption) (*DeleteGrantResponse, error)
+	// RevokeGrants takes authority away, in one transaction: it removes grants,
+	// or forbids the selected agents the selected targets by one new grant, or
+	// both. NOT_FOUND if one of the grants does not exist.
+	RevokeGrants(ctx context.Context, in *RevokeGrantsRequest, opts ...grpc.CallOption) (*RevokeGrantsResponse, error)
 	// ExplainCall decides a call as the agent's sidecar would, by the same code,
 	// and says what each grant that could apply had to say. It records nothing.
 	ExplainCall(ctx context.Context, in *ExplainCallRequest, opts ...grpc.CallOption) (*ExplainCallResponse, error)
@@ -110,6 +115,16 @@ func (c *grantsClient) DeleteGrant(ctx context.Context, in *DeleteGrantRequest, 
 	return out, nil
 }
 
+func (c *grantsClient) RevokeGrants(ctx context.Context, in *RevokeGrantsRequest, opts ...grpc.CallOption) (*RevokeGrantsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RevokeGrantsResponse)
+	err := c.cc.Invoke(ctx, Grants_RevokeGrants_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *grantsClient) ExplainCall(ctx context.Context, in *ExplainCallRequest, opts ...grpc.CallOption) (*ExplainCallResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ExplainCallResponse)
@@ -137,6 +152,10 @@ type GrantsServer interface {
 	UpdateGrant(context.Context, *UpdateGrantRequest) (*v1.Grant, error)
 	// DeleteGrant removes a grant. FAILED_PRECONDITION if others still need it.
 	DeleteGrant(context.Context, *DeleteGrantRequest) (*DeleteGrantResponse, error)
+	// RevokeGrants takes authority away, in one transaction: it removes grants,
+	// or forbids the selected agents the selected targets by one new grant, or
+	// both. NOT_FOUND if one of the grants does not exist.
+	RevokeGrants(context.Context, *RevokeGrantsRequest) (*RevokeGrantsResponse, error)
 	// ExplainCall decides a call as the agent's sidecar would, by the same code,
 	// and says what each grant that could apply had to say. It records nothing.
 	ExplainCall(context.Context, *ExplainCallRequest) (*ExplainCallResponse, error)
@@ -164,6 +183,9 @@ func (UnimplementedGrantsServer) UpdateGrant(context.Context, *UpdateGrantReques
 }
 func (UnimplementedGrantsServer) DeleteGrant(context.Context, *DeleteGrantRequest) (*DeleteGrantResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteGrant not implemented")
+}
+func (UnimplementedGrantsServer) RevokeGrants(context.Context, *RevokeGrantsRequest) (*RevokeGrantsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RevokeGrants not implemented")
 }
 func (UnimplementedGrantsServer) ExplainCall(context.Context, *ExplainCallRequest) (*ExplainCallResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ExplainCall not implemented")
@@ -279,6 +301,24 @@ func _Grants_DeleteGrant_Handler(srv interface{}, ctx context.Context, dec func(
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Grants_RevokeGrants_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RevokeGrantsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(GrantsServer).RevokeGrants(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Grants_RevokeGrants_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(GrantsServer).RevokeGrants(ctx, req.(*RevokeGrantsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Grants_ExplainCall_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ExplainCallRequest)
 	if err := dec(in); err != nil {
@@ -323,6 +363,10 @@ var Grants_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DeleteGrant",
 			Handler:    _Grants_DeleteGrant_Handler,
+		},
+		{
+			MethodName: "RevokeGrants",
+			Handler:    _Grants_RevokeGrants_Handler,
 		},
 		{
 			MethodName: "ExplainCall",

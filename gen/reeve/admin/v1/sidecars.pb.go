@@ -26,6 +26,256 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// What is known of it.
+type Replica_State int32
+
+const (
+	// Never told.
+	Replica_STATE_UNSPECIFIED Replica_State = 0
+	// It answers.
+	Replica_SERVING Replica_State = 1
+	// It does not answer, and may be granting freshness all the same.
+	Replica_UNREACHABLE Replica_State = 2
+	// It grants no more freshness; what it granted has not run out yet.
+	Replica_ENDED Replica_State = 3
+)
+
+// Enum value maps for Replica_State.
+var (
+	Replica_State_name = map[int32]string{
+		0: "STATE_UNSPECIFIED",
+		1: "SERVING",
+		2: "UNREACHABLE",
+		3: "ENDED",
+	}
+	Replica_State_value = map[string]int32{
+		"STATE_UNSPECIFIED": 0,
+		"SERVING":           1,
+		"UNREACHABLE":       2,
+		"ENDED":             3,
+	}
+)
+
+func (x Replica_State) Enum() *Replica_State {
+	p := new(Replica_State)
+	*p = x
+	return p
+}
+
+func (x Replica_State) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Replica_State) Descriptor() protoreflect.EnumDescriptor {
+	return file_reeve_admin_v1_sidecars_proto_enumTypes[0].Descriptor()
+}
+
+func (Replica_State) Type() protoreflect.EnumType {
+	return &file_reeve_admin_v1_sidecars_proto_enumTypes[0]
+}
+
+func (x Replica_State) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Replica_State.Descriptor instead.
+func (Replica_State) EnumDescriptor() ([]byte, []int) {
+	return file_reeve_admin_v1_sidecars_proto_rawDescGZIP(), []int{0, 0}
+}
+
+// Replica is one control plane of the store.
+type Replica struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name, as its operator gave it.
+	Replica string `protobuf:"bytes,1,opt,name=replica,proto3" json:"replica,omitempty"`
+	// The incarnation, a random id made at each start.
+	Incarnation string `protobuf:"bytes,2,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	// Where other control planes reach it; empty if there can be no others.
+	Address string `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
+	// What is known of it.
+	State Replica_State `protobuf:"varint,4,opt,name=state,proto3,enum=reeve.admin.v1.Replica_State" json:"state,omitempty"`
+	// The newest revision that it has published; unset if it does not answer.
+	Revision int64 `protobuf:"varint,5,opt,name=revision,proto3" json:"revision,omitempty"`
+	// How many sidecars have a stream to it; unset if it does not answer.
+	Sidecars int32 `protobuf:"varint,6,opt,name=sidecars,proto3" json:"sidecars,omitempty"`
+	// When it started.
+	StartTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	// How long sidecars that it served may still be fresh, for all that is known.
+	// Unset if it is serving.
+	FreshFor      *durationpb.Duration `protobuf:"bytes,8,opt,name=fresh_for,json=freshFor,proto3" json:"fresh_for,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Replica) Reset() {
+	*x = Replica{}
+	mi := &file_reeve_admin_v1_sidecars_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Replica) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Replica) ProtoMessage() {}
+
+func (x *Replica) ProtoReflect() protoreflect.Message {
+	mi := &file_reeve_admin_v1_sidecars_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Replica.ProtoReflect.Descriptor instead.
+func (*Replica) Descriptor() ([]byte, []int) {
+	return file_reeve_admin_v1_sidecars_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *Replica) GetReplica() string {
+	if x != nil {
+		return x.Replica
+	}
+	return ""
+}
+
+func (x *Replica) GetIncarnation() string {
+	if x != nil {
+		return x.Incarnation
+	}
+	return ""
+}
+
+func (x *Replica) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *Replica) GetState() Replica_State {
+	if x != nil {
+		return x.State
+	}
+	return Replica_STATE_UNSPECIFIED
+}
+
+func (x *Replica) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *Replica) GetSidecars() int32 {
+	if x != nil {
+		return x.Sidecars
+	}
+	return 0
+}
+
+func (x *Replica) GetStartTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartTime
+	}
+	return nil
+}
+
+func (x *Replica) GetFreshFor() *durationpb.Duration {
+	if x != nil {
+		return x.FreshFor
+	}
+	return nil
+}
+
+// ListReplicasRequest asks for all of them.
+type ListReplicasRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListReplicasRequest) Reset() {
+	*x = ListReplicasRequest{}
+	mi := &file_reeve_admin_v1_sidecars_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListReplicasRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListReplicasRequest) ProtoMessage() {}
+
+func (x *ListReplicasRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_reeve_admin_v1_sidecars_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListReplicasRequest.ProtoReflect.Descriptor instead.
+func (*ListReplicasRequest) Descriptor() ([]byte, []int) {
+	return file_reeve_admin_v1_sidecars_proto_rawDescGZIP(), []int{1}
+}
+
+// ListReplicasResponse is all of them.
+type ListReplicasResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In order of name and incarnation.
+	Replicas      []*Replica `protobuf:"bytes,1,rep,name=replicas,proto3" json:"replicas,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListReplicasResponse) Reset() {
+	*x = ListReplicasResponse{}
+	mi := &file_reeve_admin_v1_sidecars_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListReplicasResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListReplicasResponse) ProtoMessage() {}
+
+func (x *ListReplicasResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_reeve_admin_v1_sidecars_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListReplicasResponse.ProtoReflect.Descriptor instead.
+func (*ListReplicasResponse) Descriptor() ([]byte, []int) {
+	return file_reeve_admin_v1_sidecars_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ListReplicasResponse) GetReplicas() []*Replica {
+	if x != nil {
+		return x.Replicas
+	}
+	return nil
+}
+
 // Sidecar is one sidecar instance as the control plane knows it.
 type Sidecar struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -47,14 +297,16 @@ type Sidecar struct {
 	// When its stream was opened; unset if it is not connected.
 	ConnectTime *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=connect_time,json=connectTime,proto3" json:"connect_time,omitempty"`
 	// Its build version, by its own account.
-	Version       string `protobuf:"bytes,9,opt,name=version,proto3" json:"version,omitempty"`
+	Version string `protobuf:"bytes,9,opt,name=version,proto3" json:"version,omitempty"`
+	// The control plane that it has its stream to, or had its last one.
+	Replica       string `protobuf:"bytes,10,opt,name=replica,proto3" json:"replica,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Sidecar) Reset() {
 	*x = Sidecar{}
-	mi := &file_reeve_admin_v1_sidecars_proto_msgTypes[0]
+	mi := &file_reeve_admin_v1_sidecars_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -66,7 +318,7 @@ func (x *Sidecar) String() string {
 func (*Sidecar) ProtoMessage() {}
 
 func (x *Sidecar) ProtoReflect() protoreflect.Message {
-	mi := &file_reeve_admin_v1_sidecars_proto_msgTypes[0]
+	mi := &file_reeve_admin_v1_sidecars_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -79,7 +331,7 @@ func (x *Sidecar) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sidecar.ProtoReflect.Descriptor instead.
 func (*Sidecar) Descriptor() ([]byte, []int) {
-	return file_reeve_admin_v1_sidecars_proto_rawDescGZIP(), []int{0}
+	return file_reeve_admin_v1_sidecars_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Sidecar) GetAgent() string {
@@ -145,6 +397,13 @@ func (x *Sidecar) GetVersion() string {
 	return ""
 }
 
+func (x *Sidecar) GetReplica() string {
+	if x != nil {
+		return x.Replica
+	}
+	return ""
+}
+
 // Refusal is a resource that a sidecar refused.
 type Refusal struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -160,7 +419,7 @@ type Refusal struct {
 
 func (x *Refusal) Reset() {
 	*x = Refusal{}
-	mi := &file_reeve_admin_v1_sidecars_proto_msgTypes[1]
+	mi := &file_reeve_admin_v1_sidecars_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -172,7 +431,7 @@ func (x *Refusal) String() string {
 func (*Refusal) ProtoMessage() {}
 
 func (x *Refusal) ProtoReflect() protoreflect.Message {
-	mi := &file_reeve_admin_v1_sidecars_proto_msgTypes[1]
+	mi := &file_reeve_admin_v1_sidecars_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -185,7 +444,7 @@ func (x *Refusal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refusal.ProtoReflect.Descriptor instead.
 func (*Refusal) Descriptor() ([]byte, []int) {
-	return file_reeve_admin_v1_sidecars_proto_rawDescGZIP(), []int{1}
+	return file_reeve_admin_v1_sidecars_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Refusal) GetName() string {
@@ -224,7 +483,7 @@ type ListSidecarsRequest struct {
 
 func (x *ListSidecarsRequest) Reset() {
 	*x = ListSidecarsRequest{}
-	mi := &file_reeve_admin_v1_sidecars_proto_msgTypes[2]
+	mi := &file_reeve_admin_v1_sidecars_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -236,7 +495,7 @@ func (x *ListSidecarsRequest) String() string {
 func (*ListSidecarsRequest) ProtoMessage() {}
 
 func (x *ListSidecarsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_reeve_admin_v1_sidecars_proto_msgTypes[2]
+	mi := &file_reeve_admin_v1_sidecars_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -249,7 +508,7 @@ func (x *ListSidecarsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSidecarsRequest.ProtoReflect.Descriptor instead.
 func (*ListSidecarsRequest) Descriptor() ([]byte, []int) {
-	return file_reeve_admin_v1_sidecars_proto_rawDescGZIP(), []int{2}
+	return file_reeve_admin_v1_sidecars_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ListSidecarsRequest) GetParent() string {
@@ -281,14 +540,16 @@ type ListSidecarsResponse struct {
 	// Asks for the next page; empty on the last.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	// The newest store revision this control plane has published.
-	Revision      int64 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Revision int64 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
+	// Control planes that did not answer, whose sidecars are missing here.
+	UnreachableReplicas []string `protobuf:"bytes,4,rep,name=unreachable_replicas,json=unreachableReplicas,proto3" json:"unreachable_replicas,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *ListSidecarsResponse) Reset() {
 	*x = ListSidecarsResponse{}
-	mi := &file_reeve_admin_v1_sidecars_proto_msgTypes[3]
+	mi := &file_reeve_admin_v1_sidecars_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -300,7 +561,7 @@ func (x *ListSidecarsResponse) String() string {
 func (*ListSidecarsResponse) ProtoMessage() {}
 
 func (x *ListSidecarsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_reeve_admin_v1_sidecars_proto_msgTypes[3]
+	mi := &file_reeve_admin_v1_sidecars_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -313,7 +574,7 @@ func (x *ListSidecarsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSidecarsResponse.ProtoReflect.Descriptor instead.
 func (*ListSidecarsResponse) Descriptor() ([]byte, []int) {
-	return file_reeve_admin_v1_sidecars_proto_rawDescGZIP(), []int{3}
+	return file_reeve_admin_v1_sidecars_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ListSidecarsResponse) GetSidecars() []*Sidecar {
@@ -337,6 +598,13 @@ func (x *ListSidecarsResponse) GetRevision() int64 {
 	return 0
 }
 
+func (x *ListSidecarsResponse) GetUnreachableReplicas() []string {
+	if x != nil {
+		return x.UnreachableReplicas
+	}
+	return nil
+}
+
 // AwaitRevisionRequest names a revision.
 type AwaitRevisionRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -348,7 +616,7 @@ type AwaitRevisionRequest struct {
 
 func (x *AwaitRevisionRequest) Reset() {
 	*x = AwaitRevisionRequest{}
-	mi := &file_reeve_admin_v1_sidecars_proto_msgTypes[4]
+	mi := &file_reeve_admin_v1_sidecars_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -360,7 +628,7 @@ func (x *AwaitRevisionRequest) String() string {
 func (*AwaitRevisionRequest) ProtoMessage() {}
 
 func (x *AwaitRevisionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_reeve_admin_v1_sidecars_proto_msgTypes[4]
+	mi := &file_reeve_admin_v1_sidecars_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -373,7 +641,7 @@ func (x *AwaitRevisionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AwaitRevisionRequest.ProtoReflect.Descriptor instead.
 func (*AwaitRevisionRequest) Descriptor() ([]byte, []int) {
-	return file_reeve_admin_v1_sidecars_proto_rawDescGZIP(), []int{4}
+	return file_reeve_admin_v1_sidecars_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *AwaitRevisionRequest) GetRevision() int64 {
@@ -402,14 +670,20 @@ type AwaitRevisionResponse struct {
 	// The longest that it can still take, if nothing more is heard.
 	SafeIn *durationpb.Duration `protobuf:"bytes,7,opt,name=safe_in,json=safeIn,proto3" json:"safe_in,omitempty"`
 	// Some of those that are waited for, at most 20.
-	Stragglers    []*Sidecar `protobuf:"bytes,8,rep,name=stragglers,proto3" json:"stragglers,omitempty"`
+	Stragglers []*Sidecar `protobuf:"bytes,8,rep,name=stragglers,proto3" json:"stragglers,omitempty"`
+	// The control planes that are waited for because of what they cannot say:
+	// they do not answer, or have ended, and sidecars that they served may be
+	// fresh.
+	UnheardReplicas []*Replica `protobuf:"bytes,9,rep,name=unheard_replicas,json=unheardReplicas,proto3" json:"unheard_replicas,omitempty"`
+	// How long it has taken so far.
+	Elapsed       *durationpb.Duration `protobuf:"bytes,10,opt,name=elapsed,proto3" json:"elapsed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AwaitRevisionResponse) Reset() {
 	*x = AwaitRevisionResponse{}
-	mi := &file_reeve_admin_v1_sidecars_proto_msgTypes[5]
+	mi := &file_reeve_admin_v1_sidecars_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -421,7 +695,7 @@ func (x *AwaitRevisionResponse) String() string {
 func (*AwaitRevisionResponse) ProtoMessage() {}
 
 func (x *AwaitRevisionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_reeve_admin_v1_sidecars_proto_msgTypes[5]
+	mi := &file_reeve_admin_v1_sidecars_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -434,7 +708,7 @@ func (x *AwaitRevisionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AwaitRevisionResponse.ProtoReflect.Descriptor instead.
 func (*AwaitRevisionResponse) Descriptor() ([]byte, []int) {
-	return file_reeve_admin_v1_sidecars_proto_rawDescGZIP(), []int{5}
+	return file_reeve_admin_v1_sidecars_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *AwaitRevisionResponse) GetRevision() int64 {
@@ -493,11 +767,43 @@ func (x *AwaitRevisionResponse) GetStragglers() []*Sidecar {
 	return nil
 }
 
+func (x *AwaitRevisionResponse) GetUnheardReplicas() []*Replica {
+	if x != nil {
+		return x.UnheardReplicas
+	}
+	return nil
+}
+
+func (x *AwaitRevisionResponse) GetElapsed() *durationpb.Duration {
+	if x != nil {
+		return x.Elapsed
+	}
+	return nil
+}
+
 var File_reeve_admin_v1_sidecars_proto protoreflect.FileDescriptor
 
 const file_reeve_admin_v1_sidecars_proto_rawDesc = "" +
 	"\n" +
-	"\x1dreeve/admin/v1/sidecars.proto\x12\x0ereeve.admin.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xff\x02\n" +
+	"\x1dreeve/admin/v1/sidecars.proto\x12\x0ereeve.admin.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x88\x03\n" +
+	"\aReplica\x12\x18\n" +
+	"\areplica\x18\x01 \x01(\tR\areplica\x12 \n" +
+	"\vincarnation\x18\x02 \x01(\tR\vincarnation\x12\x18\n" +
+	"\aaddress\x18\x03 \x01(\tR\aaddress\x123\n" +
+	"\x05state\x18\x04 \x01(\x0e2\x1d.reeve.admin.v1.Replica.StateR\x05state\x12\x1a\n" +
+	"\brevision\x18\x05 \x01(\x03R\brevision\x12\x1a\n" +
+	"\bsidecars\x18\x06 \x01(\x05R\bsidecars\x129\n" +
+	"\n" +
+	"start_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x126\n" +
+	"\tfresh_for\x18\b \x01(\v2\x19.google.protobuf.DurationR\bfreshFor\"G\n" +
+	"\x05State\x12\x15\n" +
+	"\x11STATE_UNSPECIFIED\x10\x00\x12\v\n" +
+	"\aSERVING\x10\x01\x12\x0f\n" +
+	"\vUNREACHABLE\x10\x02\x12\t\n" +
+	"\x05ENDED\x10\x03\"\x15\n" +
+	"\x13ListReplicasRequest\"K\n" +
+	"\x14ListReplicasResponse\x123\n" +
+	"\breplicas\x18\x01 \x03(\v2\x17.reeve.admin.v1.ReplicaR\breplicas\"\x99\x03\n" +
 	"\aSidecar\x12\x14\n" +
 	"\x05agent\x18\x01 \x01(\tR\x05agent\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12\x1c\n" +
@@ -507,7 +813,9 @@ const file_reeve_admin_v1_sidecars_proto_rawDesc = "" +
 	"\tfresh_for\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\bfreshFor\x123\n" +
 	"\brefusals\x18\a \x03(\v2\x17.reeve.admin.v1.RefusalR\brefusals\x12=\n" +
 	"\fconnect_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\vconnectTime\x12\x18\n" +
-	"\aversion\x18\t \x01(\tR\aversion\"Q\n" +
+	"\aversion\x18\t \x01(\tR\aversion\x12\x18\n" +
+	"\areplica\x18\n" +
+	" \x01(\tR\areplica\"Q\n" +
 	"\aRefusal\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06detail\x18\x02 \x01(\tR\x06detail\x12\x1a\n" +
@@ -517,13 +825,14 @@ const file_reeve_admin_v1_sidecars_proto_rawDesc = "" +
 	"\xbaH\ar\x05\x10\x01\x18\x80\x04R\x06parent\x12$\n" +
 	"\tpage_size\x18\x02 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\bpageSize\x12'\n" +
 	"\n" +
-	"page_token\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\tpageToken\"\x8f\x01\n" +
+	"page_token\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\tpageToken\"\xc2\x01\n" +
 	"\x14ListSidecarsResponse\x123\n" +
 	"\bsidecars\x18\x01 \x03(\v2\x17.reeve.admin.v1.SidecarR\bsidecars\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x1a\n" +
-	"\brevision\x18\x03 \x01(\x03R\brevision\";\n" +
+	"\brevision\x18\x03 \x01(\x03R\brevision\x121\n" +
+	"\x14unreachable_replicas\x18\x04 \x03(\tR\x13unreachableReplicas\";\n" +
 	"\x14AwaitRevisionRequest\x12#\n" +
-	"\brevision\x18\x01 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\brevision\"\xa2\x02\n" +
+	"\brevision\x18\x01 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\brevision\"\x9b\x03\n" +
 	"\x15AwaitRevisionResponse\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x03R\brevision\x12\x19\n" +
 	"\bin_force\x18\x02 \x01(\bR\ainForce\x12\x18\n" +
@@ -534,10 +843,14 @@ const file_reeve_admin_v1_sidecars_proto_rawDesc = "" +
 	"\asafe_in\x18\a \x01(\v2\x19.google.protobuf.DurationR\x06safeIn\x127\n" +
 	"\n" +
 	"stragglers\x18\b \x03(\v2\x17.reeve.admin.v1.SidecarR\n" +
-	"stragglers2\xc5\x01\n" +
+	"stragglers\x12B\n" +
+	"\x10unheard_replicas\x18\t \x03(\v2\x17.reeve.admin.v1.ReplicaR\x0funheardReplicas\x123\n" +
+	"\aelapsed\x18\n" +
+	" \x01(\v2\x19.google.protobuf.DurationR\aelapsed2\xa0\x02\n" +
 	"\bSidecars\x12Y\n" +
 	"\fListSidecars\x12#.reeve.admin.v1.ListSidecarsRequest\x1a$.reeve.admin.v1.ListSidecarsResponse\x12^\n" +
-	"\rAwaitRevision\x12$.reeve.admin.v1.AwaitRevisionRequest\x1a%.reeve.admin.v1.AwaitRevisionResponse0\x01B\xb6\x01\n" +
+	"\rAwaitRevision\x12$.reeve.admin.v1.AwaitRevisionRequest\x1a%.reeve.admin.v1.AwaitRevisionResponse0\x01\x12Y\n" +
+	"\fListReplicas\x12#.reeve.admin.v1.ListReplicasRequest\x1a$.reeve.admin.v1.ListReplicasResponseB\xb6\x01\n" +
 	"\x12com.reeve.admin.v1B\rSidecarsProtoP\x01Z7github.com/reeve-authz/reeve/gen/reeve/admin/v1;adminv1\xa2\x02\x03RAX\xaa\x02\x0eReeve.Admin.V1\xca\x02\x0eReeve\\Admin\\V1\xe2\x02\x1aReeve\\Admin\\V1\\GPBMetadata\xea\x02\x10Reeve::Admin::V1b\x06proto3"
 
 var (
@@ -552,34 +865,47 @@ func file_reeve_admin_v1_sidecars_proto_rawDescGZIP() []byte {
 	return file_reeve_admin_v1_sidecars_proto_rawDescData
 }
 
-var file_reeve_admin_v1_sidecars_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_reeve_admin_v1_sidecars_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_reeve_admin_v1_sidecars_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_reeve_admin_v1_sidecars_proto_goTypes = []any{
-	(*Sidecar)(nil),               // 0: reeve.admin.v1.Sidecar
-	(*Refusal)(nil),               // 1: reeve.admin.v1.Refusal
-	(*ListSidecarsRequest)(nil),   // 2: reeve.admin.v1.ListSidecarsRequest
-	(*ListSidecarsResponse)(nil),  // 3: reeve.admin.v1.ListSidecarsResponse
-	(*AwaitRevisionRequest)(nil),  // 4: reeve.admin.v1.AwaitRevisionRequest
-	(*AwaitRevisionResponse)(nil), // 5: reeve.admin.v1.AwaitRevisionResponse
-	(*durationpb.Duration)(nil),   // 6: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
+	(Replica_State)(0),            // 0: reeve.admin.v1.Replica.State
+	(*Replica)(nil),               // 1: reeve.admin.v1.Replica
+	(*ListReplicasRequest)(nil),   // 2: reeve.admin.v1.ListReplicasRequest
+	(*ListReplicasResponse)(nil),  // 3: reeve.admin.v1.ListReplicasResponse
+	(*Sidecar)(nil),               // 4: reeve.admin.v1.Sidecar
+	(*Refusal)(nil),               // 5: reeve.admin.v1.Refusal
+	(*ListSidecarsRequest)(nil),   // 6: reeve.admin.v1.ListSidecarsRequest
+	(*ListSidecarsResponse)(nil),  // 7: reeve.admin.v1.ListSidecarsResponse
+	(*AwaitRevisionRequest)(nil),  // 8: reeve.admin.v1.AwaitRevisionRequest
+	(*AwaitRevisionResponse)(nil), // 9: reeve.admin.v1.AwaitRevisionResponse
+	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 11: google.protobuf.Duration
 }
 var file_reeve_admin_v1_sidecars_proto_depIdxs = []int32{
-	6, // 0: reeve.admin.v1.Sidecar.acknowledge_age:type_name -> google.protobuf.Duration
-	6, // 1: reeve.admin.v1.Sidecar.fresh_for:type_name -> google.protobuf.Duration
-	1, // 2: reeve.admin.v1.Sidecar.refusals:type_name -> reeve.admin.v1.Refusal
-	7, // 3: reeve.admin.v1.Sidecar.connect_time:type_name -> google.protobuf.Timestamp
-	0, // 4: reeve.admin.v1.ListSidecarsResponse.sidecars:type_name -> reeve.admin.v1.Sidecar
-	6, // 5: reeve.admin.v1.AwaitRevisionResponse.safe_in:type_name -> google.protobuf.Duration
-	0, // 6: reeve.admin.v1.AwaitRevisionResponse.stragglers:type_name -> reeve.admin.v1.Sidecar
-	2, // 7: reeve.admin.v1.Sidecars.ListSidecars:input_type -> reeve.admin.v1.ListSidecarsRequest
-	4, // 8: reeve.admin.v1.Sidecars.AwaitRevision:input_type -> reeve.admin.v1.AwaitRevisionRequest
-	3, // 9: reeve.admin.v1.Sidecars.ListSidecars:output_type -> reeve.admin.v1.ListSidecarsResponse
-	5, // 10: reeve.admin.v1.Sidecars.AwaitRevision:output_type -> reeve.admin.v1.AwaitRevisionResponse
-	9, // [9:11] is the sub-list for method output_type
-	7, // [7:9] is the sub-list for method input_type
-	7, // [7:7] is the sub-list for extension type_name
-	7, // [7:7] is the sub-list for extension extendee
-	0, // [0:7] is the sub-list for field type_name
+	0,  // 0: reeve.admin.v1.Replica.state:type_name -> reeve.admin.v1.Replica.State
+	10, // 1: reeve.admin.v1.Replica.start_time:type_name -> google.protobuf.Timestamp
+	11, // 2: reeve.admin.v1.Replica.fresh_for:type_name -> google.protobuf.Duration
+	1,  // 3: reeve.admin.v1.ListReplicasResponse.replicas:type_name -> reeve.admin.v1.Replica
+	11, // 4: reeve.admin.v1.Sidecar.acknowledge_age:type_name -> google.protobuf.Duration
+	11, // 5: reeve.admin.v1.Sidecar.fresh_for:type_name -> google.protobuf.Duration
+	5,  // 6: reeve.admin.v1.Sidecar.refusals:type_name -> reeve.admin.v1.Refusal
+	10, // 7: reeve.admin.v1.Sidecar.connect_time:type_name -> google.protobuf.Timestamp
+	4,  // 8: reeve.admin.v1.ListSidecarsResponse.sidecars:type_name -> reeve.admin.v1.Sidecar
+	11, // 9: reeve.admin.v1.AwaitRevisionResponse.safe_in:type_name -> google.protobuf.Duration
+	4,  // 10: reeve.admin.v1.AwaitRevisionResponse.stragglers:type_name -> reeve.admin.v1.Sidecar
+	1,  // 11: reeve.admin.v1.AwaitRevisionResponse.unheard_replicas:type_name -> reeve.admin.v1.Replica
+	11, // 12: reeve.admin.v1.AwaitRevisionResponse.elapsed:type_name -> google.protobuf.Duration
+	6,  // 13: reeve.admin.v1.Sidecars.ListSidecars:input_type -> reeve.admin.v1.ListSidecarsRequest
+	8,  // 14: reeve.admin.v1.Sidecars.AwaitRevision:input_type -> reeve.admin.v1.AwaitRevisionRequest
+	2,  // 15: reeve.admin.v1.Sidecars.ListReplicas:input_type -> reeve.admin.v1.ListReplicasRequest
+	7,  // 16: reeve.admin.v1.Sidecars.ListSidecars:output_type -> reeve.admin.v1.ListSidecarsResponse
+	9,  // 17: reeve.admin.v1.Sidecars.AwaitRevision:output_type -> reeve.admin.v1.AwaitRevisionResponse
+	3,  // 18: reeve.admin.v1.Sidecars.ListReplicas:output_type -> reeve.admin.v1.ListReplicasResponse
+	16, // [16:19] is the sub-list for method output_type
+	13, // [13:16] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_reeve_admin_v1_sidecars_proto_init() }
@@ -592,13 +918,14 @@ func file_reeve_admin_v1_sidecars_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_reeve_admin_v1_sidecars_proto_rawDesc), len(file_reeve_admin_v1_sidecars_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   6,
+			NumEnums:      1,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_reeve_admin_v1_sidecars_proto_goTypes,
 		DependencyIndexes: file_reeve_admin_v1_sidecars_proto_depIdxs,
+		EnumInfos:         file_reeve_admin_v1_sidecars_proto_enumTypes,
 		MessageInfos:      file_reeve_admin_v1_sidecars_proto_msgTypes,
 	}.Build()
 	File_reeve_admin_v1_sidecars_proto = out.File

@@ -23,6 +23,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	Sidecars_ListSidecars_FullMethodName  = "/reeve.admin.v1.Sidecars/ListSidecars"
 	Sidecars_AwaitRevision_FullMethodName = "/reeve.admin.v1.Sidecars/AwaitRevision"
+	Sidecars_ListReplicas_FullMethodName  = "/reeve.admin.v1.Sidecars/ListReplicas"
 )
 
 // SidecarsClient is the client API for Sidecars service.
@@ -39,6 +40,9 @@ type SidecarsClient interface {
 	// its freshness bound. The last message has in_force set; the stream never
 	// ends well without it.
 	AwaitRevision(ctx context.Context, in *AwaitRevisionRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[AwaitRevisionResponse], error)
+	// ListReplicas returns the control planes that serve sidecars, or did and may
+	// have left some fresh, in order of name.
+	ListReplicas(ctx context.Context, in *ListReplicasRequest, opts ...grpc.CallOption) (*ListReplicasResponse, error)
 }
 
 type sidecarsClient struct {
@@ -78,6 +82,16 @@ func (c *sidecarsClient) AwaitRevision(ctx context.Context, in *AwaitRevisionReq
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Sidecars_AwaitRevisionClient = grpc.ServerStreamingClient[AwaitRevisionResponse]
 
+func (c *sidecarsClient) ListReplicas(ctx context.Context, in *ListReplicasRequest, opts ...grpc.CallOption) (*ListReplicasResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListReplicasResponse)
+	err := c.cc.Invoke(ctx, Sidecars_ListReplicas_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // SidecarsServer is the server API for Sidecars service.
 // All implementations must embed UnimplementedSidecarsServer
 // for forward compatibility.
@@ -92,6 +106,9 @@ type SidecarsServer interface {
 	// its freshness bound. The last message has in_force set; the stream never
 	// ends well without it.
 	AwaitRevision(*AwaitRevisionRequest, grpc.ServerStreamingServer[AwaitRevisionResponse]) error
+	// ListReplicas returns the control planes that serve sidecars, or did and may
+	// have left some fresh, in order of name.
+	ListReplicas(context.Context, *ListReplicasRequest) (*ListReplicasResponse, error)
 	mustEmbedUnimplementedSidecarsServer()
 }
 
@@ -107,6 +124,9 @@ func (UnimplementedSidecarsServer) ListSidecars(context.Context, *ListSidecarsRe
 }
 func (UnimplementedSidecarsServer) AwaitRevision(*AwaitRevisionRequest, grpc.ServerStreamingServer[AwaitRevisionResponse]) error {
 	return status.Error(codes.Unimplemented, "method AwaitRevision not implemented")
+}
+func (UnimplementedSidecarsServer) ListReplicas(context.Context, *ListReplicasRequest) (*ListReplicasResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListReplicas not implemented")
 }
 func (UnimplementedSidecarsServer) mustEmbedUnimplementedSidecarsServer() {}
 func (UnimplementedSidecarsServer) testEmbeddedByValue()                  {}
@@ -158,6 +178,24 @@ func _Sidecars_AwaitRevision_Handler(srv interface{}, stream grpc.ServerStream) 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Sidecars_AwaitRevisionServer = grpc.ServerStreamingServer[AwaitRevisionResponse]
 
+func _Sidecars_ListReplicas_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListReplicasRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SidecarsServer).ListReplicas(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Sidecars_ListReplicas_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SidecarsServer).ListReplicas(ctx, req.(*ListReplicasRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Sidecars_ServiceDesc is the grpc.ServiceDesc for Sidecars service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -168,6 +206,10 @@ var Sidecars_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListSidecars",
 			Handler:    _Sidecars_ListSidecars_Handler,
+		},
+		{
+			MethodName: "ListReplicas",
+			Handler:    _Sidecars_ListReplicas_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

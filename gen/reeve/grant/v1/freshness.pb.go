@@ -99,7 +99,8 @@ type RenewResponse struct {
 	RequestId string `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// The revision that was shown to be held.
 	Revision int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
-	// How long the sidecar may act, from when it sent the request.
+	// How long the sidecar may act, from when it sent the request, on grants that
+	// name no bound of their own.
 	Bound *durationpb.Duration `protobuf:"bytes,3,opt,name=bound,proto3" json:"bound,omitempty"`
 	// The control plane's clock, below which "now" never falls for expiries.
 	Now           *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=now,proto3" json:"now,omitempty"`

@@ -14,6 +14,7 @@ import (
 	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -111,9 +112,13 @@ type Grant struct {
 	NotBefore *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=not_before,json=notBefore,proto3" json:"not_before,omitempty"`
 	// The grant does not apply from this instant on. Mandatory: all authority
 	// ends.
-	ExpireTime    *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
+	// How long a sidecar that hears nothing may go on acting on this grant, from
+	// 1 s to 15 min, and so how long revoking it may take where a sidecar is cut
+	// off. Unset: the control plane's bound. ALLOW only: a FORBID is never stale.
+	FreshnessBound *durationpb.Duration `protobuf:"bytes,12,opt,name=freshness_bound,json=freshnessBound,proto3" json:"freshness_bound,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Grant) Reset() {
@@ -219,6 +224,13 @@ func (x *Grant) GetNotBefore() *timestamppb.Timestamp {
 func (x *Grant) GetExpireTime() *timestamppb.Timestamp {
 	if x != nil {
 		return x.ExpireTime
+	}
+	return nil
+}
+
+func (x *Grant) GetFreshnessBound() *durationpb.Duration {
+	if x != nil {
+		return x.FreshnessBound
 	}
 	return nil
 }
@@ -455,7 +467,7 @@ var File_reeve_grant_v1_grant_proto protoreflect.FileDescriptor
 
 const file_reeve_grant_v1_grant_proto_rawDesc = "" +
 	"\n" +
-	"\x1areeve/grant/v1/grant.proto\x12\x0ereeve.grant.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd7\x05\n" +
+	"\x1areeve/grant/v1/grant.proto\x12\x0ereeve.grant.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xac\x06\n" +
 	"\x05Grant\x12t\n" +
 	"\x04name\x18\x01 \x01(\tB`\xbaH]r[2Y^namespaces/[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?/grants/[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$R\x04name\x12\x1b\n" +
 	"\x04etag\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18\x14R\x04etag\x12;\n" +
@@ -474,7 +486,8 @@ const file_reeve_grant_v1_grant_proto_rawDesc = "" +
 	"not_before\x18\n" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\tnotBefore\x12C\n" +
 	"\vexpire_time\x18\v \x01(\v2\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01R\n" +
-	"expireTime\"7\n" +
+	"expireTime\x12S\n" +
+	"\x0ffreshness_bound\x18\f \x01(\v2\x19.google.protobuf.DurationB\x0f\xbaH\f\xaa\x01\t\"\x03\b\x84\a2\x02\b\x01R\x0efreshnessBound\"7\n" +
 	"\x06Effect\x12\x16\n" +
 	"\x12EFFECT_UNSPECIFIED\x10\x00\x12\t\n" +
 	"\x05ALLOW\x10\x01\x12\n" +
@@ -523,22 +536,24 @@ var file_reeve_grant_v1_grant_proto_goTypes = []any{
 	(*Target)(nil),                // 4: reeve.grant.v1.Target
 	nil,                           // 5: reeve.grant.v1.LabelSelector.MatchLabelsEntry
 	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 7: google.protobuf.Duration
 }
 var file_reeve_grant_v1_grant_proto_depIdxs = []int32{
-	6, // 0: reeve.grant.v1.Grant.create_time:type_name -> google.protobuf.Timestamp
-	6, // 1: reeve.grant.v1.Grant.update_time:type_name -> google.protobuf.Timestamp
-	0, // 2: reeve.grant.v1.Grant.effect:type_name -> reeve.grant.v1.Grant.Effect
-	2, // 3: reeve.grant.v1.Grant.subjects:type_name -> reeve.grant.v1.Subjects
-	4, // 4: reeve.grant.v1.Grant.targets:type_name -> reeve.grant.v1.Target
-	6, // 5: reeve.grant.v1.Grant.not_before:type_name -> google.protobuf.Timestamp
-	6, // 6: reeve.grant.v1.Grant.expire_time:type_name -> google.protobuf.Timestamp
-	3, // 7: reeve.grant.v1.Subjects.selector:type_name -> reeve.grant.v1.LabelSelector
-	5, // 8: reeve.grant.v1.LabelSelector.match_labels:type_name -> reeve.grant.v1.LabelSelector.MatchLabelsEntry
-	9, // [9:9] is the sub-list for method output_type
-	9, // [9:9] is the sub-list for method input_type
-	9, // [9:9] is the sub-list for extension type_name
-	9, // [9:9] is the sub-list for extension extendee
-	0, // [0:9] is the sub-list for field type_name
+	6,  // 0: reeve.grant.v1.Grant.create_time:type_name -> google.protobuf.Timestamp
+	6,  // 1: reeve.grant.v1.Grant.update_time:type_name -> google.protobuf.Timestamp
+	0,  // 2: reeve.grant.v1.Grant.effect:type_name -> reeve.grant.v1.Grant.Effect
+	2,  // 3: reeve.grant.v1.Grant.subjects:type_name -> reeve.grant.v1.Subjects
+	4,  // 4: reeve.grant.v1.Grant.targets:type_name -> reeve.grant.v1.Target
+	6,  // 5: reeve.grant.v1.Grant.not_before:type_name -> google.protobuf.Timestamp
+	6,  // 6: reeve.grant.v1.Grant.expire_time:type_name -> google.protobuf.Timestamp
+	7,  // 7: reeve.grant.v1.Grant.freshness_bound:type_name -> google.protobuf.Duration
+	3,  // 8: reeve.grant.v1.Subjects.selector:type_name -> reeve.grant.v1.LabelSelector
+	5,  // 9: reeve.grant.v1.LabelSelector.match_labels:type_name -> reeve.grant.v1.LabelSelector.MatchLabelsEntry
+	10, // [10:10] is the sub-list for method output_type
+	10, // [10:10] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_reeve_grant_v1_grant_proto_init() }

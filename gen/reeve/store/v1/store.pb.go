@@ -37,7 +37,11 @@ type Head struct {
 	Sequence int64 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
 	// SHA-256 over the previous head's digest and this change's record, so that
 	// the changes form a chain.
-	Digest        []byte `protobuf:"bytes,3,opt,name=digest,proto3" json:"digest,omitempty"`
+	Digest []byte `protobuf:"bytes,3,opt,name=digest,proto3" json:"digest,omitempty"`
+	// The longest freshness bound that any grant named which a sidecar may still
+	// hold. A change that names a longer one raises it in its own transaction; it
+	// is lowered only after it was waited out. Unset: no grant named one.
+	LongestBound  *durationpb.Duration `protobuf:"bytes,4,opt,name=longest_bound,json=longestBound,proto3" json:"longest_bound,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -89,6 +93,13 @@ func (x *Head) GetSequence() int64 {
 func (x *Head) GetDigest() []byte {
 	if x != nil {
 		return x.Digest
+	}
+	return nil
+}
+
+func (x *Head) GetLongestBound() *durationpb.Duration {
+	if x != nil {
+		return x.LongestBound
 	}
 	return nil
 }
@@ -322,15 +333,24 @@ func (x *Enrollment) GetCreateTime() *timestamppb.Timestamp {
 }
 
 // Presence says that a control plane may have granted freshness. It is written
-// before the first grant and removed when the last one must have ended.
+// before the first grant, and every grant reads it again with the head. Whoever
+// finds a control plane gone marks its presence ended, after which it can grant
+// nothing more, and removes it when the last grant must have run out.
 type Presence struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The process's incarnation.
 	Incarnation string `protobuf:"bytes,1,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
 	// When it was written.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
-	// The longest bound that the process grants.
-	Bound         *durationpb.Duration `protobuf:"bytes,3,opt,name=bound,proto3" json:"bound,omitempty"`
+	// The longest bound that the process grants where a grant names none.
+	Bound *durationpb.Duration `protobuf:"bytes,3,opt,name=bound,proto3" json:"bound,omitempty"`
+	// Where other control planes reach this one, host:port; empty if there can be
+	// no others.
+	Address string `protobuf:"bytes,4,opt,name=address,proto3" json:"address,omitempty"`
+	// The process's name, for people.
+	Replica string `protobuf:"bytes,5,opt,name=replica,proto3" json:"replica,omitempty"`
+	// Set when it was marked ended.
+	EndTime       *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -386,15 +406,37 @@ func (x *Presence) GetBound() *durationpb.Duration {
 	return nil
 }
 
+func (x *Presence) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *Presence) GetReplica() string {
+	if x != nil {
+		return x.Replica
+	}
+	return ""
+}
+
+func (x *Presence) GetEndTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndTime
+	}
+	return nil
+}
+
 var File_reeve_store_v1_store_proto protoreflect.FileDescriptor
 
 const file_reeve_store_v1_store_proto_rawDesc = "" +
 	"\n" +
-	"\x1areeve/store/v1/store.proto\x12\x0ereeve.store.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"U\n" +
+	"\x1areeve/store/v1/store.proto\x12\x0ereeve.store.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x95\x01\n" +
 	"\x04Head\x12\x19\n" +
 	"\bstore_id\x18\x01 \x01(\tR\astoreId\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x03R\bsequence\x12\x16\n" +
-	"\x06digest\x18\x03 \x01(\fR\x06digest\"o\n" +
+	"\x06digest\x18\x03 \x01(\fR\x06digest\x12>\n" +
+	"\rlongest_bound\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\flongestBound\"o\n" +
 	"\tAuthority\x12!\n" +
 	"\ftrust_domain\x18\x01 \x01(\tR\vtrustDomain\x12 \n" +
 	"\vcertificate\x18\x02 \x01(\fR\vcertificate\x12\x1d\n" +
@@ -415,12 +457,15 @@ const file_reeve_store_v1_store_proto_rawDesc = "" +
 	"\x05agent\x18\x02 \x01(\tR\x05agent\x12\x1b\n" +
 	"\tagent_uid\x18\x03 \x01(\tR\bagentUid\x12;\n" +
 	"\vcreate_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"createTime\"\x9a\x01\n" +
+	"createTime\"\x85\x02\n" +
 	"\bPresence\x12 \n" +
 	"\vincarnation\x18\x01 \x01(\tR\vincarnation\x12;\n" +
 	"\vcreate_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"createTime\x12/\n" +
-	"\x05bound\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x05boundB\xb3\x01\n" +
+	"\x05bound\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x05bound\x12\x18\n" +
+	"\aaddress\x18\x04 \x01(\tR\aaddress\x12\x18\n" +
+	"\areplica\x18\x05 \x01(\tR\areplica\x125\n" +
+	"\bend_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\aendTimeB\xb3\x01\n" +
 	"\x12com.reeve.store.v1B\n" +
 	"StoreProtoP\x01Z7github.com/reeve-authz/reeve/gen/reeve/store/v1;storev1\xa2\x02\x03RSX\xaa\x02\x0eReeve.Store.V1\xca\x02\x0eReeve\\Store\\V1\xe2\x02\x1aReeve\\Store\\V1\\GPBMetadata\xea\x02\x10Reeve::Store::V1b\x06proto3"
 
@@ -443,20 +488,22 @@ var file_reeve_store_v1_store_proto_goTypes = []any{
 	(*JoinToken)(nil),             // 2: reeve.store.v1.JoinToken
 	(*Enrollment)(nil),            // 3: reeve.store.v1.Enrollment
 	(*Presence)(nil),              // 4: reeve.store.v1.Presence
-	(*timestamppb.Timestamp)(nil), // 5: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 6: google.protobuf.Duration
+	(*durationpb.Duration)(nil),   // 5: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
 }
 var file_reeve_store_v1_store_proto_depIdxs = []int32{
-	5, // 0: reeve.store.v1.JoinToken.expire_time:type_name -> google.protobuf.Timestamp
-	5, // 1: reeve.store.v1.JoinToken.use_time:type_name -> google.protobuf.Timestamp
-	5, // 2: reeve.store.v1.Enrollment.create_time:type_name -> google.protobuf.Timestamp
-	5, // 3: reeve.store.v1.Presence.create_time:type_name -> google.protobuf.Timestamp
-	6, // 4: reeve.store.v1.Presence.bound:type_name -> google.protobuf.Duration
-	5, // [5:5] is the sub-list for method output_type
-	5, // [5:5] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	5, // 0: reeve.store.v1.Head.longest_bound:type_name -> google.protobuf.Duration
+	6, // 1: reeve.store.v1.JoinToken.expire_time:type_name -> google.protobuf.Timestamp
+	6, // 2: reeve.store.v1.JoinToken.use_time:type_name -> google.protobuf.Timestamp
+	6, // 3: reeve.store.v1.Enrollment.create_time:type_name -> google.protobuf.Timestamp
+	6, // 4: reeve.store.v1.Presence.create_time:type_name -> google.protobuf.Timestamp
+	5, // 5: reeve.store.v1.Presence.bound:type_name -> google.protobuf.Duration
+	6, // 6: reeve.store.v1.Presence.end_time:type_name -> google.protobuf.Timestamp
+	7, // [7:7] is the sub-list for method output_type
+	7, // [7:7] is the sub-list for method input_type
+	7, // [7:7] is the sub-list for extension type_name
+	7, // [7:7] is the sub-list for extension extendee
+	0, // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_reeve_store_v1_store_proto_init() }
