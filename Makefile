@@ -75,6 +75,11 @@ build: ## Build the binaries into .build/bin
 		./controlplane/cmd/reeve-controlplane ./controlplane/cmd/reevectl ./sidecar/cmd/reeve-sidecar
 	$(GO) build -o $(BUILD)/bin/ ./examples/support/cmd/support-server ./examples/support/cmd/support-agent
 
+.PHONY: build-faults
+build-faults: ## Build binaries in which tests can switch mechanisms off, into .build/fault
+	$(GO) build -tags reeve_fault -o $(BUILD)/fault/ \
+		./controlplane/cmd/reeve-controlplane ./controlplane/cmd/reevectl ./sidecar/cmd/reeve-sidecar
+
 .PHONY: gen
 gen: $(BIN)/buf $(BIN)/protoc-gen-go $(BIN)/protoc-gen-go-grpc ## Generate gen/ from proto/
 	$(BIN)/buf generate --template proto/buf.gen.yaml

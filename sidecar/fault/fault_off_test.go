@@ -1,0 +1,18 @@
+//go:build !reeve_fault
+
+package fault
+
+import "testing"
+
+// A build for use has every mechanism on, whatever its environment says.
+func TestNothingIsOff(t *testing.T) {
+	t.Setenv("REEVE_FAULT_OFF", "freshness,quorum_read,recheck,ack_gate")
+	for _, m := range []Mechanism{Freshness, QuorumRead, Recheck, ACKGate} {
+		if Off(m) {
+			t.Errorf("mechanism %d is off", m)
+		}
+	}
+	if WallOffset() != 0 || BootOffset() != 0 {
+		t.Errorf("clocks are off by %v and %v", WallOffset(), BootOffset())
+	}
+}
