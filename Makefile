@@ -110,6 +110,9 @@ $(BIN)/protoc-gen-go: .tools/gen/go.mod .tools/gen/go.sum
 $(BIN)/protoc-gen-go-grpc: .tools/gen/go.mod .tools/gen/go.sum
 	cd .tools/gen && $(GO) build -o $@ google.golang.org/grpc/cmd/protoc-gen-go-grpc
 
+$(BIN)/etcd: .tools/etcd/go.mod .tools/etcd/go.sum
+	cd .tools/etcd && $(GO) build -o $@ go.etcd.io/etcd/server/v3
+
 .PHONY: clean
 clean: ## Remove what was built, but not the tools
 	rm -rf $(BUILD)
