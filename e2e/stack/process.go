@@ -24,6 +24,9 @@ type Process struct {
 	args  []string
 	log   string
 	ready string // URL that answers 200 when the process serves; empty for none
+	host  Host
+	env   []string     // added to this process's environment
+	asks  *http.Client // for ready; nil is one that asks from host
 
 	mu   sync.Mutex // guards the fields below
 	cmd  *exec.Cmd
@@ -39,14 +42,35 @@ func NewProcess(dir, path, ready string, args ...string) *Process {
 	return &Process{name: name, path: path, args: args, log: filepath.Join(dir, name+".log"), ready: ready}
 }
 
+// On has the process run on a host. For a process that is not started.
+func (p *Process) On(host Host) *Process {
+	p.host = host
+	return p
+}
+
+// With adds variables, as NAME=value, to the environment that the process is
+// started in. For a process that is not started.
+func (p *Process) With(variables ...string) *Process {
+	p.env = append(p.env, variables...)
+	return p
+}
+
 // Start starts the process and waits until it is ready. If it ends first, or
 // the context does, the error tells the last lines of its output.
 func (p *Process) Start(ctx context.Context) error {
-	if err := p.start(); err != nil {
-		return fmt.Errorf("start %s: %w", p.name, err)
+	if err := p.Launch(); err != nil {
+		return err
 	}
 	if err := p.awaitReady(ctx); err != nil {
 		return fmt.Errorf("start %s: %w\n%s", p.name, err, p.Tail(20))
+	}
+	return nil
+}
+
+// Launch is Start without the wait.
+func (p *Process) Launch() error {
+	if err := p.start(); err != nil {
+		return fmt.Errorf("start %s: %w", p.name, err)
 	}
 	return nil
 }
@@ -65,7 +89,10 @@ func (p *Process) start() error {
 	cmd.Stdout, cmd.Stderr = output, output
 	// A terminal's Ctrl-C is for whoever started this, who ends it in order.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := errors.Join(cmd.Start(), output.Close()); err != nil {
+	if p.env != nil {
+		cmd.Env = append(os.Environ(), p.env...)
+	}
+	if err := errors.Join(p.host.enter(cmd.Start), output.Close()); err != nil {
 		return err
 	}
 	gone := make(chan struct{})
@@ -88,7 +115,7 @@ func (p *Process) awaitReady(ctx context.Context) error {
 	gone := p.gone
 	p.mu.Unlock()
 	for {
-		if ready(ctx, p.ready) {
+		if p.Ready(ctx) {
 			return nil
 		}
 		select {
@@ -101,14 +128,19 @@ func (p *Process) awaitReady(ctx context.Context) error {
 	}
 }
 
-func ready(ctx context.Context, url string) bool {
+// Ready reports whether the process says that it serves.
+func (p *Process) Ready(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.ready, nil)
 	if err != nil {
 		return false
 	}
-	resp, err := http.DefaultClient.Do(req)
+	client := p.asks
+	if client == nil {
+		client = &http.Client{Transport: &http.Transport{DialContext: p.host.DialContext, DisableKeepAlives: true}}
+	}
+	resp, err := client.Do(req)
 	if err != nil {
 		return false
 	}
