@@ -248,3 +248,43 @@ func ProjectServer(s *grantv1.Server) *grantv1.Server {
 func ProjectTool(t *grantv1.Tool) *grantv1.Tool {
 	return &grantv1.Tool{Name: t.GetName(), Effect: t.GetEffect(), Reach: t.GetReach()}
 }
+
+// A FleetState is a stop button that was pressed: while a snapshot holds one,
+// its agent may do nothing.
+type FleetState struct {
+	name     string
+	revision int64
+	message  *grantv1.FleetState
+}
+
+// ParseFleetState parses a stop button as it is stored or as it is streamed. The
+// message must not change afterwards.
+func ParseFleetState(m *grantv1.FleetState, revision int64) (*FleetState, error) {
+	if err := checkName(m.GetName(), Fleets); err != nil {
+		return nil, err
+	}
+	if m.GetState() != grantv1.FleetState_HALTED {
+		return nil, fmt.Errorf("state: %w: want HALTED", ErrInvalid)
+	}
+	return &FleetState{name: m.GetName(), revision: revision, message: m}, nil
+}
+
+// Name returns the resource name.
+func (f *FleetState) Name() string { return f.name }
+
+// Revision returns the revision that wrote the stop button.
+func (f *FleetState) Revision() int64 { return f.revision }
+
+// Message returns what was parsed. It must not be changed.
+func (f *FleetState) Message() *grantv1.FleetState { return f.message }
+
+// LogValue returns the stop button as it is logged.
+func (f *FleetState) LogValue() slog.Value { return logValue(f) }
+
+func (f *FleetState) key() string { return f.name }
+
+// ProjectFleetState returns the part of a stored stop button that is streamed:
+// that it was pressed, and not by whom or why.
+func ProjectFleetState(f *grantv1.FleetState) *grantv1.FleetState {
+	return &grantv1.FleetState{Name: f.GetName(), State: f.GetState()}
+}

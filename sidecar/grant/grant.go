@@ -21,8 +21,8 @@ import (
 // condition's included. The text begins with the field: `targets[1].tool: …`.
 var ErrInvalid = condition.ErrInvalid
 
-// An Entry is one of *Grant, *Agent, *Server and *Tool: parsed, immutable,
-// safe for concurrent use.
+// An Entry is one of *Grant, *Agent, *Server, *Tool and *FleetState: parsed,
+// immutable, safe for concurrent use.
 type Entry interface {
 	// Name returns the resource name.
 	Name() string
@@ -35,8 +35,8 @@ type Entry interface {
 	key() string
 }
 
-// ParseEntry parses a *grantv1.Grant, Agent, Server or Tool that the store
-// wrote at revision (0: not stored yet). Errors wrap ErrInvalid.
+// ParseEntry parses a *grantv1.Grant, Agent, Server, Tool or FleetState that the
+// store wrote at revision (0: not stored yet). Errors wrap ErrInvalid.
 func ParseEntry(m proto.Message, revision int64) (Entry, error) {
 	switch m := m.(type) {
 	case *grantv1.Grant:
@@ -47,6 +47,8 @@ func ParseEntry(m proto.Message, revision int64) (Entry, error) {
 		return entryOf(ParseServer(m, revision))
 	case *grantv1.Tool:
 		return entryOf(ParseTool(m, revision))
+	case *grantv1.FleetState:
+		return entryOf(ParseFleetState(m, revision))
 	default:
 		return nil, fmt.Errorf("%w: a message of type %T is no entry", ErrInvalid, m)
 	}

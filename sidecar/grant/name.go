@@ -15,12 +15,16 @@ const (
 	Servers    Collection = "servers"
 	Tools      Collection = "tools"
 	Grants     Collection = "grants"
+	// Fleets are the stop buttons: one of everything, whose name is the word
+	// alone, and one of each namespace. They have no id.
+	Fleets Collection = "fleet"
 )
 
 // A Name is a resource name, taken apart.
 type Name struct {
 	Collection Collection
-	// Namespace is the id of the namespace, also for a namespace itself.
+	// Namespace is the id of the namespace, also for a namespace itself; empty
+	// for the stop button of everything.
 	Namespace string
 	// Server is the id of a tool's server; empty for everything else.
 	Server string
@@ -34,6 +38,8 @@ func (n Name) String() string {
 	switch n.Collection {
 	case Namespaces:
 		return "namespaces/" + n.ID
+	case Fleets:
+		return FleetName(n.Namespace)
 	case Tools:
 		return "namespaces/" + n.Namespace + "/servers/" + n.Server + "/tools/" + n.ID
 	default:
@@ -63,10 +69,22 @@ func GrantName(namespace, grant string) string {
 	return Name{Collection: Grants, Namespace: namespace, ID: grant}.String()
 }
 
+// FleetName returns the resource name of a namespace's stop button, or of that
+// of everything if namespace is empty.
+func FleetName(namespace string) string {
+	if namespace == "" {
+		return string(Fleets)
+	}
+	return "namespaces/" + namespace + "/" + string(Fleets)
+}
+
 // ParseName takes a resource name apart. The error wraps ErrInvalid.
 func ParseName(name string) (Name, error) {
 	bad := func() (Name, error) {
 		return Name{}, fmt.Errorf("%w: %q is not a resource name such as namespaces/default/agents/support", ErrInvalid, name)
+	}
+	if name == string(Fleets) {
+		return Name{Collection: Fleets}, nil
 	}
 	rest, ok := strings.CutPrefix(name, "namespaces/")
 	if !ok {
@@ -80,6 +98,9 @@ func ParseName(name string) (Name, error) {
 		return Name{Collection: Namespaces, Namespace: namespace, ID: namespace}, nil
 	}
 	word, id, _ := strings.Cut(rest, "/")
+	if rest == string(Fleets) {
+		return Name{Collection: Fleets, Namespace: namespace}, nil
+	}
 	n := Name{Collection: Collection(word), Namespace: namespace, ID: id}
 	if n.Collection == Servers {
 		if server, tool, ok := strings.Cut(id, "/tools/"); ok {

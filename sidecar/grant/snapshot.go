@@ -12,6 +12,7 @@ import (
 type Snapshot struct {
 	revision int64
 	agent    *Agent
+	halts    int // how many stop buttons there are among the entries
 	entries  trie[string, Entry]
 	index    index
 }
@@ -25,13 +26,14 @@ func Empty() *Snapshot { return &Snapshot{} }
 // not change. The cost grows with what is changed and with the number of grants
 // on the same targets, not with what is held.
 func (s *Snapshot) Apply(revision int64, upsert []Entry, remove []string) *Snapshot {
-	next := &Snapshot{revision: revision, agent: s.agent, entries: s.entries}
+	next := &Snapshot{revision: revision, agent: s.agent, halts: s.halts, entries: s.entries}
 	x := &changer{index: s.index, edit: &edit{}}
 	for _, name := range remove {
 		hash := maphash.String(seed, name)
 		if old := next.entries.get(hash, name); old != nil {
 			next.entries = next.entries.remove(x.edit, hash, name)
 			next.agent = next.agent.unless(old)
+			next.halts -= halt(old)
 			x.drop(old)
 		}
 	}
@@ -39,9 +41,11 @@ func (s *Snapshot) Apply(revision int64, upsert []Entry, remove []string) *Snaps
 		name := e.Name()
 		hash := maphash.String(seed, name)
 		if old := next.entries.get(hash, name); old != nil {
+			next.halts -= halt(old)
 			x.drop(old)
 		}
 		next.entries = next.entries.put(x.edit, hash, e)
+		next.halts += halt(e)
 		if a, ok := e.(*Agent); ok {
 			next.agent = a
 		}
@@ -60,6 +64,18 @@ func (s *Snapshot) Len() int { return s.entries.len }
 // Agent returns the agent that the snapshot belongs to; nil if it holds none,
 // and then nothing may be done.
 func (s *Snapshot) Agent() *Agent { return s.agent }
+
+// Halted reports whether a stop button that concerns the agent was pressed: then
+// nothing may be done.
+func (s *Snapshot) Halted() bool { return s.halts > 0 }
+
+// halt is 1 for a stop button and 0 for everything else.
+func halt(e Entry) int {
+	if _, ok := e.(*FleetState); ok {
+		return 1
+	}
+	return 0
+}
 
 // Server returns the server with this id; nil if there is none.
 func (s *Snapshot) Server(id string) *Server {

@@ -54,6 +54,8 @@ func (e *evaluation) decide(s *grant.Snapshot, c Call, now time.Time) Decision {
 func (e *evaluation) begin(s *grant.Snapshot, c Call, now time.Time) Reason {
 	agent := s.Agent()
 	switch {
+	case s.Halted():
+		return Halted
 	case agent == nil || !agent.Active():
 		return Suspended
 	case c.Kind == Resource && grant.URIProblem(c.Name) != "":

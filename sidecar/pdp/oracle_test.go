@@ -114,6 +114,11 @@ func someWorld(r *rand.Rand) world {
 			}
 		}
 	}
+	for _, name := range []string{"fleet", "namespaces/shop/fleet"} {
+		if r.IntN(30) == 0 {
+			w.messages = append(w.messages, &grantv1.FleetState{Name: name, State: grantv1.FleetState_HALTED})
+		}
+	}
 	for i := range r.IntN(12) {
 		w.messages = append(w.messages, someGrant(r, fmt.Sprintf("g%d", i)))
 	}
@@ -196,10 +201,12 @@ type said struct {
 // oracle decides as the design says a call is decided, in the plainest way.
 func (w world) oracle(q question) (pdp.Decision, bool) {
 	var agent *grantv1.Agent
-	serverKnown, toolKnown := false, false
+	serverKnown, toolKnown, halted := false, false, false
 	var all []said
 	for _, m := range w.messages {
 		switch m := m.(type) {
+		case *grantv1.FleetState:
+			halted = true
 		case *grantv1.Agent:
 			agent = m
 		case *grantv1.Server:
@@ -214,6 +221,8 @@ func (w world) oracle(q question) (pdp.Decision, bool) {
 	}
 	allows := slices.ContainsFunc(all, func(s said) bool { return s.grant.GetEffect() == grantv1.Grant_ALLOW })
 	switch {
+	case halted:
+		return pdp.Decision{Reason: pdp.Halted}, false
 	case agent.GetState() != grantv1.Agent_ACTIVE:
 		return pdp.Decision{Reason: pdp.Suspended}, false
 	case q.call.Kind == pdp.Resource && slices.Contains(unclear, q.call.Name):
@@ -354,7 +363,7 @@ func TestOracle(t *testing.T) {
 	}
 	for _, r := range []pdp.Reason{
 		pdp.Granted, pdp.NotGranted, pdp.Forbidden, pdp.ConditionFalse, pdp.Expired, pdp.NotYetValid,
-		pdp.Suspended, pdp.UnknownTool, pdp.UnknownServer, pdp.Malformed,
+		pdp.Halted, pdp.Suspended, pdp.UnknownTool, pdp.UnknownServer, pdp.Malformed,
 	} {
 		if reasons[r] < 50 {
 			t.Errorf("only %d of 10,000 cases are %s", reasons[r], r)

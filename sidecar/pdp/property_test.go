@@ -142,6 +142,40 @@ func TestForbidNeverPermits(t *testing.T) {
 	})
 }
 
+// TestHaltedNeverAllows: whatever else is held, a stop button denies and hides
+// everything, and once it is gone, everything is as it was.
+func TestHaltedNeverAllows(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(rt *rapid.T) {
+		r := source(rt)
+		var w world
+		for _, m := range someWorld(r).messages {
+			if _, ok := m.(*grantv1.FleetState); !ok {
+				w.messages = append(w.messages, m)
+			}
+		}
+		before, qs := w.snapshot(t), questions(t, r)
+		name := pick(r, []string{"fleet", "namespaces/shop/fleet"})
+		halt, err := grant.ParseEntry(&grantv1.FleetState{Name: name, State: grantv1.FleetState_HALTED}, 1)
+		if err != nil {
+			rt.Fatal(err)
+		}
+		halted := before.Apply(100, []grant.Entry{halt}, nil)
+		for _, q := range qs {
+			if d := pdp.Decide(halted, q.call, q.at); d.Allow || d.Reason != pdp.Halted {
+				rt.Fatalf("%v is halted, and the decision is %v", q.call, d)
+			}
+			if pdp.Visible(halted, q.call.Server, q.call.Kind, q.call.Name, q.at) {
+				rt.Fatalf("%v is halted, and listed", q.call)
+			}
+		}
+		lifted := halted.Apply(101, nil, []string{name})
+		if diff := cmp.Diff(answers(before, qs), answers(lifted, qs)); diff != "" {
+			rt.Fatalf("-before +after a halt:\n%s", diff)
+		}
+	})
+}
+
 // TestOrderNeverMatters: not that of grants, of targets or of an Apply.
 func TestOrderNeverMatters(t *testing.T) {
 	t.Parallel()

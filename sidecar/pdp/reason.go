@@ -19,6 +19,7 @@ const (
 	Unavailable
 	Malformed
 	Overloaded
+	Halted
 )
 
 var words = [...]string{
@@ -35,6 +36,7 @@ var words = [...]string{
 	Unavailable:    "unavailable",
 	Malformed:      "malformed",
 	Overloaded:     "overloaded",
+	Halted:         "halted",
 }
 
 // String returns the word.

@@ -26,6 +26,8 @@ import (
 //	tool tickets/refund read|write|destructive [open_world]
 //	allow|forbid name: tool tickets/*, prompt tickets/hello [from TIME] [until TIME] [if CONDITION]
 //	without grants/name
+//	halt fleet|namespaces/shop/fleet
+//	without-entry fleet
 //
 // An "asked" section, at 10:00 on 2 March 2026 unless the section's name says
 // another time ("asked at 18:00"), says what is called and what must come of it:
@@ -128,6 +130,10 @@ func holdLine(t *testing.T, s *grant.Snapshot, line string) *grant.Snapshot {
 		m = tool
 	case "allow", "forbid":
 		m = grantLine(t, grantv1.Grant_Effect(grantv1.Grant_Effect_value[strings.ToUpper(word)]), rest)
+	case "halt":
+		m = &grantv1.FleetState{Name: rest, State: grantv1.FleetState_HALTED}
+	case "without-entry":
+		return s.Apply(s.Revision()+1, nil, []string{rest})
 	case "without":
 		return s.Apply(s.Revision()+1, nil, []string{"namespaces/shop/" + rest})
 	default:

@@ -20,6 +20,9 @@ import (
 // at the marked names only.
 type builder struct {
 	spaces map[string]*space
+	// halts are the stop buttons that were pressed, by namespace; that of
+	// everything is under the empty one.
+	halts  map[string]*Entry
 	marked map[*agent][]grant.Name // with repetitions
 	gone   map[string]struct{}     // agents that were removed, by resource name
 }
@@ -76,6 +79,7 @@ type server struct {
 func newBuilder() *builder {
 	return &builder{
 		spaces: make(map[string]*space),
+		halts:  make(map[string]*Entry),
 		marked: make(map[*agent][]grant.Name),
 		gone:   make(map[string]struct{}),
 	}
@@ -101,6 +105,11 @@ func (b *builder) put(n grant.Name, r store.Resource) error {
 	if err != nil {
 		return err
 	}
+	if n.Collection == grant.Fleets {
+		b.halts[n.Namespace] = entry
+		b.markFleet(n)
+		return nil
+	}
 	s := b.space(n.Namespace)
 	switch m := r.Message.(type) {
 	case *grantv1.Agent:
@@ -125,6 +134,11 @@ func (b *builder) put(n grant.Name, r store.Resource) error {
 // remove takes out a resource of a namespace; one that is not there is nothing.
 // A namespace goes with the last thing in it: it is nothing by itself.
 func (b *builder) remove(n grant.Name) {
+	if n.Collection == grant.Fleets {
+		delete(b.halts, n.Namespace)
+		b.markFleet(n)
+		return
+	}
 	s, ok := b.spaces[n.Namespace]
 	if !ok {
 		return
@@ -142,7 +156,7 @@ func (b *builder) remove(n grant.Name) {
 		delete(s.server(n.Server).tools, n.ID)
 		s.forget(n.Server)
 		b.markReached(s, n, reach{server: n.Server, tool: n.ID}, reach{server: n.Server, tool: "*"})
-	case grant.Namespaces:
+	case grant.Namespaces, grant.Fleets:
 	}
 	if len(s.agents)+len(s.grants)+len(s.servers) == 0 {
 		delete(b.spaces, n.Namespace)
@@ -158,6 +172,8 @@ func (b *builder) putAgent(s *space, n grant.Name, m *grantv1.Agent, entry *Entr
 		}
 		s.agents[n.ID] = a
 		delete(b.gone, entry.Name)
+		b.mark(a, grant.Name{Collection: grant.Fleets})
+		b.mark(a, grant.Name{Collection: grant.Fleets, Namespace: s.namespace})
 	}
 	for k, v := range a.stored.GetLabels() {
 		drop(s.labelled, label{k, v}, a)

@@ -123,6 +123,18 @@ func (b *builder) markReached(s *space, n grant.Name, ways ...reach) {
 	}
 }
 
+// markFleet marks a stop button for every agent that it concerns.
+func (b *builder) markFleet(n grant.Name) {
+	for namespace, s := range b.spaces {
+		if n.Namespace != "" && n.Namespace != namespace {
+			continue
+		}
+		for _, a := range s.agents {
+			b.mark(a, n)
+		}
+	}
+}
+
 func (s *space) name(c grant.Collection, id string) grant.Name {
 	return grant.Name{Collection: c, Namespace: s.namespace, ID: id}
 }

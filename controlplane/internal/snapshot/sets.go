@@ -16,7 +16,7 @@ func (b *builder) finish() map[string]*View {
 		changed[name] = nil
 	}
 	for a, names := range b.marked {
-		if next := a.next(names); next != a.view {
+		if next := b.next(a, names); next != a.view {
 			a.view = next
 			changed[a.entry.Name] = next
 		}
@@ -26,9 +26,9 @@ func (b *builder) finish() map[string]*View {
 	return changed
 }
 
-// next returns the agent's set as it must be now, if it differs from view in
-// nothing but names; view itself if it does not differ.
-func (a *agent) next(names []grant.Name) *View {
+// next returns the agent's set as it must be now, if it differs from its view in
+// nothing but names; the view itself if it does not differ.
+func (b *builder) next(a *agent, names []grant.Name) *View {
 	type change struct {
 		name string
 		t    Type
@@ -36,7 +36,7 @@ func (a *agent) next(names []grant.Name) *View {
 	}
 	var changes []change
 	for _, n := range names {
-		c := change{name: n.String(), t: typeOf[n.Collection], to: a.space.wanted(a, n)}
+		c := change{name: n.String(), t: typeOf[n.Collection], to: b.wanted(a, n)}
 		if a.view.Find(c.t, c.name) != c.to {
 			changes = append(changes, c)
 		}
@@ -44,7 +44,8 @@ func (a *agent) next(names []grant.Name) *View {
 	if len(changes) == 0 {
 		return a.view
 	}
-	next := &View{uid: a.stored.GetUid(), state: a.stored.GetState()}
+	next := &View{uid: a.stored.GetUid(), state: a.stored.GetState(), bound: a.view.bound}
+	shorter := false // what named the longest bound may be gone
 	next.entries = make([]*Entry, 0, len(a.view.entries)+len(changes))
 	slices.SortFunc(changes, func(x, y change) int {
 		return cmp.Or(cmp.Compare(x.t, y.t), strings.Compare(x.name, y.name))
@@ -56,23 +57,30 @@ func (a *agent) next(names []grant.Name) *View {
 		next.entries = append(next.entries, a.view.entries[from:at]...)
 		if c.to != nil {
 			next.entries = append(next.entries, c.to)
+			next.bound = max(next.bound, c.to.Bound)
 		}
 		from = at
 		if there {
+			was := a.view.entries[at].Bound
+			shorter = shorter || was > 0 && was == a.view.bound
 			from++
 		}
 	}
 	next.entries = append(next.entries, a.view.entries[from:]...)
+	if shorter {
+		next.bound = longestBound(next.entries)
+	}
 	return next
 }
 
 // typeOf is the type under which a collection is streamed.
 var typeOf = map[grant.Collection]Type{
-	grant.Agents: Agents, grant.Servers: Servers, grant.Tools: Tools, grant.Grants: Grants,
+	grant.Agents: Agents, grant.Servers: Servers, grant.Tools: Tools, grant.Grants: Grants, grant.Fleets: FleetStates,
 }
 
 // wanted returns the entry that belongs under n in the agent's set; nil if none.
-func (s *space) wanted(a *agent, n grant.Name) *Entry {
+func (b *builder) wanted(a *agent, n grant.Name) *Entry {
+	s := a.space
 	switch n.Collection {
 	case grant.Agents:
 		return a.entry
@@ -91,6 +99,8 @@ func (s *space) wanted(a *agent, n grant.Name) *Entry {
 		if ok && a.reaches[everything]+a.reaches[reach{n.Server, "*"}]+a.reaches[reach{n.Server, n.ID}] > 0 {
 			return v.tools[n.ID]
 		}
+	case grant.Fleets:
+		return b.halts[n.Namespace]
 	case grant.Namespaces:
 	}
 	return nil

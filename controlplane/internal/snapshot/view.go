@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -24,8 +25,9 @@ const (
 	Servers
 	Tools
 	Grants
+	FleetStates
 	// Types is how many there are.
-	Types = 4
+	Types = 5
 )
 
 // An Entry is one resource as it is streamed. It is immutable, and one for all
@@ -39,19 +41,23 @@ type Entry struct {
 	// Revision is the store revision that wrote it.
 	Revision int64
 	// Takes reports that holding the entry can only take authority away: a
-	// forbidding grant, or an agent that may not act.
+	// forbidding grant, an agent that may not act, or a stop button.
 	Takes bool
+	// Bound is the freshness bound that an allowing grant names; 0 if it names
+	// none.
+	Bound time.Duration
 	// Wire is the entry as the field "resources" of a delta response.
 	Wire []byte
 }
 
-// A View is the set of one agent: itself, the grants that cover it, and what of
-// the catalogue they reach. It is immutable and safe for concurrent use; a set
+// A View is the set of one agent: itself, the grants that cover it, what of the
+// catalogue they reach, and the stop buttons that were pressed for it. It is immutable and safe for concurrent use; a set
 // that did not change keeps its pointer.
 type View struct {
 	entries []*Entry // in order of type and name
 	uid     string
 	state   grantv1.Agent_State
+	bound   time.Duration
 }
 
 // Nothing is the set of an agent that there is not.
@@ -63,6 +69,7 @@ var nothing = NewView(nil)
 func NewView(entries []*Entry) *View {
 	v := &View{entries: slices.Clone(entries)}
 	slices.SortFunc(v.entries, compareEntries)
+	v.bound = longestBound(v.entries)
 	return v
 }
 
@@ -71,6 +78,10 @@ func (v *View) Entries() []*Entry { return v.entries }
 
 // UID returns the agent's incarnation.
 func (v *View) UID() string { return v.uid }
+
+// Bound returns the longest freshness bound that an allowing grant of the set
+// names; 0 if none names one.
+func (v *View) Bound() time.Duration { return v.bound }
 
 // Find returns the entry of a resource name; nil if it is not in the set.
 func (v *View) Find(t Type, name string) *Entry {
@@ -110,6 +121,14 @@ func (v *View) Held(revision int64) (*grant.Snapshot, error) {
 	return grant.Empty().Apply(revision, entries, nil), nil
 }
 
+func longestBound(entries []*Entry) time.Duration {
+	var longest time.Duration
+	for _, e := range entries {
+		longest = max(longest, e.Bound)
+	}
+	return longest
+}
+
 func compareEntries(a, b *Entry) int {
 	return cmp.Or(cmp.Compare(a.Type, b.Type), strings.Compare(a.Name, b.Name))
 }
@@ -130,6 +149,12 @@ func newEntry(name string, revision int64, stored proto.Message) (*Entry, error)
 	case *grantv1.Grant:
 		e.Type, m = Grants, grant.Project(stored)
 		e.Takes = stored.GetEffect() == grantv1.Grant_FORBID
+		if !e.Takes {
+			e.Bound = stored.GetFreshnessBound().AsDuration()
+		}
+	case *grantv1.FleetState:
+		e.Type, m = FleetStates, grant.ProjectFleetState(stored)
+		e.Takes = true
 	default:
 		return nil, fmt.Errorf("encode %s: %T is not streamed", name, stored)
 	}

@@ -45,6 +45,8 @@ var collections = map[string]proto.Message{
 	"namespaces/servers":       (*grantv1.Server)(nil),
 	"namespaces/servers/tools": (*grantv1.Tool)(nil),
 	"namespaces/grants":        (*grantv1.Grant)(nil),
+	"namespaces/fleet":         (*grantv1.FleetState)(nil),
+	"fleet":                    (*grantv1.FleetState)(nil),
 	"admins":                   (*adminv1.Admin)(nil),
 	"tokens":                   (*storev1.JoinToken)(nil),
 	"enrollments":              (*storev1.Enrollment)(nil),
@@ -82,7 +84,8 @@ func typeOf(name string) (protoreflect.MessageType, error) {
 		}
 	}
 	m, ok := collections[strings.Join(collection, "/")]
-	if !ok || len(segments)%2 != 0 {
+	single := collection[len(collection)-1] == "fleet" // the only one of its kind where it is, without an id
+	if !ok || (len(segments)%2 != 0) != single {
 		return nil, fmt.Errorf("name %q is %w", name, errFuture)
 	}
 	return m.ProtoReflect().Type(), nil

@@ -30,6 +30,8 @@ var typeURLs = [snapshot.Types]string{
 	snapshot.Servers: typeURL(&grantv1.Server{}),
 	snapshot.Tools:   typeURL(&grantv1.Tool{}),
 	snapshot.Grants:  typeURL(&grantv1.Grant{}),
+
+	snapshot.FleetStates: typeURL(&grantv1.FleetState{}),
 }
 
 func typeURL(m proto.Message) string {

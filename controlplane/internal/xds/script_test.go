@@ -18,7 +18,7 @@ var rewrite = flag.Bool("rewrite", false, "write what happens into testdata: com
 
 // TestScripts runs testdata/*.txt. A script is stanzas of commands and, after
 // ----, what comes of them. Resources are written agent@1 (an agent, revision
-// 1), -agent@1 (one that may not act), s:crm@1 (a server), t:crm/read@1 (a tool),
+// 1), -agent@1 (one that may not act), halt@1 (a stop button), s:crm@1 (a server), t:crm/read@1 (a tool),
 // read@1 (an allowing grant), !stop@1 (a forbidding one); ~300 after it makes it
 // 300 KiB large.
 //
@@ -93,7 +93,7 @@ func (s *script) run(text string) string {
 	return got.String()
 }
 
-var typeNames = []string{"agents", "servers", "tools", "grants"}
+var typeNames = []string{"agents", "servers", "tools", "grants", "fleet"}
 
 func (s *script) do(verb string, args []string) {
 	limit := -1
@@ -219,6 +219,8 @@ func (s *script) entry(word string) *snapshot.Entry {
 		name, e.Takes = name[1:], true
 	case name == "-agent":
 		name, e.Type, e.Takes = name[1:], snapshot.Agents, true
+	case name == "halt":
+		name, e.Type, e.Takes = "fleet", snapshot.FleetStates, true
 	case name == "agent":
 		e.Type = snapshot.Agents
 	}

@@ -75,8 +75,9 @@ func (e *Enforcer) Authorize(ctx context.Context, call pdp.Call) *Permit {
 }
 
 // Admit is Authorize for what the protocol itself needs and no grant speaks
-// of: it allows anything to server while the sidecar may act at all, the agent
-// is active and the server is in the catalogue. Nothing is recorded.
+// of: it allows anything to server while the sidecar may act at all, nothing is
+// halted, the agent is active and the server is in the catalogue. Nothing is
+// recorded.
 func (e *Enforcer) Admit(server string) *Permit {
 	p := &Permit{Call: pdp.Call{Server: server}, admitted: true, enforcer: e}
 	p.Decision = p.decide(e.views.View())
@@ -108,6 +109,8 @@ func (p *Permit) decide(v *replica.View) pdp.Decision {
 func admit(held *grant.Snapshot, server string) pdp.Decision {
 	d := pdp.Decision{Reason: pdp.Suspended, Revision: held.Revision()}
 	switch {
+	case held.Halted():
+		d.Reason = pdp.Halted
 	case held.Agent() == nil || !held.Agent().Active():
 	case held.Server(server) == nil:
 		d.Reason = pdp.UnknownServer

@@ -153,9 +153,9 @@ func (p *plane) DeltaAggregatedResources(g discoveryv3.AggregatedDiscoveryServic
 				close(s.requests)
 				return
 			}
-			if n < 4 {
+			if n < len(types) {
 				s.asked = append(s.asked, m)
-				if n == 3 {
+				if n == len(types)-1 {
 					p.opened <- s
 				}
 				continue

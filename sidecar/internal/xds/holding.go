@@ -179,6 +179,8 @@ func takes(e grant.Entry) bool {
 		return e.Forbids()
 	case *grant.Agent:
 		return !e.Active()
+	case *grant.FleetState:
+		return true
 	default:
 		return false
 	}

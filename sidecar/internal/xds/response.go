@@ -22,6 +22,7 @@ var types = []struct {
 	{typeURL(&grantv1.Server{}), func() proto.Message { return new(grantv1.Server) }},
 	{typeURL(&grantv1.Tool{}), func() proto.Message { return new(grantv1.Tool) }},
 	{typeURL(&grantv1.Grant{}), func() proto.Message { return new(grantv1.Grant) }},
+	{typeURL(&grantv1.FleetState{}), func() proto.Message { return new(grantv1.FleetState) }},
 }
 
 func typeURL(m proto.Message) string {
@@ -36,6 +37,8 @@ func urlOf(e grant.Entry) string {
 		return types[1].url
 	case *grant.Tool:
 		return types[2].url
+	case *grant.FleetState:
+		return types[4].url
 	default:
 		return types[3].url
 	}
@@ -188,7 +191,7 @@ func (h *holding) parseResource(r *discoveryv3.Resource, url string, blank proto
 	if e.Name() != r.GetName() {
 		return nil, fmt.Errorf("name %q in a resource named %q", e.Name(), r.GetName())
 	}
-	if _, ok := e.(*grant.Agent); ok && e.Name() != h.agent || !strings.HasPrefix(e.Name(), h.prefix) {
+	if _, ok := e.(*grant.Agent); ok && e.Name() != h.agent || !strings.HasPrefix(e.Name(), h.prefix) && e.Name() != grant.FleetName("") {
 		return nil, fmt.Errorf("%s is not this agent's", e.Name())
 	}
 	return e, nil

@@ -28,8 +28,10 @@ const me = "namespaces/default/agents/me"
 // TestScripts runs testdata/*.txt. A script is stanzas of responses and, after
 // ----, what comes of them. A line is a nonce, a type, and resources: read@4 is a
 // grant that allows, at revision 4; !stop@4 one that forbids; me@1 the agent and
-// -me@1 the agent suspended; bad@4 a grant that cannot be parsed; there:read@4 a
-// grant of another namespace; -read the removal of a grant. "open" is a new
+// -me@1 the agent suspended; halt@1 the stop button of everything, here:halt@1
+// that of the agent's namespace and there:halt@1 that of another; bad@4 a grant that cannot be parsed; there:read@4 a
+// grant of another namespace; -read the removal of a grant, and -halt that of the
+// stop button. "open" is a new
 // stream, and says what it resumes with; "open 10" one that may resume with 10
 // bytes at the most.
 func TestScripts(t *testing.T) {
@@ -146,11 +148,18 @@ func response(t *testing.T, fields []string) *discoveryv3.DeltaDiscoveryResponse
 	if i := strings.Index(fields[0], "."); i > 1 {
 		m.SystemVersionInfo = fields[0][1:i]
 	}
-	if fields[1] == "agents" {
+	switch fields[1] {
+	case "agents":
 		m.TypeUrl = types[0].url
+	case "fleet":
+		m.TypeUrl = types[4].url
 	}
 	for _, word := range fields[2:] {
 		name, version, put := strings.Cut(word, "@")
+		if !put && word == "-halt" {
+			m.RemovedResources = append(m.RemovedResources, grant.FleetName(""))
+			continue
+		}
 		if !put {
 			m.RemovedResources = append(m.RemovedResources, grant.GrantName("default", word[1:]))
 			continue
@@ -173,6 +182,14 @@ func resource(word string) proto.Message {
 	}
 	if word == "me" || word == "spy" {
 		return &grantv1.Agent{Name: grant.AgentName("default", word), State: grantv1.Agent_ACTIVE, Uid: "1"}
+	}
+	switch word {
+	case "halt":
+		return &grantv1.FleetState{Name: grant.FleetName(""), State: grantv1.FleetState_HALTED}
+	case "here:halt":
+		return &grantv1.FleetState{Name: grant.FleetName("default"), State: grantv1.FleetState_HALTED}
+	case "there:halt":
+		return &grantv1.FleetState{Name: grant.FleetName("there"), State: grantv1.FleetState_HALTED}
 	}
 	namespace, id, ok := strings.Cut(word, ":")
 	if !ok {
