@@ -11,8 +11,10 @@ import (
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
+	"github.com/reeve-authz/reeve/controlplane/internal/audit"
 	"github.com/reeve-authz/reeve/controlplane/internal/ca"
 	"github.com/reeve-authz/reeve/controlplane/internal/store"
+	"github.com/reeve-authz/reeve/sidecar/identity"
 )
 
 // Config is what a control plane is told. The zero value of a field that says
@@ -45,6 +47,21 @@ type Config struct {
 	EtcdEndpoints []string
 	// EtcdCA, EtcdCert and EtcdKey are PEM files for mutual TLS with etcd.
 	EtcdCA, EtcdCert, EtcdKey string
+	// NATSURLs are the addresses of a NATS to keep the log on in place of the
+	// embedded one, nats:// or tls://.
+	NATSURLs []string
+	// NATSCA, NATSCert and NATSKey are PEM files for TLS with that NATS, and
+	// NATSCredentials is a file with a user's JWT and seed.
+	NATSCA, NATSCert, NATSKey, NATSCredentials string
+	// NATSRoutes are the addresses of all control planes' embedded NATS servers,
+	// which then keep one log; this one's may be left out. NATSListen is where
+	// this one takes routes, by mutual TLS, and NATSAdvertise the address by which
+	// the others reach it; empty is the first of Advertise with NATSListen's port.
+	NATSRoutes                []string
+	NATSListen, NATSAdvertise string
+	// NATSReplicas is how many servers hold each record; 0 is three, or as many as
+	// there are.
+	NATSReplicas int
 	// FreshnessBound is how long a sidecar that hears nothing may go on acting,
 	// from 1 s to 15 min.
 	FreshnessBound time.Duration
@@ -105,6 +122,45 @@ func (c *Config) store() store.Config {
 		return store.Config{Endpoints: c.EtcdEndpoints, CAFile: c.EtcdCA, CertFile: c.EtcdCert, KeyFile: c.EtcdKey}
 	}
 	return store.Config{Dir: filepath.Join(c.DataDir, "store")}
+}
+
+// records is where the log is.
+func (c *Config) records(src *identity.Source) (audit.Config, error) {
+	td, err := spiffeid.TrustDomainFromString(c.TrustDomain)
+	if err != nil {
+		return audit.Config{}, fmt.Errorf("%w: trust-domain: %w", ErrConfig, err)
+	}
+	records := audit.Config{Dir: filepath.Join(c.DataDir, "records"), Replicas: c.NATSReplicas}
+	switch {
+	case len(c.NATSURLs) > 0 && (len(c.NATSRoutes) > 0 || c.NATSListen != ""):
+		return audit.Config{}, fmt.Errorf("%w: nats-url and nats-routes exclude each other", ErrConfig)
+	case len(c.NATSURLs) > 0:
+		records.External = &audit.External{
+			URLs: c.NATSURLs, CAFile: c.NATSCA, CertFile: c.NATSCert, KeyFile: c.NATSKey, CredentialsFile: c.NATSCredentials,
+		}
+	case c.NATSCA != "" || c.NATSCert != "" || c.NATSKey != "" || c.NATSCredentials != "":
+		return audit.Config{}, fmt.Errorf("%w: nats-ca, nats-cert, nats-key and nats-creds need nats-url", ErrConfig)
+	case len(c.NATSRoutes) > 0:
+		if _, _, err := net.SplitHostPort(c.NATSListen); err != nil {
+			return audit.Config{}, fmt.Errorf("%w: nats-routes need nats-listen, host:port", ErrConfig)
+		}
+		advertise := c.NATSAdvertise
+		if advertise == "" {
+			advertise = c.advertisedAddress(c.NATSListen)
+		}
+		records.Joined = &audit.Joined{
+			Name: advertise, Listen: c.NATSListen, Advertise: advertise, Routes: c.NATSRoutes, TLS: identity.PeerTLS(src, td),
+		}
+	case c.NATSListen != "" || c.NATSAdvertise != "":
+		return audit.Config{}, fmt.Errorf("%w: nats-listen and nats-advertise need nats-routes", ErrConfig)
+	case len(c.EtcdEndpoints) > 0:
+		return audit.Config{}, fmt.Errorf("%w: etcd-endpoints: control planes that share a store must share the log: "+
+			"name all of them in nats-routes, with nats-listen, or a NATS of your own in nats-url", ErrConfig)
+	}
+	if err := records.Validate(); err != nil {
+		return audit.Config{}, fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	return records, nil
 }
 
 // advertisedAddress is a listener's address as others reach it.

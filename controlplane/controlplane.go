@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -72,9 +71,14 @@ func New(ctx context.Context, cfg Config, telemetry Telemetry) (_ *ControlPlane,
 	if err := cfg.complete(); err != nil {
 		return nil, err
 	}
+	source := identity.NewSource()
+	records, err := cfg.records(source)
+	if err != nil {
+		return nil, err
+	}
 	c := &ControlPlane{
 		cfg: cfg, telemetry: telemetry, log: telemetry.Log,
-		source:      identity.NewSource(),
+		source:      source,
 		snapshots:   snapshot.New(telemetry.Log),
 		closing:     make(chan struct{}),
 		incarnation: uuid.NewString(),
@@ -96,7 +100,7 @@ func New(ctx context.Context, cfg Config, telemetry Telemetry) (_ *ControlPlane,
 	if err = c.authority.IssueControlPlane(c.source, cfg.serverNames()); err != nil {
 		return nil, err
 	}
-	if c.audit, err = audit.Open(ctx, audit.Config{Dir: filepath.Join(cfg.DataDir, "records")}, c.log); err != nil {
+	if c.audit, err = audit.Open(ctx, records, c.log); err != nil {
 		return nil, err
 	}
 	if err = c.announce(ctx); err != nil {

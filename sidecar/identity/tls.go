@@ -57,6 +57,15 @@ func ClientTLS(src *Source, td spiffeid.TrustDomain) *tls.Config {
 	return harden(tlsconfig.MTLSClientConfig(src, src, tlsconfig.AuthorizeID(ControlPlaneID(td))))
 }
 
+// PeerTLS is for both ends of connections between control planes of td: either
+// shows its SVID and takes nobody but a control plane.
+func PeerTLS(src *Source, td spiffeid.TrustDomain) *tls.Config {
+	config := ClientTLS(src, td)
+	accepting := tlsconfig.MTLSServerConfig(src, src, tlsconfig.AuthorizeID(ControlPlaneID(td)))
+	config.ClientAuth, config.GetCertificate = accepting.ClientAuth, accepting.GetCertificate
+	return config
+}
+
 // PinnedTLS connects without an SVID to a control plane of which only the root
 // is known, as [CADigest] writes it: the server's chain must hold that root,
 // and its leaf must be the control plane under it.

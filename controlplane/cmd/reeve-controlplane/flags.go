@@ -56,8 +56,22 @@ func (o *options) addRun(flags *pflag.FlagSet) {
 	flags.StringVar(&o.cfg.EnrollListen, "enroll-listen", "127.0.0.1:7445", "address for enrolment, server-authenticated TLS")
 	flags.StringVar(&o.cfg.OpsListen, "ops-listen", "127.0.0.1:7446", "address of health, readiness and metrics, plain HTTP; empty for none")
 	flags.StringSliceVar(&o.cfg.Advertise, "advertise", nil, "names and addresses by which others reach this control plane, the first one for join tokens (default loopback)")
+	o.addLog(flags)
 	flags.DurationVar(&o.cfg.FreshnessBound, "freshness-bound", 10*time.Second, "how long a sidecar that hears nothing may go on acting, 1s to 15m")
 	flags.DurationVar(&o.cfg.DrainTimeout, "drain-timeout", 10*time.Second, "how long calls in progress may go on at the end")
+}
+
+// addLog adds where records are kept. Secrets are in files.
+func (o *options) addLog(flags *pflag.FlagSet) {
+	flags.StringSliceVar(&o.cfg.NATSRoutes, "nats-routes", nil, "host:port of the embedded NATS of every control plane that shares the log; needs nats-listen")
+	flags.StringVar(&o.cfg.NATSListen, "nats-listen", "", "address for the other control planes' NATS, mutual TLS; needs nats-routes")
+	flags.StringVar(&o.cfg.NATSAdvertise, "nats-advertise", "", "host:port by which they reach it, the same at every start (default the first of advertise)")
+	flags.StringSliceVar(&o.cfg.NATSURLs, "nats-url", nil, "nats:// or tls:// addresses of a NATS to use in place of the embedded one")
+	flags.StringVar(&o.cfg.NATSCA, "nats-ca", "", "PEM file of the root that vouches for that NATS (default the system's)")
+	flags.StringVar(&o.cfg.NATSCert, "nats-cert", "", "PEM file of this client's certificate for that NATS")
+	flags.StringVar(&o.cfg.NATSKey, "nats-key", "", "PEM file of this client's key for that NATS")
+	flags.StringVar(&o.cfg.NATSCredentials, "nats-creds", "", "credentials file for that NATS: a user's JWT and seed")
+	flags.IntVar(&o.cfg.NATSReplicas, "nats-replicas", 0, "how many NATS servers hold each record (default 3, or as many as there are)")
 }
 
 // fill completes the flags from environment and file and returns the logger.

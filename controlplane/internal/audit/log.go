@@ -31,15 +31,6 @@ var (
 	errOffline = errors.New("log unavailable")
 )
 
-// Config says where the log is.
-type Config struct {
-	// Dir is the directory of the embedded server. It is made if missing.
-	Dir string
-	// MaxBytes bounds what is stored; 0 is three quarters of what is free on
-	// the disk at the start. Beyond it no record is taken.
-	MaxBytes int64
-}
-
 // reviveAfter is how long the log rests before its server is started anew once
 // more.
 const reviveAfter = 5 * time.Second
@@ -66,6 +57,9 @@ type Log struct {
 // Open starts the server on its directory and returns when the log can be
 // written. The caller closes it.
 func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Log, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make log directory: %w", err)
 	}
