@@ -11,7 +11,8 @@ import (
 // A changer applies one change to an index.
 type changer struct {
 	index
-	edit *edit
+	edit   *edit
+	bounds boundsChange
 	// covers and shelves are those that were made for this change, and for each
 	// cover the shelf it is on, nil for that of every tool.
 	covers  []placed
@@ -86,6 +87,7 @@ func (x *changer) own(on *shelf, c *Cover, l label) *Cover {
 func (x *changer) add(e Entry) {
 	switch e := e.(type) {
 	case *Grant:
+		x.bounds.count(e.bound, 1)
 		for _, t := range e.source.targets {
 			grants := x.cover(t).grants(e.forbid)
 			*grants = append(*grants, *e)
@@ -102,6 +104,7 @@ func (x *changer) add(e Entry) {
 func (x *changer) drop(e Entry) {
 	switch e := e.(type) {
 	case *Grant:
+		x.bounds.count(e.bound, -1)
 		for _, t := range e.source.targets {
 			grants := x.cover(t).grants(e.forbid)
 			*grants = slices.DeleteFunc(*grants, func(g Grant) bool { return g.name == e.name })

@@ -21,8 +21,8 @@ import (
 // condition's included. The text begins with the field: `targets[1].tool: …`.
 var ErrInvalid = condition.ErrInvalid
 
-// An Entry is one of *Grant, *Agent, *Server, *Tool and *FleetState: parsed,
-// immutable, safe for concurrent use.
+// An Entry is one of *Grant, *Agent, *Server, *Tool and *FleetState: parsed, immutable,
+// safe for concurrent use.
 type Entry interface {
 	// Name returns the resource name.
 	Name() string
@@ -62,12 +62,21 @@ func entryOf[E Entry](e E, err error) (Entry, error) {
 	return e, nil
 }
 
+// The freshness bound that a grant may name. A bound much shorter than a second
+// would be missed by one slow answer; authority that outlives its revocation by
+// more than a quarter of an hour is not fresh by anyone's measure.
+const (
+	MinFreshnessBound = time.Second
+	MaxFreshnessBound = 15 * time.Minute
+)
+
 // A Grant allows or forbids its targets within a window of time, under an
 // optional condition. Whom it covers is not part of it.
 type Grant struct {
 	// What deciding reads comes first, so that it shares a cache line. notBefore
 	// and expire are in nanoseconds since 1970, held to what an int64 can say.
 	notBefore, expire int64
+	bound             time.Duration // of its own; 0 if it names none
 	conditional       bool
 	forbid            bool
 	condition         condition.Condition
@@ -104,6 +113,9 @@ func ParseGrant(m *grantv1.Grant, revision int64) (*Grant, error) {
 		return nil, err
 	}
 	if err := g.parseWindow(m); err != nil {
+		return nil, err
+	}
+	if g.bound, err = parseBound(m); err != nil {
 		return nil, err
 	}
 	if expr := m.GetCondition(); expr != "" {
@@ -152,6 +164,25 @@ func (g *Grant) parseWindow(m *grantv1.Grant) error {
 	return nil
 }
 
+// parseBound returns the grant's own freshness bound; 0 if it names none.
+func parseBound(m *grantv1.Grant) (time.Duration, error) {
+	d := m.GetFreshnessBound()
+	if d == nil {
+		return 0, nil
+	}
+	if err := d.CheckValid(); err != nil {
+		return 0, fmt.Errorf("freshness_bound: %w: %w", ErrInvalid, err)
+	}
+	bound := d.AsDuration()
+	switch {
+	case m.GetEffect() != grantv1.Grant_ALLOW:
+		return 0, fmt.Errorf("freshness_bound: %w: only an ALLOW has one; a FORBID is never stale", ErrInvalid)
+	case bound < MinFreshnessBound || bound > MaxFreshnessBound:
+		return 0, fmt.Errorf("freshness_bound: %w: %s is not from %s to %s", ErrInvalid, bound, MinFreshnessBound, MaxFreshnessBound)
+	}
+	return bound, nil
+}
+
 func nanoseconds(t *timestamppb.Timestamp) int64 { return Instant(t.AsTime()) }
 
 // Instant returns t in nanoseconds since 1970, held to what an int64 can say.
@@ -184,6 +215,10 @@ func (g *Grant) Begun(at int64) bool { return g.notBefore <= at }
 // Expired reports whether the grant no longer applies at an Instant.
 func (g *Grant) Expired(at int64) bool { return at >= g.expire }
 
+// FreshnessBound returns how long the grant may be acted on without hearing from
+// the control plane; 0 if it names no bound of its own.
+func (g *Grant) FreshnessBound() time.Duration { return g.bound }
+
 // Condition returns the condition; nil if the grant always applies.
 func (g *Grant) Condition() *condition.Condition {
 	if !g.conditional {
@@ -209,5 +244,7 @@ func Project(g *grantv1.Grant) *grantv1.Grant {
 		Condition:  g.GetCondition(),
 		NotBefore:  g.GetNotBefore(),
 		ExpireTime: g.GetExpireTime(),
+
+		FreshnessBound: g.GetFreshnessBound(),
 	}
 }

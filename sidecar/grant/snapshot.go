@@ -15,6 +15,7 @@ type Snapshot struct {
 	halts    int // how many stop buttons there are among the entries
 	entries  trie[string, Entry]
 	index    index
+	bounds   bounds
 }
 
 // Empty returns the snapshot that holds nothing, at revision 0.
@@ -27,7 +28,7 @@ func Empty() *Snapshot { return &Snapshot{} }
 // on the same targets, not with what is held.
 func (s *Snapshot) Apply(revision int64, upsert []Entry, remove []string) *Snapshot {
 	next := &Snapshot{revision: revision, agent: s.agent, halts: s.halts, entries: s.entries}
-	x := &changer{index: s.index, edit: &edit{}}
+	x := &changer{index: s.index, edit: &edit{}, bounds: boundsChange{bounds: s.bounds}}
 	for _, name := range remove {
 		hash := maphash.String(seed, name)
 		if old := next.entries.get(hash, name); old != nil {
@@ -51,7 +52,7 @@ func (s *Snapshot) Apply(revision int64, upsert []Entry, remove []string) *Snaps
 		}
 		x.add(e)
 	}
-	next.index = x.done()
+	next.index, next.bounds = x.done(), x.bounds.bounds
 	return next
 }
 

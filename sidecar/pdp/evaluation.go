@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/reeve-authz/reeve/sidecar/condition"
 	"github.com/reeve-authz/reeve/sidecar/grant"
@@ -14,7 +13,8 @@ import (
 // is what keeps decisions free of allocations.
 type evaluation struct {
 	call  Call
-	at    int64 // now, as a grant.Instant
+	at    At
+	now   int64 // at.Now, as a grant.Instant
 	input condition.Input
 	// covers hold the grants that name the target; room is theirs as long as
 	// they are few.
@@ -31,9 +31,9 @@ func (e *evaluation) release() {
 }
 
 // decide settles the call.
-func (e *evaluation) decide(s *grant.Snapshot, c Call, now time.Time) Decision {
+func (e *evaluation) decide(s *grant.Snapshot, c Call, at At) Decision {
 	d := Decision{Revision: s.Revision()}
-	if d.Reason = e.begin(s, c, now); d.Reason != Granted {
+	if d.Reason = e.begin(s, c, at); d.Reason != Granted {
 		return d
 	}
 	if g := e.forbidding(); g != nil {
@@ -51,14 +51,11 @@ func (e *evaluation) decide(s *grant.Snapshot, c Call, now time.Time) Decision {
 // begin finds what covers the call. It returns Granted if that is to decide,
 // and otherwise why the call is denied whatever the grants say: then e has no
 // covers.
-func (e *evaluation) begin(s *grant.Snapshot, c Call, now time.Time) Reason {
-	agent := s.Agent()
-	switch {
-	case s.Halted():
-		return Halted
-	case agent == nil || !agent.Active():
-		return Suspended
-	case c.Kind == Resource && grant.URIProblem(c.Name) != "":
+func (e *evaluation) begin(s *grant.Snapshot, c Call, at At) Reason {
+	if r := standing(s, at); r != Granted {
+		return r
+	}
+	if c.Kind == Resource && grant.URIProblem(c.Name) != "" {
 		return Malformed
 	}
 	covers, known := s.Covering(e.room[:0], c.Kind, c.Server, c.Name)
@@ -78,9 +75,25 @@ func (e *evaluation) begin(s *grant.Snapshot, c Call, now time.Time) Reason {
 	if c.Kind == Tool {
 		e.input.Tool = covers[0].Tool().Variables()
 	}
-	e.call, e.at = c, grant.Instant(now)
-	e.input.Agent, e.input.Args, e.input.Now = agent.Variables(), c.Args, now
+	e.call, e.at, e.now = c, at, grant.Instant(at.Now)
+	e.input.Agent, e.input.Args, e.input.Now = s.Agent().Variables(), c.Args, at.Now
 	return Granted
+}
+
+// standing returns Granted if the agent may act at all, and otherwise why not.
+// Stale comes first: then nothing that is held can be relied on.
+func standing(s *grant.Snapshot, at At) Reason {
+	agent := s.Agent()
+	switch {
+	case !at.fresh(max(at.Bound, s.LongestBound())):
+		return Stale
+	case s.Halted():
+		return Halted
+	case agent == nil || !agent.Active():
+		return Suspended
+	default:
+		return Granted
+	}
 }
 
 func allows(c *grant.Cover) bool { return len(c.Allows()) > 0 }
@@ -121,16 +134,16 @@ func (e *evaluation) allowing() (*grant.Grant, Reason) {
 }
 
 // near ranks why an allow did not allow: the nearer it came, the higher.
-var near = [...]int8{NotGranted: 0, Expired: 1, NotYetValid: 2, ConditionFalse: 3}
+var near = [...]int8{NotGranted: 0, Expired: 1, NotYetValid: 2, ConditionFalse: 3, Stale: 4}
 
 // ask returns whether g applies, why or why not, and the error of its condition
 // if that could not be evaluated: then an allow does not apply and a forbid
 // does.
 func (e *evaluation) ask(g *grant.Grant) (applies bool, reason Reason, err error) {
 	switch {
-	case g.Expired(e.at):
+	case g.Expired(e.now):
 		return false, Expired, nil
-	case !g.Begun(e.at):
+	case !g.Begun(e.now):
 		return false, NotYetValid, nil
 	}
 	applies = true
@@ -145,6 +158,8 @@ func (e *evaluation) ask(g *grant.Grant) (applies bool, reason Reason, err error
 		return false, ConditionFalse, err
 	case g.Forbids():
 		return true, Forbidden, err
+	case !e.at.fresh(g.FreshnessBound()):
+		return false, Stale, nil
 	default:
 		return true, Granted, nil
 	}
@@ -183,22 +198,17 @@ func (e *evaluation) findings() []Finding {
 func (e *evaluation) visible() bool {
 	allowed := false
 	for _, c := range e.covers {
-		if e.anyInWindow(c.Forbids(), true) {
-			return false
+		forbids, allows := c.Forbids(), c.Allows()
+		for i := range forbids {
+			if g := &forbids[i]; e.inWindow(g) && g.Condition() == nil {
+				return false
+			}
 		}
-		allowed = allowed || e.anyInWindow(c.Allows(), false)
+		for i := 0; i < len(allows) && !allowed; i++ {
+			allowed = e.inWindow(&allows[i]) && e.at.fresh(allows[i].FreshnessBound())
+		}
 	}
 	return allowed
 }
 
-// anyInWindow reports whether one of grants is in its window, and without a
-// condition if that is asked for.
-func (e *evaluation) anyInWindow(grants []grant.Grant, unconditional bool) bool {
-	for i := range grants {
-		g := &grants[i]
-		if g.Begun(e.at) && !g.Expired(e.at) && (!unconditional || g.Condition() == nil) {
-			return true
-		}
-	}
-	return false
-}
+func (e *evaluation) inWindow(g *grant.Grant) bool { return g.Begun(e.now) && !g.Expired(e.now) }

@@ -352,10 +352,10 @@ func TestOracle(t *testing.T) {
 			if e, ok := s.Lookup(want.Grant); ok {
 				want.GrantRevision = e.Revision()
 			}
-			if got := pdp.Decide(s, q.call, q.at); got != want {
+			if got := pdp.Decide(s, q.call, pdp.At{Now: q.at}); got != want {
 				t.Fatalf("seed %d, %v with %v at %v:\n got %v\nwant %v", seed, q.call, q.args, q.at, got, want)
 			}
-			if got := pdp.Visible(s, q.call.Server, q.call.Kind, q.call.Name, q.at); got != listed {
+			if got := pdp.Visible(s, q.call.Server, q.call.Kind, q.call.Name, pdp.At{Now: q.at}); got != listed {
 				t.Fatalf("seed %d, %v: visible is %t, want %t", seed, q.call, got, listed)
 			}
 			reasons[want.Reason]++

@@ -66,39 +66,74 @@ type Finding struct {
 	// that forbids.
 	Applies bool
 	// Reason is granted or forbidden if it applies, and otherwise why not:
-	// expired, not_yet_valid or condition_false.
+	// expired, not_yet_valid, condition_false or stale.
 	Reason Reason
 	// Detail is the evaluation error of the condition, if there was one.
 	Detail string
 }
 
-// Decide decides a call by what s holds at now. A forbid that applies beats
-// every allow; of several grants that settle it alike the one that names the
-// target most exactly does, and of those the first by name.
+// An At is the moment that a decision is for.
+type At struct {
+	// Now is what expiries are held against.
+	Now time.Time
+	// Age is how long ago the sidecar asked what the control plane answered
+	// last; 0 is as fresh as can be.
+	Age time.Duration
+	// Bound is the age at which a grant that names no bound of its own is stale.
+	Bound time.Duration
+}
+
+// fresh reports whether what has this bound may be acted on; 0 is none of its
+// own.
+func (a *At) fresh(bound time.Duration) bool {
+	if bound == 0 {
+		bound = a.Bound
+	}
+	return a.Age < bound || a.Age <= 0
+}
+
+// Decide decides a call by what s holds. A forbid that applies beats every
+// allow; of several grants that settle it alike the one that names the target
+// most exactly does, and of those the first by name.
+// An allow whose bound is not longer than the age does not apply, and if the
+// call would be allowed without that it is denied as stale. A forbid is never
+// stale. When every bound has passed, every call is denied as stale.
 // A resource whose URI has a grant.URIProblem is denied as malformed.
-// It never answers stale: whether s may still be acted on is for the caller to
-// know.
-func Decide(s *grant.Snapshot, c Call, now time.Time) Decision {
+func Decide(s *grant.Snapshot, c Call, at At) Decision {
 	e := evaluators.Get().(*evaluation)
-	d := e.decide(s, c, now)
+	d := e.decide(s, c, at)
 	e.release()
 	return d
 }
 
 // Explain decides as Decide does, and returns what each grant that covers the
 // target said, by grant name; nothing if no grant was asked.
-func Explain(s *grant.Snapshot, c Call, now time.Time) (Decision, []Finding) {
+func Explain(s *grant.Snapshot, c Call, at At) (Decision, []Finding) {
 	e := evaluators.Get().(*evaluation)
 	defer e.release()
-	return e.decide(s, c, now), e.findings()
+	return e.decide(s, c, at), e.findings()
 }
 
 // Visible reports whether the thing may be listed to the agent: some allow in
-// its window covers it, whatever its condition, and no forbid in its window
-// covers it unconditionally.
-func Visible(s *grant.Snapshot, server string, kind Kind, name string, now time.Time) bool {
+// its window and within its bound covers it, whatever its condition, and no
+// forbid in its window covers it unconditionally.
+func Visible(s *grant.Snapshot, server string, kind Kind, name string, at At) bool {
 	e := evaluators.Get().(*evaluation)
 	defer e.release()
 	c := Call{Kind: kind, Server: server, Name: name}
-	return e.begin(s, c, now) == Granted && e.visible()
+	return e.begin(s, c, at) == Granted && e.visible()
+}
+
+// Admit decides what the protocol itself needs and no grant speaks of: anything
+// is allowed to a server of the catalogue while the agent may act at all.
+func Admit(s *grant.Snapshot, server string, at At) Decision {
+	d := Decision{Reason: standing(s, at), Revision: s.Revision()}
+	switch {
+	case d.Reason != Granted:
+	case s.Server(server) == nil:
+		d.Reason = UnknownServer
+	default:
+		d.Allow = true
+	}
+	return d
 }

@@ -33,9 +33,9 @@ func questions(tb testing.TB, r *rand.Rand) []question {
 func answers(s *grant.Snapshot, qs []question) []any {
 	var all []any
 	for _, q := range qs {
-		d, findings := pdp.Explain(s, q.call, q.at)
+		d, findings := pdp.Explain(s, q.call, pdp.At{Now: q.at})
 		d.Revision = 0
-		all = append(all, d, pdp.Visible(s, q.call.Server, q.call.Kind, q.call.Name, q.at))
+		all = append(all, d, pdp.Visible(s, q.call.Server, q.call.Kind, q.call.Name, pdp.At{Now: q.at}))
 		for _, f := range findings {
 			all = append(all, f.Grant.Name(), f.Applies, f.Reason, f.Detail != "")
 		}
@@ -132,9 +132,9 @@ func TestForbidNeverPermits(t *testing.T) {
 			}
 		}
 		for _, q := range questions(t, r) {
-			before := pdp.Decide(s, q.call, q.at).Allow
+			before := pdp.Decide(s, q.call, pdp.At{Now: q.at}).Allow
 			for _, after := range less {
-				if d := pdp.Decide(after, q.call, q.at); d.Allow && !before {
+				if d := pdp.Decide(after, q.call, pdp.At{Now: q.at}); d.Allow && !before {
 					rt.Fatalf("%v was denied, and is now %v", q.call, d)
 				}
 			}
@@ -162,10 +162,10 @@ func TestHaltedNeverAllows(t *testing.T) {
 		}
 		halted := before.Apply(100, []grant.Entry{halt}, nil)
 		for _, q := range qs {
-			if d := pdp.Decide(halted, q.call, q.at); d.Allow || d.Reason != pdp.Halted {
+			if d := pdp.Decide(halted, q.call, pdp.At{Now: q.at}); d.Allow || d.Reason != pdp.Halted {
 				rt.Fatalf("%v is halted, and the decision is %v", q.call, d)
 			}
-			if pdp.Visible(halted, q.call.Server, q.call.Kind, q.call.Name, q.at) {
+			if pdp.Visible(halted, q.call.Server, q.call.Kind, q.call.Name, pdp.At{Now: q.at}) {
 				rt.Fatalf("%v is halted, and listed", q.call)
 			}
 		}
@@ -218,7 +218,7 @@ func TestZeroDecision(t *testing.T) {
 	if d := (pdp.Decision{}); d.Allow || d.Reason.String() != "stale" {
 		t.Errorf("got %v", d)
 	}
-	if got := pdp.Decide(grant.Empty(), pdp.Call{}, morning); got.Allow || got.Reason != pdp.Suspended {
+	if got := pdp.Decide(grant.Empty(), pdp.Call{}, pdp.At{Now: morning}); got.Allow || got.Reason != pdp.Suspended {
 		t.Errorf("nothing is held, and the decision is %v", got)
 	}
 }
@@ -234,7 +234,7 @@ func TestDecideDoesNotAllocate(t *testing.T) {
 	s := w.snapshot(t)
 	qs := questions(t, r)
 	i := 0
-	if n := testing.AllocsPerRun(1000, func() { pdp.Decide(s, qs[i%len(qs)].call, morning); i++ }); n > 0 {
+	if n := testing.AllocsPerRun(1000, func() { pdp.Decide(s, qs[i%len(qs)].call, pdp.At{Now: morning}); i++ }); n > 0 {
 		t.Errorf("%v allocations", n)
 	}
 }
@@ -257,8 +257,8 @@ func FuzzDecide(f *testing.F) {
 			c.Args, _ = v.(*strictjson.Object)
 		}
 		s := snapshots[int(which)%len(snapshots)]
-		d, findings := pdp.Explain(s, c, morning)
-		if got := pdp.Decide(s, c, morning); got != d {
+		d, findings := pdp.Explain(s, c, pdp.At{Now: morning})
+		if got := pdp.Decide(s, c, pdp.At{Now: morning}); got != d {
 			t.Fatalf("Explain says %v, and Decide %v", d, got)
 		}
 		applies := func(reason pdp.Reason) func(pdp.Finding) bool {

@@ -193,7 +193,7 @@ func answer(t *testing.T, held *grant.Snapshot, question string, at time.Time) s
 	c := pdp.Call{Kind: kindOf[kind]}
 	c.Server, c.Name, _ = grant.SplitTarget(name)
 	if see {
-		if pdp.Visible(held, c.Server, c.Kind, c.Name, at) {
+		if pdp.Visible(held, c.Server, c.Kind, c.Name, pdp.At{Now: at}) {
 			return "listed"
 		}
 		return "hidden"
@@ -205,8 +205,8 @@ func answer(t *testing.T, held *grant.Snapshot, question string, at time.Time) s
 		}
 		c.Args, _ = v.(*strictjson.Object)
 	}
-	d := pdp.Decide(held, c, at)
-	if explained, _ := pdp.Explain(held, c, at); explained != d {
+	d := pdp.Decide(held, c, pdp.At{Now: at})
+	if explained, _ := pdp.Explain(held, c, pdp.At{Now: at}); explained != d {
 		t.Errorf("%s: Explain says %v, and Decide %v", question, explained, d)
 	}
 	verdict := "deny"

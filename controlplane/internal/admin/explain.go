@@ -49,7 +49,7 @@ func (s *grants) ExplainCall(ctx context.Context, req *adminv1.ExplainCallReques
 	if req.GetTime() != nil {
 		now = req.GetTime().AsTime()
 	}
-	decision, findings := pdp.Explain(held, call, now)
+	decision, findings := pdp.Explain(held, call, pdp.At{Now: now})
 	resp := &adminv1.ExplainCallResponse{
 		Verdict:  decisionv1.Decision_DENY,
 		Reason:   decision.Reason.String(),

@@ -115,7 +115,7 @@ func newReeve(w *workload, s *grant.Snapshot) (engine, error) {
 		}
 		calls[i] = pdp.Call{Kind: pdp.Tool, Server: q.server, Name: q.tool, Args: args}
 	}
-	return engine{"decide", func(i int) bool { return pdp.Decide(s, calls[i], w.now).Allow }}, nil
+	return engine{"decide", func(i int) bool { return pdp.Decide(s, calls[i], pdp.At{Now: w.now}).Allow }}, nil
 }
 
 // newReeveParsed is the product from the arguments as they come over the wire.
@@ -131,7 +131,7 @@ func newReeveParsed(w *workload, s *grant.Snapshot) engine {
 			return false
 		}
 		args, _ := v.(*strictjson.Object)
-		return pdp.Decide(s, pdp.Call{Kind: pdp.Tool, Server: q.server, Name: q.tool, Args: args}, w.now).Allow
+		return pdp.Decide(s, pdp.Call{Kind: pdp.Tool, Server: q.server, Name: q.tool, Args: args}, pdp.At{Now: w.now}).Allow
 	}}
 }
 

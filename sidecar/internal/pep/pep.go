@@ -13,7 +13,6 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	decisionv1 "github.com/reeve-authz/reeve/gen/reeve/decision/v1"
-	"github.com/reeve-authz/reeve/sidecar/grant"
 	"github.com/reeve-authz/reeve/sidecar/internal/replica"
 	"github.com/reeve-authz/reeve/sidecar/pdp"
 )
@@ -93,31 +92,14 @@ func (e *Enforcer) Refuse(ctx context.Context, call pdp.Call, reason pdp.Reason)
 	return p
 }
 
-// decide fails closed: whatever it does not find, it denies.
+// decide fails closed: whatever it does not find, it denies, and at the age of
+// what may not be acted on at all everything is stale.
 func (p *Permit) decide(v *replica.View) pdp.Decision {
-	switch {
-	case !v.Live():
-		return pdp.Decision{Reason: pdp.Stale, Revision: v.Snapshot.Revision()}
-	case p.admitted:
-		return admit(v.Snapshot, p.Call.Server)
-	default:
-		return pdp.Decide(v.Snapshot, p.Call, v.Now())
+	at, _ := v.At()
+	if p.admitted {
+		return pdp.Admit(v.Snapshot, p.Call.Server, at)
 	}
-}
-
-// admit decides what needs no grant.
-func admit(held *grant.Snapshot, server string) pdp.Decision {
-	d := pdp.Decision{Reason: pdp.Suspended, Revision: held.Revision()}
-	switch {
-	case held.Halted():
-		d.Reason = pdp.Halted
-	case held.Agent() == nil || !held.Agent().Active():
-	case held.Server(server) == nil:
-		d.Reason = pdp.UnknownServer
-	default:
-		d.Allow, d.Reason = true, pdp.Granted
-	}
-	return d
+	return pdp.Decide(v.Snapshot, p.Call, at)
 }
 
 // record has the permit's decision recorded, or denies the call.
@@ -134,11 +116,8 @@ func (e *Enforcer) record(p *Permit) {
 // listed to the agent, by what is held now.
 func (e *Enforcer) Visible(server string) func(kind pdp.Kind, name string) bool {
 	v := e.views.View()
-	if !v.Live() {
-		return func(pdp.Kind, string) bool { return false }
-	}
-	now := v.Now()
-	return func(kind pdp.Kind, name string) bool { return pdp.Visible(v.Snapshot, server, kind, name, now) }
+	at, _ := v.At()
+	return func(kind pdp.Kind, name string) bool { return pdp.Visible(v.Snapshot, server, kind, name, at) }
 }
 
 // Recheck decides every open permit again by v, and cuts those that are no

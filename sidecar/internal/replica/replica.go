@@ -4,6 +4,7 @@ package replica
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -12,60 +13,23 @@ import (
 	"github.com/reeve-authz/reeve/sidecar/grant"
 )
 
-// A Clock tells how long the machine has been up, the time it slept included.
-// Freshness is counted on it alone. Safe for concurrent use.
-type Clock func() time.Duration
-
-// checkEvery is how often a live replica looks at the boot clock: timers stand
-// still while the machine sleeps, the boot clock does not.
+// checkEvery is how often the clocks are looked at: timers stand still while the
+// machine sleeps, the boot clock does not.
 const checkEvery = 250 * time.Millisecond
 
-// A View is what may be acted on at one moment. It is immutable; whether it is
-// live is asked of the clock each time.
-type View struct {
-	// Snapshot is what the agent holds. Never nil.
-	Snapshot *grant.Snapshot
-
-	clock Clock
-	// until is when freshness ends, on clock; 0 before any was granted.
-	until time.Duration
-	// told is the control plane's clock in its last answer, which came at
-	// toldAt on clock; zero before any.
-	told   time.Time
-	toldAt time.Duration
-}
-
-// Live reports whether the view may be acted on.
-func (v *View) Live() bool { return v.FreshFor() > 0 }
-
-// FreshFor returns how long the view may still be acted on if nothing more is
-// heard; 0 if it may not.
-func (v *View) FreshFor() time.Duration {
-	return max(0, v.until-v.clock())
-}
-
-// Now returns the instant to hold expiries against: this machine's clock, but
-// never less than the control plane's at its last answer plus the time since,
-// so that a clock set back revives nothing.
-func (v *View) Now() time.Time {
-	now := time.Now()
-	if v.told.IsZero() {
-		return now
-	}
-	if floor := v.told.Add(v.clock() - v.toldAt); floor.After(now) {
-		return floor
-	}
-	return now
-}
+// ErrNewBoot is what Run ends with when the machine's clocks do not belong
+// together any more. Nothing that was begun under the old ones may go on: not
+// this replica, nor the numbering of records.
+var ErrNewBoot = errors.New("wall clock and boot clock disagree, as after a clock was set or a machine was copied")
 
 // A Replica is the view of one sidecar. Create it with [New]. View is safe for
 // concurrent use with everything; the methods that change the view exclude each
 // other.
 type Replica struct {
-	clock Clock
-	view  atomic.Pointer[View]
-	// extended tells Run that the replica may be live again.
-	extended chan struct{}
+	clocks *clocks
+	view   atomic.Pointer[View]
+	// changed tells Run that there is another view.
+	changed chan struct{}
 	// cut is set before Run and before the first Publish.
 	cut func(*View)
 
@@ -75,23 +39,29 @@ type Replica struct {
 	// mu is held by whoever changes the view, and not while cut runs: freshness
 	// can be extended meanwhile.
 	mu sync.Mutex
-	// lapsedAt is when freshness was last ended, on clock; 0 if never. No request
-	// made by then extends it. Guarded by mu.
+	// lapsedAt is when freshness was last ended, on the boot clock; 0 if never. No
+	// request made by then extends it. Guarded by mu.
 	lapsedAt time.Duration
 }
 
 // New returns a replica that holds nothing and is not live.
-func New(clock Clock) *Replica {
-	r := &Replica{clock: clock, extended: make(chan struct{}, 1), cut: func(*View) {}}
-	r.view.Store(&View{Snapshot: grant.Empty(), clock: clock})
+func New(boot Clock) *Replica { return newReplica(boot, wallClock) }
+
+func newReplica(boot Clock, wall func() time.Time) *Replica {
+	r := &Replica{
+		clocks:  &clocks{boot: boot, wall: wall, jumped: make(chan struct{})},
+		changed: make(chan struct{}, 1), cut: func(*View) {},
+	}
+	r.view.Store(&View{Snapshot: grant.Empty(), clocks: r.clocks})
 	return r
 }
 
 // OnCut has cut called whenever the view may have lost authority: after each
-// Publish and Forget took effect and before they return, and when freshness
-// ends. When cut returns, nothing that the view no longer allows may go on. It
-// must not call back into the replica, View excepted. To be called before Run
-// and before the replica is written to; calls are never concurrent.
+// Publish and Forget took effect and before they return, and when a bound
+// passes, that of the last answer or one that a grant held names. When cut
+// returns, nothing that the view no longer allows may go on. It must not call
+// back into the replica, View excepted. To be called before Run and before the
+// replica is written to; calls are never concurrent.
 func (r *Replica) OnCut(cut func(*View)) { r.cut = cut }
 
 // View returns the newest view.
@@ -118,7 +88,7 @@ func (r *Replica) take(change func(next *View) error) error {
 	next := *r.view.Load()
 	err := change(&next)
 	if err == nil {
-		r.view.Store(&next)
+		r.store(&next)
 	}
 	r.mu.Unlock()
 	if err == nil {
@@ -127,30 +97,43 @@ func (r *Replica) take(change func(next *View) error) error {
 	return err
 }
 
-// Extend makes the replica live until bound after sentAt on its clock, the
-// moment at which the answered request was made. now is the control plane's
-// clock in the answer. If the replica has lapsed since sentAt, it stays so.
+// store makes v the view. The caller holds mu.
+func (r *Replica) store(v *View) {
+	r.view.Store(v)
+	select {
+	case r.changed <- struct{}{}:
+	default:
+	}
+}
+
+// Extend takes note of an answer to the request that was made at sentAt on the
+// boot clock: what is held may be acted on for bound after that, or for the bound
+// that a grant names. now is the control plane's clock in the answer.
+//
+// An answer to a request made before the replica last lapsed, or before another
+// one that was answered, extends nothing.
 func (r *Replica) Extend(sentAt, bound time.Duration, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.lapsedAt > 0 && sentAt <= r.lapsedAt {
+	next := *r.view.Load()
+	m := r.clocks.mark()
+	if !next.answered.wall.IsZero() && !r.clocks.agree(next.answered, m.wall, m.boot) {
 		return
 	}
-	next := *r.view.Load()
-	next.until = sentAt + bound
-	next.told, next.toldAt = now, r.clock()
-	r.view.Store(&next)
-	select {
-	case r.extended <- struct{}{}:
-	default:
+	if now.After(next.now(time.Time{}, m.boot)) {
+		next.floor, next.floorAt = now, m.boot
 	}
+	if sentAt <= m.boot && (r.lapsedAt == 0 || sentAt > r.lapsedAt) && (!next.heard || sentAt > next.asked) {
+		next.heard, next.asked, next.bound, next.answered = true, sentAt, bound, m
+	}
+	r.store(&next)
 }
 
 // Lapse ends freshness at once, and answers that are under way do not bring it
 // back. When it returns, open calls have been cut.
 func (r *Replica) Lapse() {
 	_ = r.take(func(next *View) error {
-		next.until, r.lapsedAt = 0, r.clock()
+		next.heard, r.lapsedAt = false, r.clocks.boot()
 		return nil
 	})
 }
@@ -159,33 +142,44 @@ func (r *Replica) Lapse() {
 // of any revision can be published. When it returns, open calls have been cut.
 func (r *Replica) Forget() {
 	_ = r.take(func(next *View) error {
-		next.until, next.Snapshot, r.lapsedAt = 0, grant.Empty(), r.clock()
+		next.heard, next.Snapshot, r.lapsedAt = false, grant.Empty(), r.clocks.boot()
 		return nil
 	})
 }
 
-// Run cuts open calls whenever freshness ends. It returns when ctx does, with
-// nil: what is open then is the caller's to end.
+// Run cuts open calls whenever a bound passes. It returns nil when ctx ends: what
+// is open then is the caller's to end. When the machine's clocks disagree it cuts
+// everything and returns ErrNewBoot; the replica is never live again.
 func (r *Replica) Run(ctx context.Context) error {
 	for {
-		// Not live: nothing can lapse before it is extended.
+		boot := r.clocks.boot()
+		v := r.View()
+		v.Live() // finds out whether the clocks agree
+		due := v.due(boot - v.asked)
+		wait := checkEvery
+		if due > 0 {
+			wait = min(wait, due-boot)
+		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-r.extended:
+		case <-r.clocks.jumped:
+			r.recut(func(*View) bool { return true })
+			return ErrNewBoot
+		case <-r.changed:
+		case <-time.After(wait):
 		}
-		for left := r.View().FreshFor(); left > 0; left = r.View().FreshFor() {
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-r.extended:
-			case <-time.After(min(left, checkEvery)):
-			}
+		if due > 0 && r.clocks.boot() >= due {
+			r.recut(func(newest *View) bool { return newest.asked == v.asked })
 		}
-		r.cutting.Lock()
-		if v := r.view.Load(); !v.Live() {
-			r.cut(v)
-		}
-		r.cutting.Unlock()
+	}
+}
+
+// recut cuts what the view does not allow at this moment, if the view asks for it.
+func (r *Replica) recut(needed func(*View) bool) {
+	r.cutting.Lock()
+	defer r.cutting.Unlock()
+	if v := r.view.Load(); needed(v) {
+		r.cut(v)
 	}
 }

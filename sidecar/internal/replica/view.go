@@ -1,0 +1,107 @@
+package replica
+
+import (
+	"math"
+	"time"
+
+	"github.com/reeve-authz/reeve/sidecar/fault"
+	"github.com/reeve-authz/reeve/sidecar/grant"
+	"github.com/reeve-authz/reeve/sidecar/pdp"
+)
+
+// A View is what may be acted on at one moment. It is immutable; how fresh it is
+// is asked of the clocks each time.
+type View struct {
+	// Snapshot is what the agent holds. Never nil.
+	Snapshot *grant.Snapshot
+
+	clocks *clocks
+	// heard is whether asked and bound are of an answer. asked is when the request
+	// was made, on the boot clock, and bound what it answered.
+	heard        bool
+	asked, bound time.Duration
+	// answered is when that answer came; zero before any. Unlike heard it
+	// outlives a lapse.
+	answered mark
+	// floor is what "now" was at least, at floorAt on the boot clock; zero before
+	// any answer.
+	floor   time.Time
+	floorAt time.Duration
+}
+
+// never is the age of what was never heard: older than every bound.
+const never = math.MaxInt64
+
+// At reads the clocks, each once, and returns the moment to decide for and
+// whether anything may be acted on at all. If not, the age is beyond every bound,
+// so that whatever is decided for it is denied.
+//
+// Nothing may be acted on before anything was heard, when the longest bound has
+// passed, and once the wall clock has been found to have gone on by another time
+// than the boot clock since the last answer: one of them was set, or the machine
+// is a copy.
+func (v *View) At() (at pdp.At, live bool) {
+	wall := v.clocks.wall()
+	boot := v.clocks.boot()
+	at = pdp.At{Now: v.now(wall, boot), Age: never, Bound: v.bound}
+	switch {
+	case fault.Off(fault.Freshness):
+		at.Age = 0
+	case !v.heard || !v.clocks.agree(v.answered, wall, boot) || boot < v.asked:
+		return at, false
+	default:
+		at.Age = boot - v.asked
+	}
+	return at, at.Age < max(v.bound, v.Snapshot.LongestBound()) || at.Age == 0
+}
+
+// now returns the instant to hold expiries against: this machine's clock, but
+// never less than the control plane's in any answer plus the time since, so that
+// a clock set back revives nothing.
+func (v *View) now(wall time.Time, boot time.Duration) time.Time {
+	if v.floor.IsZero() {
+		return wall
+	}
+	if floor := v.floor.Add(boot - v.floorAt); floor.After(wall) {
+		return floor
+	}
+	return wall
+}
+
+// Live reports whether anything of the view may be acted on.
+func (v *View) Live() bool {
+	_, live := v.At()
+	return live
+}
+
+// FreshFor returns for how long grants that name no bound of their own may still
+// be acted on if nothing more is heard; 0 if they may not.
+func (v *View) FreshFor() time.Duration {
+	at, live := v.At()
+	if !live {
+		return 0
+	}
+	return max(0, at.Bound-at.Age)
+}
+
+// ShortestBound returns the shortest bound in use: that of the last answer, or
+// one that a grant held names. It is 0 if there is neither.
+func (v *View) ShortestBound() time.Duration {
+	own := v.Snapshot.ShortestBound()
+	if own == 0 || v.bound > 0 && v.bound < own {
+		return v.bound
+	}
+	return own
+}
+
+// due returns when, on the boot clock, the next bound passes; 0 if none will.
+func (v *View) due(age time.Duration) time.Duration {
+	next := v.Snapshot.BoundAfter(age)
+	if v.bound > age && (next == 0 || v.bound < next) {
+		next = v.bound
+	}
+	if next == 0 || !v.heard {
+		return 0
+	}
+	return v.asked + next
+}
