@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -228,4 +229,35 @@ func (p *Process) Tail(n int) string {
 		fmt.Fprintf(&b, "  %s: %s\n", p.name, line)
 	}
 	return b.String()
+}
+
+// A RunError is a command that failed.
+type RunError struct {
+	Command string
+	Code    int
+	Stderr  string
+}
+
+// Error implements error.
+func (e *RunError) Error() string {
+	return fmt.Sprintf("%s: exit code %d: %s", e.Command, e.Code, e.Stderr)
+}
+
+// Run runs a program on a host, with a standard input, until it ends, and
+// returns what it printed. If the program fails, the error is a *RunError.
+func Run(ctx context.Context, host Host, stdin io.Reader, path string, args ...string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, path, args...)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, &stdout, &stderr
+	if err := host.enter(cmd.Start); err != nil {
+		return nil, fmt.Errorf("start %s: %w", path, err)
+	}
+	err := cmd.Wait()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return stdout.Bytes(), &RunError{
+			Command: filepath.Base(path) + " " + strings.Join(args, " "), Code: exit.ExitCode(), Stderr: strings.TrimSpace(stderr.String()),
+		}
+	}
+	return stdout.Bytes(), err
 }

@@ -7,12 +7,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -192,33 +190,10 @@ func (s *Stack) ReevectlIn(ctx context.Context, stdin io.Reader, args ...string)
 	return s.Run(ctx, stdin, "reevectl", args...)
 }
 
-// A RunError is a command that failed.
-type RunError struct {
-	Command string
-	Code    int
-	Stderr  string
-}
-
-// Error implements error.
-func (e *RunError) Error() string {
-	return fmt.Sprintf("%s: exit code %d: %s", e.Command, e.Code, e.Stderr)
-}
-
 // Run runs one of the programs with a standard input and returns what it
 // printed. If the program fails, the error is a *RunError.
 func (s *Stack) Run(ctx context.Context, stdin io.Reader, program string, args ...string) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, s.binary(program), args...)
-	cmd.Stdin = stdin
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		return out, &RunError{
-			Command: program + " " + strings.Join(args, " "), Code: exit.ExitCode(), Stderr: strings.TrimSpace(stderr.String()),
-		}
-	}
-	return out, err
+	return Run(ctx, Host{}, stdin, s.binary(program), args...)
 }
 
 func (s *Stack) binary(name string) string {
