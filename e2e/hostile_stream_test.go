@@ -60,6 +60,8 @@ func TestAnothersNames(t *testing.T) {
 		&grantv1.Grant{}:  {"namespaces/support/grants/backoffice-deletes", "namespaces/support/grants/nothing"},
 		&grantv1.Tool{}:   {"namespaces/support/servers/desk/tools/delete_customer", "namespaces/support/servers/desk/tools/nothing"},
 		&grantv1.Server{}: {"namespaces/support/servers/nothing"},
+
+		&grantv1.FleetState{}: {"namespaces/payroll/fleet"},
 	}
 	got, removed := subscribe(t, conn, foreign)
 	for _, names := range foreign {
@@ -75,6 +77,7 @@ func TestAnothersNames(t *testing.T) {
 
 	everything := map[proto.Message][]string{
 		&grantv1.Agent{}: {"*"}, &grantv1.Grant{}: {"*"}, &grantv1.Tool{}: {"*"}, &grantv1.Server{}: {"*"},
+		&grantv1.FleetState{}: {"*"},
 	}
 	got, _ = subscribe(t, conn, everything)
 	slices.Sort(got)

@@ -14,7 +14,7 @@ type changer struct {
 	edit   *edit
 	bounds boundsChange
 	// covers and shelves are those that were made for this change, and for each
-	// cover the shelf it is on, nil for that of every tool.
+	// cover the shelf it is on, nil for those of every server.
 	covers  []placed
 	shelves []*shelf
 }
@@ -48,9 +48,9 @@ func (x *changer) shelf(server string) *shelf {
 
 // cover returns the cover of t for writing, made if there was none.
 func (x *changer) cover(t thing) *Cover {
-	if t == everyTool {
-		x.tools = x.own(nil, x.tools, t.label)
-		return x.tools
+	if t.server == wildcard {
+		x.every[t.kind] = x.own(nil, x.every[t.kind], t.label)
+		return x.every[t.kind]
 	}
 	s := x.shelf(t.server)
 	if t.name == wildcard {
@@ -161,7 +161,7 @@ func (x *changer) done() index {
 func (x *changer) take(c placed) {
 	switch {
 	case c.on == nil:
-		x.tools = nil
+		x.every[c.kind] = nil
 	case c.name == wildcard:
 		c.on.all[c.kind] = nil
 	default:

@@ -44,7 +44,7 @@ func stored() *grantv1.Grant {
 		Description: "asked for by Ann",
 		Effect:      grantv1.Grant_ALLOW,
 		Subjects:    &grantv1.Subjects{Agents: []string{"triage"}},
-		Targets:     []*grantv1.Target{tool("tickets/refund"), tool("wiki/*"), tool("*"), resource("wiki/file:///a*"), prompt("wiki/hello"), method("wiki/completion/complete")},
+		Targets:     []*grantv1.Target{tool("tickets/refund"), tool("wiki/*"), tool("*"), resource("*"), prompt("*"), method("*"), resource("wiki/file:///a*"), prompt("wiki/hello"), method("wiki/completion/complete")},
 		Condition:   "args.amount <= 100",
 		NotBefore:   timestamppb.New(noon),
 		ExpireTime:  timestamppb.New(noon.Add(time.Hour)),
@@ -128,7 +128,7 @@ func TestParseRefuses(t *testing.T) {
 		{targets(tool("tickets/re*")), "prefixes are for resources"},
 		{targets(tool("tickets/a b")), "a tool's name has"},
 		{targets(tool("tickets/" + strings.Repeat("x", 129))), "a tool's name has"},
-		{targets(resource("*")), `want "server/uri"`},
+		{targets(resource("**")), `want "server/uri"`},
 		{targets(resource("wiki/a*b")), "only stand at the end"},
 		{targets(resource("wiki/**")), "only stand at the end"},
 		{targets(resource("wiki/a\u202eb")), "cannot be printed"},
@@ -138,7 +138,7 @@ func TestParseRefuses(t *testing.T) {
 		{targets(resource("wiki/file:///a/%2e%2E/*")), "write the path that it leads to"},
 		{targets(resource("wiki/file:///a//*")), `write "/" in place of "//"`},
 		{targets(resource("wiki/file:///a%2*")), `write "%25"`},
-		{targets(prompt("*")), `want "server/name"`},
+		{targets(prompt("**")), `want "server/name"`},
 		{targets(prompt("wiki/a*")), "prefixes are for resources"},
 		{targets(prompt("wiki/a\n")), "cannot be printed"},
 		{targets(prompt("wiki/" + strings.Repeat("x", 256))), "at most 256"},
@@ -177,6 +177,8 @@ func TestNames(t *testing.T) {
 		"namespaces/shop/servers/wiki":           {Collection: grant.Servers, Namespace: "shop", ID: "wiki"},
 		"namespaces/shop/grants/g-1":             {Collection: grant.Grants, Namespace: "shop", ID: "g-1"},
 		"namespaces/shop/servers/wiki/tools/a/b": {Collection: grant.Tools, Namespace: "shop", Server: "wiki", ID: "a/b"},
+		"fleet":                                  {Collection: grant.Fleets},
+		"namespaces/shop/fleet":                  {Collection: grant.Fleets, Namespace: "shop"},
 		"namespaces/s/servers/w/tools/x/tools/y": {Collection: grant.Tools, Namespace: "s", Server: "w", ID: "x/tools/y"},
 	} {
 		got, err := grant.ParseName(name)
@@ -188,11 +190,40 @@ func TestNames(t *testing.T) {
 		"", "shop", "namespaces/", "namespaces/Shop", "namespaces/-a", "namespaces/a-", "namespaces/" + strings.Repeat("a", 64), "namespaces/shop/",
 		"namespaces/shop/agents", "namespaces/shop/agents/", "namespaces/shop/agents/a/b", "namespaces/shop/agents/a_b", "namespaces/shop/tools/x",
 		"namespaces/shop/servers/wiki/tools/", "namespaces/shop/servers//tools/x", "namespaces/shop/servers/wiki/tools/a b", "namespaces/shop/agents/a/tools/b",
-		"admins/ann", "namespaces/shop/users/ann",
+		"admins/ann", "namespaces/shop/users/ann", "fleet/", "fleet/x", "namespaces/shop/fleet/", "namespaces/shop/fleet/x", "namespaces//fleet",
 	} {
 		if n, err := grant.ParseName(name); !errors.Is(err, grant.ErrInvalid) {
 			t.Errorf("%q: got %+v, %v", name, n, err)
 		}
+	}
+}
+
+// A stop button says of itself what it stops, and nothing that agents need not
+// know.
+func TestFleetState(t *testing.T) {
+	t.Parallel()
+	stored := &grantv1.FleetState{
+		Name: "namespaces/shop/fleet", State: grantv1.FleetState_HALTED, Etag: "7", Reason: "fire", Actor: "ann",
+		CreateTime: timestamppb.Now(),
+	}
+	want := &grantv1.FleetState{Name: "namespaces/shop/fleet", State: grantv1.FleetState_HALTED}
+	if diff := cmp.Diff(want, grant.ProjectFleetState(stored), protocmp.Transform()); diff != "" {
+		t.Errorf("streamed (-want +got):\n%s", diff)
+	}
+	e, err := grant.ParseEntry(want, 7)
+	if err != nil || e.Name() != want.GetName() || e.Revision() != 7 {
+		t.Errorf("parsed %v, %v", e, err)
+	}
+	for _, m := range []*grantv1.FleetState{
+		{Name: "namespaces/shop/agents/a", State: grantv1.FleetState_HALTED}, {Name: "fleet"}, {Name: "fleet", State: 7}, nil,
+	} {
+		if e, err := grant.ParseEntry(m, 1); !errors.Is(err, grant.ErrInvalid) {
+			t.Errorf("%v: parsed %v, %v", m, e, err)
+		}
+	}
+	s := grant.Empty().Apply(1, []grant.Entry{e, e}, nil).Apply(2, []grant.Entry{e}, []string{e.Name()})
+	if grant.Empty().Halted() || !s.Halted() || s.Apply(3, nil, []string{e.Name()}).Halted() {
+		t.Error("a stop button counts for other than once")
 	}
 }
 
@@ -316,7 +347,7 @@ func FuzzParseEntry(f *testing.F) {
 	}
 	f.Add(uint8(0), seed)
 	f.Fuzz(func(t *testing.T, kind uint8, wire []byte) {
-		m := []proto.Message{&grantv1.Grant{}, &grantv1.Agent{}, &grantv1.Server{}, &grantv1.Tool{}}[kind%4]
+		m := []proto.Message{&grantv1.Grant{}, &grantv1.Agent{}, &grantv1.Server{}, &grantv1.Tool{}, &grantv1.FleetState{}}[kind%5]
 		if proto.Unmarshal(wire, m) != nil {
 			return
 		}

@@ -140,8 +140,8 @@ var seed = maphash.MakeSeed()
 const wildcard = "*"
 
 // A thing is what a target names: one thing, every thing of a kind on a server
-// (name "*"), or every tool (server "*" too). All resources with a prefix are a
-// thing of kind prefixKind.
+// (name "*"), or on every server (server "*" too). All resources with a prefix
+// are a thing of kind prefixKind.
 type thing struct {
 	server string
 	label
@@ -210,11 +210,10 @@ var noShelf shelf
 // index finds what covers a call without looking at what does not.
 type index struct {
 	shelves trie[string, *shelf]
-	// tools covers every tool of every server; nil if no grant does.
-	tools *Cover
+	// every are the covers of everything of a kind on every server, by kind; nil
+	// where no grant names it.
+	every [kinds]*Cover
 }
-
-var everyTool = thing{wildcard, label{ToolKind, wildcard}}
 
 func (x *index) shelf(server string) *shelf {
 	return x.shelves.get(maphash.String(seed, server), server)
@@ -240,11 +239,13 @@ func (x *index) covering(dst []*Cover, s *shelf, l label) []*Cover {
 			}
 		}
 	}
-	if l.kind < kinds && s.all[l.kind] != nil {
-		dst = append(dst, s.all[l.kind])
+	if l.kind >= kinds {
+		return dst
 	}
-	if l.kind == ToolKind && x.tools != nil {
-		dst = append(dst, x.tools)
+	for _, c := range [...]*Cover{s.all[l.kind], x.every[l.kind]} {
+		if c != nil {
+			dst = append(dst, c)
+		}
 	}
 	return dst
 }

@@ -80,16 +80,19 @@ func parseTarget(m *grantv1.Target) (t thing, field, problem string) {
 	}
 }
 
-const malformedTarget = `want "server/name" or "server/*", and the server by its id`
+const malformedTarget = `want "server/name" or "server/*", and the server by its id; all of every server are "*"`
+
+// everything is what the target "*" of a kind names.
+func everything(kind Kind) thing { return thing{wildcard, label{kind, wildcard}} }
 
 func parseTool(s string) (thing, string) {
 	if s == wildcard {
-		return everyTool, ""
+		return everything(ToolKind), ""
 	}
 	server, name, ok := SplitTarget(s)
 	switch {
 	case !ok || !validID(server):
-		return thing{}, malformedTarget + `; every tool is "*"`
+		return thing{}, malformedTarget
 	case name != wildcard && strings.Contains(name, wildcard):
 		return thing{}, "a tool is named in full or all are as \"server/*\"; prefixes are for resources"
 	case name != wildcard && !validTool(name):
@@ -99,12 +102,15 @@ func parseTool(s string) (thing, string) {
 }
 
 func parseResource(s string) (thing, string) {
+	if s == wildcard {
+		return everything(ResourceKind), ""
+	}
 	server, uri, ok := SplitTarget(s)
 	switch {
 	case len(s) > 2048:
 		return thing{}, "at most 2048 bytes are allowed"
 	case !ok || !validID(server):
-		return thing{}, `want "server/uri" or "server/prefix*", and the server by its id`
+		return thing{}, `want "server/uri" or "server/prefix*", and the server by its id; all of every server are "*"`
 	}
 	prefix, isPrefix := strings.CutSuffix(uri, wildcard)
 	whole := uri
@@ -124,6 +130,9 @@ func parseResource(s string) (thing, string) {
 }
 
 func parseNamed(kind Kind, s string) (thing, string) {
+	if s == wildcard {
+		return everything(kind), ""
+	}
 	server, name, ok := SplitTarget(s)
 	switch {
 	case len(s) > 256:

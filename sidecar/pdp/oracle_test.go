@@ -151,9 +151,13 @@ func someGrant(r *rand.Rand, id string) *grantv1.Grant {
 func someTarget(r *rand.Rand) *grantv1.Target {
 	server := pick(r, servers) + "/"
 	named := server + pick(r, append(tools, "*"))
-	switch r.IntN(10) {
-	case 0:
-		return &grantv1.Target{Target: &grantv1.Target_Tool{Tool: "*"}}
+	if r.IntN(5) == 0 {
+		return pick(r, []*grantv1.Target{
+			{Target: &grantv1.Target_Tool{Tool: "*"}}, {Target: &grantv1.Target_Resource{Resource: "*"}},
+			{Target: &grantv1.Target_Prompt{Prompt: "*"}}, {Target: &grantv1.Target_Method{Method: "*"}},
+		})
+	}
+	switch r.IntN(9) {
 	case 1:
 		return &grantv1.Target{Target: &grantv1.Target_Prompt{Prompt: named}}
 	case 2:

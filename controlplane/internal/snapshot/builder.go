@@ -2,7 +2,6 @@ package snapshot
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 
 	"google.golang.org/protobuf/proto"
@@ -121,10 +120,10 @@ func (b *builder) put(n grant.Name, r store.Resource) error {
 		}
 	case *grantv1.Server:
 		s.server(n.ID).entry = entry
-		b.markReached(s, n, reach{server: n.ID})
+		b.markReached(s, n)
 	case *grantv1.Tool:
 		s.server(n.Server).tools[n.ID] = entry
-		b.markReached(s, n, reach{server: n.Server, tool: n.ID}, reach{server: n.Server, tool: "*"})
+		b.markReached(s, n)
 	default:
 		return fmt.Errorf("index %s: %T has no place", r.Name, m)
 	}
@@ -151,11 +150,11 @@ func (b *builder) remove(n grant.Name) {
 	case grant.Servers:
 		s.server(n.ID).entry = nil
 		s.forget(n.ID)
-		b.markReached(s, n, reach{server: n.ID})
+		b.markReached(s, n)
 	case grant.Tools:
 		delete(s.server(n.Server).tools, n.ID)
 		s.forget(n.Server)
-		b.markReached(s, n, reach{server: n.Server, tool: n.ID}, reach{server: n.Server, tool: "*"})
+		b.markReached(s, n)
 	case grant.Namespaces, grant.Fleets:
 	}
 	if len(s.agents)+len(s.grants)+len(s.servers) == 0 {
@@ -279,17 +278,6 @@ func (b *builder) removeGrant(s *space, n grant.Name) {
 		drop(s.selecting, first, g)
 	}
 	delete(s.grants, n.ID)
-}
-
-// firstLabel returns the least label that the grant's selector asks for: every
-// agent it covers carries that one.
-func firstLabel(g *grantv1.Grant) (label, bool) {
-	labels := g.GetSubjects().GetSelector().GetMatchLabels()
-	if len(labels) == 0 {
-		return label{}, false
-	}
-	first := slices.Min(slices.Collect(maps.Keys(labels)))
-	return label{first, labels[first]}, true
 }
 
 func add[K, T comparable](index map[K]set[T], key K, item T) {

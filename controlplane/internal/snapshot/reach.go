@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strings"
 
@@ -10,13 +11,18 @@ import (
 )
 
 // A reach is a part of the catalogue that a grant's target speaks of: a server
-// itself (no tool), one of its tools, all of its tools ("*"), or everything
-// (server "*").
+// itself (no tool), one of its tools, all of its tools ("*"), every server itself
+// (server "*"), or every server with all of its tools ("*" both).
 type reach struct{ server, tool string }
 
-var everything = reach{server: "*"}
+var (
+	everyServer = reach{server: "*"}
+	everything  = reach{server: "*", tool: "*"}
+)
 
-// reachOf returns what the targets of a grant reach, each once.
+// reachOf returns what the targets of a grant reach, each once. One that forbids
+// "*" reaches nothing: that everything is denied an agent is no reason to tell it
+// what there is.
 func reachOf(g *grantv1.Grant) []reach {
 	var all []reach
 	for _, t := range g.GetTargets() {
@@ -35,8 +41,14 @@ func reachOf(g *grantv1.Grant) []reach {
 			// Of a kind that is not known here: it reaches nothing.
 			continue
 		}
-		if tool && target == "*" {
-			all = append(all, everything)
+		if target == "*" {
+			switch {
+			case g.GetEffect() == grantv1.Grant_FORBID:
+			case tool:
+				all = append(all, everyServer, everything)
+			default:
+				all = append(all, everyServer)
+			}
 			continue
 		}
 		server, name, ok := grant.SplitTarget(target)
@@ -52,6 +64,17 @@ func reachOf(g *grantv1.Grant) []reach {
 		return cmp.Or(strings.Compare(a.server, b.server), strings.Compare(a.tool, b.tool))
 	})
 	return slices.Compact(all)
+}
+
+// firstLabel returns the least label that the grant's selector asks for: every
+// agent it covers carries that one.
+func firstLabel(g *grantv1.Grant) (label, bool) {
+	labels := g.GetSubjects().GetSelector().GetMatchLabels()
+	if len(labels) == 0 {
+		return label{}, false
+	}
+	first := slices.Min(slices.Collect(maps.Keys(labels)))
+	return label{first, labels[first]}, true
 }
 
 // link notes that g covers a.
@@ -95,9 +118,12 @@ func (b *builder) markReach(a *agent, r reach) {
 		}
 	}
 	switch {
+	case r == everyServer:
+		for id := range s.servers {
+			b.mark(a, s.name(grant.Servers, id))
+		}
 	case r == everything:
 		for id, v := range s.servers {
-			b.mark(a, s.name(grant.Servers, id))
 			tools(id, v)
 		}
 	case r.tool == "":
@@ -111,10 +137,18 @@ func (b *builder) markReach(a *agent, r reach) {
 	}
 }
 
-// markReached marks n for every agent with a grant that reaches it in one of
-// the ways.
-func (b *builder) markReached(s *space, n grant.Name, ways ...reach) {
-	for _, r := range append(ways, everything) {
+// waysTo are the reaches that a server or a tool is in.
+func waysTo(n grant.Name) []reach {
+	if n.Collection == grant.Servers {
+		return []reach{{server: n.ID}, everyServer}
+	}
+	return []reach{{server: n.Server, tool: n.ID}, {server: n.Server, tool: "*"}, everything}
+}
+
+// markReached marks a server or a tool for every agent with a grant that reaches
+// it.
+func (b *builder) markReached(s *space, n grant.Name) {
+	for _, r := range waysTo(n) {
 		for g := range s.reaching[r] {
 			for a := range g.covers {
 				b.mark(a, n)

@@ -91,12 +91,11 @@ func (b *builder) wanted(a *agent, n grant.Name) *Entry {
 			}
 		}
 	case grant.Servers:
-		if v, ok := s.servers[n.ID]; ok && a.reaches[everything]+a.reaches[reach{server: n.ID}] > 0 {
+		if v, ok := s.servers[n.ID]; ok && a.reached(n) {
 			return v.entry
 		}
 	case grant.Tools:
-		v, ok := s.servers[n.Server]
-		if ok && a.reaches[everything]+a.reaches[reach{n.Server, "*"}]+a.reaches[reach{n.Server, n.ID}] > 0 {
+		if v, ok := s.servers[n.Server]; ok && a.reached(n) {
 			return v.tools[n.ID]
 		}
 	case grant.Fleets:
@@ -104,4 +103,14 @@ func (b *builder) wanted(a *agent, n grant.Name) *Entry {
 	case grant.Namespaces:
 	}
 	return nil
+}
+
+// reached reports whether a grant of the agent reaches a server or a tool.
+func (a *agent) reached(n grant.Name) bool {
+	for _, r := range waysTo(n) {
+		if a.reaches[r] > 0 {
+			return true
+		}
+	}
+	return false
 }

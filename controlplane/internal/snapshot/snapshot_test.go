@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 	"pgregory.net/rapid"
 
@@ -68,7 +69,12 @@ func (w *world) naive(a *grantv1.Agent) map[string]int64 {
 		}
 		set[name] = r.Revision
 		for _, t := range g.GetTargets() {
+			if t.GetTool()+t.GetResource()+t.GetPrompt()+t.GetMethod() == "*" && g.GetEffect() == grantv1.Grant_FORBID {
+				continue
+			}
 			switch {
+			case t.GetResource()+t.GetPrompt()+t.GetMethod() == "*":
+				targets = append(targets, "*/")
 			case t.GetTool() != "":
 				targets = append(targets, t.GetTool())
 			default:
@@ -78,6 +84,9 @@ func (w *world) naive(a *grantv1.Agent) map[string]int64 {
 		}
 	}
 	for name, r := range w.stored {
+		if _, ok := r.Message.(*grantv1.FleetState); ok && (name == "fleet" || name == "namespaces/"+n.Namespace+"/fleet") {
+			set[name] = r.Revision
+		}
 		c, err := grant.ParseName(name)
 		if err != nil || c.Namespace != n.Namespace {
 			continue
@@ -86,7 +95,8 @@ func (w *world) naive(a *grantv1.Agent) map[string]int64 {
 			server, tool, _ := strings.Cut(t, "/")
 			reached := c.Collection == grant.Servers && c.ID == server ||
 				c.Collection == grant.Tools && c.Server == server && (tool == "*" || tool == c.ID) ||
-				t == "*" && (c.Collection == grant.Servers || c.Collection == grant.Tools)
+				t == "*" && (c.Collection == grant.Servers || c.Collection == grant.Tools) ||
+				t == "*/" && c.Collection == grant.Servers
 			if reached {
 				set[name] = r.Revision
 			}
@@ -146,8 +156,15 @@ func TestSetsAreRight(t *testing.T) {
 							continue
 						}
 						got := make(map[string]int64)
+						var bound time.Duration
 						for _, e := range view.Entries() {
 							got[e.Name] = e.Revision
+							if g, ok := w.stored[e.Name].Message.(*grantv1.Grant); ok && g.GetEffect() == grantv1.Grant_ALLOW {
+								bound = max(bound, g.GetFreshnessBound().AsDuration())
+							}
+						}
+						if view.Bound() != bound {
+							t.Fatalf("the longest bound of %s is %s, want %s", name, view.Bound(), bound)
 						}
 						if diff := cmp.Diff(w.naive(a), got); diff != "" {
 							t.Fatalf("set of %s (-want +got):\n%s", name, diff)
@@ -171,7 +188,11 @@ func draw(t *rapid.T) proto.Message {
 	namespace := rapid.SampledFrom([]string{"x", "y"}).Draw(t, "namespace")
 	agents := rapid.SampledFrom([]string{"a", "b"})
 	servers := rapid.SampledFrom([]string{"s", "t"})
-	switch rapid.IntRange(0, 5).Draw(t, "kind") {
+	switch rapid.IntRange(0, 6).Draw(t, "kind") {
+	case 6:
+		return &grantv1.FleetState{
+			Name: rapid.SampledFrom([]string{"fleet", grant.FleetName(namespace)}).Draw(t, "fleet"), State: grantv1.FleetState_HALTED,
+		}
 	case 0, 1:
 		m := &grantv1.Agent{Name: grant.AgentName(namespace, agents.Draw(t, "agent")), State: grantv1.Agent_ACTIVE, Uid: "1", Labels: map[string]string{}}
 		for _, key := range []string{"k", "l"} {
@@ -190,6 +211,11 @@ func draw(t *rapid.T) proto.Message {
 			Subjects:   &grantv1.Subjects{Agents: rapid.SliceOfNDistinct(agents, 0, 2, rapid.ID).Draw(t, "agents")},
 			ExpireTime: timestamppb.New(time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC)),
 		}
+		if rapid.IntRange(0, 3).Draw(t, "forbids") == 0 {
+			m.Effect = grantv1.Grant_FORBID
+		} else if s := rapid.IntRange(0, 3).Draw(t, "bound"); s > 0 {
+			m.FreshnessBound = durationpb.New(time.Duration(s) * time.Second)
+		}
 		if rapid.Bool().Draw(t, "selects") {
 			m.Subjects.Selector = &grantv1.LabelSelector{MatchLabels: map[string]string{
 				rapid.SampledFrom([]string{"k", "l"}).Draw(t, "key"): rapid.SampledFrom([]string{"1", "2"}).Draw(t, "value"),
@@ -199,6 +225,9 @@ func draw(t *rapid.T) proto.Message {
 			server := servers.Draw(t, "server")
 			m.Targets = append(m.Targets, rapid.SampledFrom([]*grantv1.Target{
 				{Target: &grantv1.Target_Tool{Tool: "*"}},
+				{Target: &grantv1.Target_Resource{Resource: "*"}},
+				{Target: &grantv1.Target_Prompt{Prompt: "*"}},
+				{Target: &grantv1.Target_Method{Method: "*"}},
 				{Target: &grantv1.Target_Tool{Tool: server + "/*"}},
 				{Target: &grantv1.Target_Tool{Tool: server + "/q/r"}},
 				{Target: &grantv1.Target_Resource{Resource: server + "/file://*"}},
@@ -362,6 +391,35 @@ func BenchmarkFleetsChange(b *testing.B) {
 	}
 }
 
+// To halt a fleet is one entry in every set.
+func BenchmarkHalt(b *testing.B) {
+	for _, agents := range []int{100, 10_000} {
+		b.Run(fmt.Sprint(agents), func(b *testing.B) {
+			w := newWorld()
+			var all []proto.Message
+			for i := range agents {
+				id := fmt.Sprintf("a%d", i)
+				all = append(all, &grantv1.Agent{Name: grant.AgentName("x", id), Uid: "1", State: grantv1.Agent_ACTIVE})
+				for k := range 20 {
+					all = append(all, grantOf(fmt.Sprintf("%s-%d", id, k), id))
+				}
+			}
+			if err := w.change(all); err != nil {
+				b.Fatal(err)
+			}
+			halt := &grantv1.FleetState{Name: "fleet", State: grantv1.FleetState_HALTED}
+			for b.Loop() {
+				if err := w.change([]proto.Message{halt}); err != nil {
+					b.Fatal(err)
+				}
+				if err := w.change(nil, "fleet"); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
 func grantOf(id string, agents ...string) *grantv1.Grant {
 	return &grantv1.Grant{
 		Name: grant.GrantName("x", id), Effect: grantv1.Grant_ALLOW, Subjects: &grantv1.Subjects{Agents: agents},
@@ -375,6 +433,7 @@ func TestNothingStays(t *testing.T) {
 	w := newWorld()
 	puts := []proto.Message{
 		&grantv1.Namespace{Name: "namespaces/n"},
+		&grantv1.FleetState{Name: "namespaces/n/fleet", State: grantv1.FleetState_HALTED},
 		&grantv1.Agent{Name: "namespaces/n/agents/a", Uid: "u", State: grantv1.Agent_ACTIVE},
 		&grantv1.Server{Name: "namespaces/n/servers/s"},
 		&grantv1.Tool{Name: "namespaces/n/servers/s/tools/t"},
@@ -394,7 +453,7 @@ func TestNothingStays(t *testing.T) {
 	if newest, _ := w.snapshots.Newest(); newest.View("namespaces/n/agents/a") != nil {
 		t.Error("the agent still has a set")
 	}
-	if b := w.snapshots.builder; len(b.spaces) != 0 {
-		t.Errorf("%d namespaces stay", len(b.spaces))
+	if b := w.snapshots.builder; len(b.spaces)+len(b.halts) != 0 {
+		t.Errorf("%d namespaces and %d stop buttons stay", len(b.spaces), len(b.halts))
 	}
 }

@@ -51,8 +51,9 @@ type Entry struct {
 }
 
 // A View is the set of one agent: itself, the grants that cover it, what of the
-// catalogue they reach, and the stop buttons that were pressed for it. It is immutable and safe for concurrent use; a set
-// that did not change keeps its pointer.
+// catalogue they reach, and the stop buttons that were pressed for it. It is
+// immutable and safe for concurrent use; a set that did not change keeps its
+// pointer.
 type View struct {
 	entries []*Entry // in order of type and name
 	uid     string

@@ -339,7 +339,8 @@ func (x *LabelSelector) GetMatchLabels() map[string]string {
 
 // A Target is one kind of thing on one server of the catalogue. A name splits
 // at its first slash: what is before it is the server, what is after it is the
-// server's own name for the thing, compared byte by byte.
+// server's own name for the thing, compared byte by byte. "*" alone is everything
+// of the kind on every server of the namespace's catalogue.
 type Target struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The kind of thing, and which.
@@ -433,8 +434,7 @@ type isTarget_Target interface {
 }
 
 type Target_Tool struct {
-	// A tool: "server/tool", every tool of a server as "server/*", or every
-	// tool of the namespace's catalogue as "*".
+	// A tool: "server/tool", or every tool of a server as "server/*".
 	Tool string `protobuf:"bytes,1,opt,name=tool,proto3,oneof"`
 }
 
