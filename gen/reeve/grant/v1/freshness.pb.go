@@ -102,6 +102,11 @@ type RenewResponse struct {
 	// How long the sidecar may act, from when it sent the request, on grants that
 	// name no bound of their own.
 	Bound *durationpb.Duration `protobuf:"bytes,3,opt,name=bound,proto3" json:"bound,omitempty"`
+	// The longest bound that any grant of the acknowledged set names. By this
+	// answer no grant may be acted on for longer, also not one that is received
+	// later and names a longer one: the control plane has to know until when each
+	// sidecar may act. Unset: no grant names one.
+	LongestBound *durationpb.Duration `protobuf:"bytes,5,opt,name=longest_bound,json=longestBound,proto3" json:"longest_bound,omitempty"`
 	// The control plane's clock, below which "now" never falls for expiries.
 	Now           *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=now,proto3" json:"now,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -159,6 +164,13 @@ func (x *RenewResponse) GetBound() *durationpb.Duration {
 	return nil
 }
 
+func (x *RenewResponse) GetLongestBound() *durationpb.Duration {
+	if x != nil {
+		return x.LongestBound
+	}
+	return nil
+}
+
 func (x *RenewResponse) GetNow() *timestamppb.Timestamp {
 	if x != nil {
 		return x.Now
@@ -174,12 +186,13 @@ const file_reeve_grant_v1_freshness_proto_rawDesc = "" +
 	"\fRenewRequest\x12!\n" +
 	"\x06stream\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x06stream\x12(\n" +
 	"\n" +
-	"request_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x10\x18@R\trequestId\"\xa9\x01\n" +
+	"request_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x10\x18@R\trequestId\"\xe9\x01\n" +
 	"\rRenewResponse\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12/\n" +
-	"\x05bound\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x05bound\x12,\n" +
+	"\x05bound\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x05bound\x12>\n" +
+	"\rlongest_bound\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\flongestBound\x12,\n" +
 	"\x03now\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x03now2Q\n" +
 	"\tFreshness\x12D\n" +
 	"\x05Renew\x12\x1c.reeve.grant.v1.RenewRequest\x1a\x1d.reeve.grant.v1.RenewResponseB\xb7\x01\n" +
@@ -206,14 +219,15 @@ var file_reeve_grant_v1_freshness_proto_goTypes = []any{
 }
 var file_reeve_grant_v1_freshness_proto_depIdxs = []int32{
 	2, // 0: reeve.grant.v1.RenewResponse.bound:type_name -> google.protobuf.Duration
-	3, // 1: reeve.grant.v1.RenewResponse.now:type_name -> google.protobuf.Timestamp
-	0, // 2: reeve.grant.v1.Freshness.Renew:input_type -> reeve.grant.v1.RenewRequest
-	1, // 3: reeve.grant.v1.Freshness.Renew:output_type -> reeve.grant.v1.RenewResponse
-	3, // [3:4] is the sub-list for method output_type
-	2, // [2:3] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	2, // 1: reeve.grant.v1.RenewResponse.longest_bound:type_name -> google.protobuf.Duration
+	3, // 2: reeve.grant.v1.RenewResponse.now:type_name -> google.protobuf.Timestamp
+	0, // 3: reeve.grant.v1.Freshness.Renew:input_type -> reeve.grant.v1.RenewRequest
+	1, // 4: reeve.grant.v1.Freshness.Renew:output_type -> reeve.grant.v1.RenewResponse
+	4, // [4:5] is the sub-list for method output_type
+	3, // [3:4] is the sub-list for method input_type
+	3, // [3:3] is the sub-list for extension type_name
+	3, // [3:3] is the sub-list for extension extendee
+	0, // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_reeve_grant_v1_freshness_proto_init() }
