@@ -1,0 +1,232 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/reeve-authz/reeve/e2e/bench/report"
+	"github.com/reeve-authz/reeve/e2e/fleet/plane"
+	"github.com/reeve-authz/reeve/e2e/fleet/swarm"
+)
+
+// bench prints the whole table.
+func bench(ctx context.Context, s settings) (err error) {
+	st, err := newStage(ctx, s)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, st.plane.Close()) }()
+	for _, size := range s.sizes {
+		if err := st.grow(ctx, size); err != nil {
+			return err
+		}
+		if err := st.table(ctx, size); err != nil {
+			return fmt.Errorf("%d sidecars: %w", size, err)
+		}
+	}
+	return nil
+}
+
+// table prints what there is to say of one size.
+func (s *stage) table(ctx context.Context, size int) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*patience)
+	defer cancel()
+	empty, err := s.cost(ctx)
+	if err != nil {
+		return err
+	}
+	var alone *revocations
+	if checkFiles(2*size) != nil {
+		s.note("the floor's %d streams and as many sidecars are more than one process may have open: the floor is measured by itself", size)
+		if alone, err = s.floorAlone(ctx, size, 400); err != nil {
+			return err
+		}
+	}
+	w := s.swarm(size, false)
+	defer w.Stop()
+	if err := s.coldStart(ctx, w, size, empty); err != nil {
+		return err
+	}
+	var b *base
+	if alone == nil {
+		if b, err = newBase(ctx, s.identities[:size]); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, b.close()) }()
+	}
+	r, err := s.revocation(ctx, w, b, size)
+	if err != nil {
+		return err
+	}
+	if alone != nil {
+		r.floor, r.floorCPU = alone.floor, alone.floorCPU
+	}
+	s.reportRevocations(r, size)
+	for _, measure := range []func(context.Context, *swarm.Swarm, int) error{s.oneAgent, s.burst, s.renewals} {
+		if err := measure(ctx, w, size); err != nil {
+			return err
+		}
+	}
+	if len(s.plane.Replicas) > 1 {
+		if err := s.storm(ctx, w, size); err != nil {
+			return err
+		}
+	} else if lost, why := w.Lost(); lost > 0 {
+		s.note("%d streams were lost: %v", lost, why)
+	}
+	return nil
+}
+
+func (s *stage) line(size int, what string, value float64, unit string, ratio float64, target string) {
+	report.Line(s.out, fmt.Sprintf("fleet-%d-%s", size, what), value, unit, ratio, target)
+}
+
+// coldStart has all sidecars come at once.
+func (s *stage) coldStart(ctx context.Context, w *swarm.Swarm, size int, empty plane.Cost) error {
+	before, err := s.cpu()
+	if err != nil {
+		return err
+	}
+	began := w.Now()
+	w.Start(ctx)
+	last, err := w.AwaitFresh(ctx, 0)
+	if err != nil {
+		return err
+	}
+	after, err := s.cpu()
+	if err != nil {
+		return err
+	}
+	s.line(size, "cold-start", (last - began).Seconds(), "s", 1, "-")
+	s.line(size, "cold-start-cpu-per-stream", float64((after-before).Microseconds())/float64(size), "us", 1, "-")
+	full, err := s.cost(ctx)
+	if err != nil {
+		return err
+	}
+	each := func(full, empty float64) float64 { return (full - empty) / float64(size) }
+	memory := each(full.Heap+full.Stacks, empty.Heap+empty.Stacks) / 1024
+	s.line(size, "memory-per-stream", memory, "KB", memory/64, target(size >= 1000, "<=1"))
+	s.line(size, "rss-per-stream", each(full.RSS, empty.RSS)/1024, "KB", each(full.RSS, empty.RSS)/1024/64, "-")
+	s.line(size, "goroutines-per-stream", each(full.Goroutines, empty.Goroutines), "1", 1, "-")
+	s.line(size, "rss", full.RSS/(1<<20), "MB", full.RSS/max(empty.RSS, 1), "-")
+	return nil
+}
+
+func target(holds bool, t string) string {
+	if holds {
+		return t
+	}
+	return "-"
+}
+
+// oneAgent changes one agent's set at a time while all are connected.
+func (s *stage) oneAgent(ctx context.Context, w *swarm.Swarm, size int) error {
+	var put, received []float64
+	for round := range max(20, s.rounds) {
+		agent := round * 7919 % size
+		anchor, err := s.plane.Put(ctx)
+		if err != nil {
+			return err
+		}
+		id, began := s.change(), w.Now()
+		revision, err := s.plane.ForbidAgent(ctx, agent, id)
+		if err != nil {
+			return err
+		}
+		if _, err := s.plane.Await(ctx, revision); err != nil {
+			return err
+		}
+		put, received = append(put, ms(anchor)), append(received, ms(w.Received(agent, revision)-began))
+		if err := s.lift(ctx, id); err != nil {
+			return err
+		}
+	}
+	p50, anchor := report.Quantile(received, 0.5), report.Quantile(put, 0.5)
+	s.line(size, "one-agent-put-p50", anchor, "ms", 1, "-")
+	s.line(size, "one-agent-received-p50", p50, "ms", p50/(anchor+1), target(size == 5000, "<=1"))
+	s.line(size, "one-agent-received-p99", report.Quantile(received, 0.99), "ms", p50/anchor, "-")
+	return nil
+}
+
+// burstOf is how many fleet-wide changes a burst has.
+const burstOf = 10
+
+// burst makes many fleet-wide changes at once, which are to be merged for those
+// who cannot keep up.
+func (s *stage) burst(ctx context.Context, w *swarm.Swarm, size int) error {
+	ids := make([]string, burstOf)
+	revisions := make([]int64, burstOf)
+	for i := range ids {
+		ids[i] = s.change()
+	}
+	frames, began := w.Frames(), w.Now()
+	group, making := errgroup.WithContext(ctx)
+	for i, id := range ids {
+		group.Go(func() (err error) {
+			revisions[i], err = s.plane.ForbidFleet(making, id)
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	var newest int64
+	for _, r := range revisions {
+		newest = max(newest, r)
+	}
+	if _, err := s.plane.Await(ctx, newest); err != nil {
+		return err
+	}
+	took := w.Now() - began
+	each := float64(w.Frames()-frames) / float64(size)
+	s.line(size, "burst-in-force", ms(took), "ms", 1, "-")
+	s.line(size, "burst-frames-per-stream", each, "1", each/burstOf, target(size >= 5000, "<=0.7"))
+	return s.lift(ctx, ids...)
+}
+
+// renewals has every sidecar ask for freshness.
+func (s *stage) renewals(ctx context.Context, w *swarm.Swarm, size int) error {
+	before, err := s.cpu()
+	if err != nil {
+		return err
+	}
+	took, err := w.RenewAll(ctx, 256)
+	if err != nil {
+		return err
+	}
+	after, err := s.cpu()
+	if err != nil {
+		return err
+	}
+	s.line(size, "renewals", float64(size)/took.Seconds(), "1/s", 1, "-")
+	s.line(size, "renewal-cpu", float64((after-before).Microseconds())/float64(size), "us", 1, "-")
+	return nil
+}
+
+// storm kills a control plane, and has its sidecars find another.
+func (s *stage) storm(ctx context.Context, w *swarm.Swarm, size int) error {
+	last := s.plane.Replicas[len(s.plane.Replicas)-1]
+	lost, _ := w.Lost()
+	torn := w.On(last.SidecarAddress)
+	began := w.Now()
+	last.Kill()
+	for now := lost; now < lost+int64(torn); now, _ = w.Lost() {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("wait for streams to break: %w", ctx.Err())
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	fresh, err := w.AwaitFresh(ctx, 0)
+	if err != nil {
+		return err
+	}
+	now, why := w.Lost()
+	s.note("killed one of %d control planes: %d streams were lost (%v)", len(s.plane.Replicas), now-lost, why)
+	s.line(size, "storm-all-fresh", (fresh - began).Seconds(), "s", 1, "-")
+	return last.Start(ctx)
+}
