@@ -164,7 +164,7 @@ func (c *ControlPlane) Run(ctx context.Context) (err error) {
 
 	if c.ops != nil {
 		rooms.Go(func() error {
-			return ops.Serve(background, c.ops, ops.Handler(c.checks(), c.telemetry.Metrics), opsDrain, c.log)
+			return ops.Serve(background, c.ops, c.opsHandler(), opsDrain, c.log)
 		})
 	}
 	rooms.Go(func() error { return c.store.Run(background) })

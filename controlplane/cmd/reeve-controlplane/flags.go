@@ -55,6 +55,7 @@ func (o *options) addRun(flags *pflag.FlagSet) {
 	flags.StringVar(&o.cfg.SidecarListen, "sidecar-listen", "127.0.0.1:7444", "address for sidecars, mutual TLS")
 	flags.StringVar(&o.cfg.EnrollListen, "enroll-listen", "127.0.0.1:7445", "address for enrolment, server-authenticated TLS")
 	flags.StringVar(&o.cfg.OpsListen, "ops-listen", "127.0.0.1:7446", "address of health, readiness and metrics, plain HTTP; empty for none")
+	flags.BoolVar(&o.cfg.OpsPprof, "ops-pprof", false, "serve Go's profiles at ops-listen, to operators who look for where time and memory go")
 	flags.StringSliceVar(&o.cfg.Advertise, "advertise", nil, "names and addresses by which others reach this control plane, the first one for join tokens (default loopback)")
 	o.addLog(flags)
 	flags.DurationVar(&o.cfg.FreshnessBound, "freshness-bound", 10*time.Second, "how long a sidecar that hears nothing may go on acting, 1s to 15m")
