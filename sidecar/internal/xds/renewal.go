@@ -12,6 +12,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	grantv1 "github.com/reeve-authz/reeve/gen/reeve/grant/v1"
 	"github.com/reeve-authz/reeve/sidecar/grant"
 	"github.com/reeve-authz/reeve/sidecar/internal/replica"
@@ -50,7 +53,6 @@ type renewals struct {
 	replica   *replica.Replica
 	log       *slog.Logger
 	fresh     func()
-	leaves    func(error) bool
 	refuses   func() bool
 	newest    *atomic.Int64
 }
@@ -80,7 +82,7 @@ func (r renewals) run(ctx context.Context, stream string, caughtUp <-chan struct
 		sent := r.clock()
 		err := r.renew(ctx, stream, sent)
 		var next time.Duration
-		switch {
+		switch code := status.Code(err); {
 		case err == nil:
 			r.fresh()
 			failing = -1
