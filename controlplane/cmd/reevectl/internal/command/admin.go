@@ -34,7 +34,10 @@ func (a *app) adminCommand() *cobra.Command {
 func adminName(id string) string { return "admins/" + strings.TrimPrefix(id, "admins/") }
 
 func (a *app) adminCreateCommand() *cobra.Command {
-	var role, out, reason string
+	var (
+		role, out string
+		change    session.Change
+	)
 	cmd := &cobra.Command{
 		Use:   "create NAME --role ROLE",
 		Short: "Make an administrator, with a key and a certificate",
@@ -47,9 +50,9 @@ to be handed to the administrator.`,
 	}
 	cmd.Flags().StringVar(&role, "role", "", "viewer, who may read everything, or owner, who may do everything")
 	cmd.Flags().StringVar(&out, "out", "", "directory to write to, made if need be (default NAME)")
-	cmd.Flags().StringVar(&reason, "reason", "", "why, for the record of changes")
+	change.Flags(cmd)
 	complete(cmd, "role", []string{"viewer", "owner"})
-	cmd.RunE = a.Call(func(ctx context.Context, conn *grpc.ClientConn, args []string) error {
+	cmd.RunE = change.Call(a.Session, func(ctx context.Context, conn session.Conn, args []string) error {
 		admin := &adminv1.Admin{Name: adminName(args[0])}
 		switch role {
 		case "viewer":
@@ -62,14 +65,14 @@ to be handed to the administrator.`,
 		if out == "" {
 			out = strings.TrimPrefix(admin.GetName(), "admins/")
 		}
-		return a.createAdmin(ctx, conn, admin, out, reason)
+		return a.createAdmin(ctx, conn, admin, out, &change)
 	})
 	return cmd
 }
 
 // createAdmin makes an administrator, then writes what it needs to a directory,
 // the contexts last. What can fail before fails before.
-func (a *app) createAdmin(ctx context.Context, conn *grpc.ClientConn, admin *adminv1.Admin, out, reason string) error {
+func (a *app) createAdmin(ctx context.Context, conn session.Conn, admin *adminv1.Admin, out string, change *session.Change) error {
 	c, err := a.Chosen()
 	if err != nil {
 		return err
@@ -97,17 +100,20 @@ func (a *app) createAdmin(ctx context.Context, conn *grpc.ClientConn, admin *adm
 	if err != nil {
 		return err
 	}
-	ctx, cancel := session.Brief(ctx)
-	defer cancel()
-	resp, err := adminv1.NewAdminsClient(conn).CreateAdmin(ctx, &adminv1.CreateAdminRequest{Admin: admin, Csr: csr, Reason: reason})
+	var resp *adminv1.CreateAdminResponse
+	_, err = change.Made(ctx, "it is not known whether the administrator was created; run: reevectl admin list, "+
+		"and if it is there, reevectl admin revoke", func(ctx context.Context, opts ...grpc.CallOption) (err error) {
+		resp, err = adminv1.NewAdminsClient(conn).CreateAdmin(ctx,
+			&adminv1.CreateAdminRequest{Admin: admin, Csr: csr, Reason: change.Reason}, opts...)
+		return err
+	})
 	if err != nil {
-		return session.InDoubt(err, "it is not known whether the administrator was created; run: reevectl admin list, "+
-			"and if it is there, reevectl admin revoke")
+		return err
 	}
 	name := strings.TrimPrefix(admin.GetName(), "admins/")
 	contexts.Current = name
 	contexts.Contexts = []profile.Context{{
-		Name: name, Address: c.Address, Certificate: "admin.pem", Key: "admin-key.pem", CA: "ca.pem", Namespace: c.Namespace,
+		Name: name, Addresses: c.Addresses, Certificate: "admin.pem", Key: "admin-key.pem", CA: "ca.pem", Namespace: c.Namespace,
 	}}
 	for _, f := range []struct {
 		name string
@@ -133,14 +139,15 @@ func (a *app) createAdmin(ctx context.Context, conn *grpc.ClientConn, admin *adm
 }
 
 func (a *app) adminRenewCommand() *cobra.Command {
-	return &cobra.Command{
+	var change session.Change
+	cmd := &cobra.Command{
 		Use:   "renew",
 		Short: "Renew your own certificate",
 		Long: `Renew the certificate of the chosen context, for the same key, and put it in the
 old one's place. The old one stays good until it ends.`,
 		Example: "  reevectl admin renew",
 		Args:    exactly(0, ""),
-		RunE: a.Call(func(ctx context.Context, conn *grpc.ClientConn, _ []string) error {
+		RunE: change.Call(a.Session, func(ctx context.Context, conn session.Conn, _ []string) error {
 			c, err := a.Chosen()
 			if err != nil {
 				return err
@@ -157,9 +164,12 @@ old one's place. The old one stays good until it ends.`,
 			if err != nil {
 				return fmt.Errorf("request certificate: %w", err)
 			}
-			ctx, cancel := session.Brief(ctx)
-			defer cancel()
-			resp, err := adminv1.NewAdminsClient(conn).RenewAdmin(ctx, &adminv1.RenewAdminRequest{Csr: csr})
+			var resp *adminv1.RenewAdminResponse
+			_, err = change.Made(ctx, "if there is a new certificate, nobody has it; renew again",
+				func(ctx context.Context, opts ...grpc.CallOption) (err error) {
+					resp, err = adminv1.NewAdminsClient(conn).RenewAdmin(ctx, &adminv1.RenewAdminRequest{Csr: csr}, opts...)
+					return err
+				})
 			if err != nil {
 				return err
 			}
@@ -170,14 +180,18 @@ old one's place. The old one stays good until it ends.`,
 			if err := profile.WriteFile(c.Certificate, identity.EncodeCertificates(resp.GetCertificates()...)); err != nil {
 				return fmt.Errorf("write certificate: %w", err)
 			}
-			_, err = fmt.Fprintf(a.Out, "%s renewed, ends on %s\n", c.Certificate, svid.Certificates[0].NotAfter.Format("2006-01-02"))
-			return err
+			return a.Print(resp, func(w io.Writer) error {
+				_, err = fmt.Fprintf(w, "%s renewed, ends on %s\n", c.Certificate, svid.Certificates[0].NotAfter.Format("2006-01-02"))
+				return err
+			})
 		}),
 	}
+	change.WaitFlags(cmd)
+	return cmd
 }
 
 func (a *app) adminRevokeCommand() *cobra.Command {
-	var reason string
+	var change session.Change
 	cmd := &cobra.Command{
 		Use:   "revoke NAME",
 		Short: "Remove an administrator",
@@ -186,19 +200,22 @@ owner cannot be removed.`,
 		Example: "  reevectl admin revoke dana@example.com --reason 'has left'",
 		Args:    exactly(1, "NAME"),
 	}
-	cmd.Flags().StringVar(&reason, "reason", "", "why, for the record of changes")
-	cmd.RunE = a.Call(func(ctx context.Context, conn *grpc.ClientConn, args []string) error {
-		ctx, cancel := session.Brief(ctx)
-		defer cancel()
+	change.Flags(cmd)
+	cmd.RunE = change.Call(a.Session, func(ctx context.Context, conn session.Conn, args []string) error {
 		name := adminName(args[0])
-		resp, err := adminv1.NewAdminsClient(conn).RevokeAdmin(ctx, &adminv1.RevokeAdminRequest{Name: name, Reason: reason})
-		if err != nil {
-			return session.InDoubt(err, "it is not known whether the administrator was removed; run: reevectl admin list")
-		}
-		return a.Print(resp, func(w io.Writer) error {
-			_, err := fmt.Fprintf(w, "%s revoked\n", name)
-			return err
-		})
+		_, err := change.Made(ctx, "it is not known whether the administrator was removed; run: reevectl admin list",
+			func(ctx context.Context, opts ...grpc.CallOption) error {
+				resp, err := adminv1.NewAdminsClient(conn).RevokeAdmin(ctx,
+					&adminv1.RevokeAdminRequest{Name: name, Reason: change.Reason}, opts...)
+				if err != nil {
+					return err
+				}
+				return a.Print(resp, func(w io.Writer) error {
+					_, err := fmt.Fprintf(w, "%s revoked\n", name)
+					return err
+				})
+			})
+		return err
 	})
 	return cmd
 }
@@ -209,14 +226,14 @@ func (a *app) adminListCommand() *cobra.Command {
 		Short:   "Show the administrators",
 		Example: "  reevectl admin list",
 		Args:    exactly(0, ""),
-		RunE: a.Call(func(ctx context.Context, conn *grpc.ClientConn, _ []string) error {
+		RunE: a.Call(func(ctx context.Context, conn session.Conn, _ []string) error {
 			ctx, cancel := session.Brief(ctx)
 			defer cancel()
 			resp, err := adminv1.NewAdminsClient(conn).ListAdmins(ctx, &adminv1.ListAdminsRequest{})
 			if err != nil {
 				return err
 			}
-			if a.Format != output.AsTable {
+			if a.Format.Machine() {
 				return output.List(a.Out, a.Format, resp.GetAdmins())
 			}
 			return a.adminTable(resp.GetAdmins()...).Write(a.Out)
@@ -230,7 +247,7 @@ func (a *app) adminSelfCommand() *cobra.Command {
 		Short:   "Show who you are to the control plane",
 		Example: "  reevectl admin self",
 		Args:    exactly(0, ""),
-		RunE: a.Call(func(ctx context.Context, conn *grpc.ClientConn, _ []string) error {
+		RunE: a.Call(func(ctx context.Context, conn session.Conn, _ []string) error {
 			ctx, cancel := session.Brief(ctx)
 			defer cancel()
 			self, err := adminv1.NewAdminsClient(conn).GetSelf(ctx, &adminv1.GetSelfRequest{})

@@ -55,13 +55,13 @@ func (a *app) turnCommand(verb, done, short string,
 		Args:    exactly(1, "AGENT"),
 	}
 	c.Flags(cmd)
-	cmd.RunE = c.Call(a.Session, func(ctx context.Context, conn *grpc.ClientConn, args []string) error {
+	cmd.RunE = c.Call(a.Session, func(ctx context.Context, conn session.Conn, args []string) error {
 		name, err := a.Name(kind.Agent, args[0])
 		if err != nil {
 			return err
 		}
 		doubt := c.Doubt("the agent was "+done, "reevectl get agent "+a.Typed(name))
-		return c.Make(ctx, a.Session, conn, doubt, func(ctx context.Context, opts ...grpc.CallOption) error {
+		_, err = c.Made(ctx, doubt, func(ctx context.Context, opts ...grpc.CallOption) error {
 			agent, err := turn(ctx, adminv1.NewAgentsClient(conn), name, c.Reason, opts...)
 			if err != nil {
 				return noAgent(err, name)
@@ -71,6 +71,7 @@ func (a *app) turnCommand(verb, done, short string,
 				return err
 			})
 		})
+		return err
 	})
 	return cmd
 }
@@ -91,8 +92,8 @@ func (a *app) tokenCommand() *cobra.Command {
 		Example: "  reevectl token create support",
 	})
 	var (
-		ttl    string
-		reason string
+		ttl string
+		c   session.Change
 	)
 	create := &cobra.Command{
 		Use:   "create AGENT",
@@ -103,8 +104,8 @@ token is told once and works once: used with a second key it suspends the agent.
 		Args:    exactly(1, "AGENT"),
 	}
 	create.Flags().StringVar(&ttl, "ttl", "1h", "how long the token may be used, up to 7d")
-	create.Flags().StringVar(&reason, "reason", "", "why, for the record of changes")
-	create.RunE = a.Call(func(ctx context.Context, conn *grpc.ClientConn, args []string) error {
+	c.Flags(create)
+	create.RunE = c.Call(a.Session, func(ctx context.Context, conn session.Conn, args []string) error {
 		name, err := a.Name(kind.Agent, args[0])
 		if err != nil {
 			return err
@@ -113,15 +114,16 @@ token is told once and works once: used with a second key it suspends the agent.
 		if err != nil {
 			return session.UsageError{Err: fmt.Errorf("--ttl: %w", err)}
 		}
-		ctx, cancel := session.Brief(ctx)
-		defer cancel()
-		token, err := adminv1.NewAgentsClient(conn).CreateJoinToken(ctx,
-			&adminv1.CreateJoinTokenRequest{Agent: name, Ttl: durationpb.New(d), Reason: reason})
-		if err != nil {
-			err = noAgent(err, name)
-			return session.InDoubt(err, "a token may have been made that nobody knows; make another")
-		}
-		return a.Print(token, func(w io.Writer) error { return printToken(w, token, a.Now()) })
+		_, err = c.Made(ctx, "a token may have been made that nobody knows; make another",
+			func(ctx context.Context, opts ...grpc.CallOption) error {
+				token, err := adminv1.NewAgentsClient(conn).CreateJoinToken(ctx,
+					&adminv1.CreateJoinTokenRequest{Agent: name, Ttl: durationpb.New(d), Reason: c.Reason}, opts...)
+				if err != nil {
+					return noAgent(err, name)
+				}
+				return a.Print(token, func(w io.Writer) error { return printToken(w, token, a.Now()) })
+			})
+		return err
 	})
 	cmd.AddCommand(create)
 	return cmd

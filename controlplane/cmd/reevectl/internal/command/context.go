@@ -2,6 +2,8 @@ package command
 
 import (
 	"fmt"
+	"net"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -23,22 +25,34 @@ func (a *app) contextCommand() *cobra.Command {
 }
 
 func (a *app) contextAddCommand() *cobra.Command {
-	var c profile.Context
+	var (
+		c         profile.Context
+		addresses []string
+	)
 	cmd := &cobra.Command{
 		Use:   "add NAME",
 		Short: "Add a context, or replace the one of that name",
 		Example: `  reevectl context add prod --address reeve.example.com:7443 \
+    --certificate dana/admin.pem --key dana/admin-key.pem --ca dana/ca.pem
+  reevectl context add prod --address cp-1:7443,cp-2:7443,cp-3:7443 \
     --certificate dana/admin.pem --key dana/admin-key.pem --ca dana/ca.pem`,
 		Args: exactly(1, "NAME"),
 	}
 	f := cmd.Flags()
-	f.StringVar(&c.Address, "address", "", "where the admin listener is, host:port")
+	f.StringSliceVar(&addresses, "address", nil, "where the admin listener is, host:port; of several control planes\n"+
+		"of one store, with commas: they are tried in turn")
 	f.StringVar(&c.Certificate, "certificate", "", "PEM file of the administrator's certificate")
 	f.StringVar(&c.Key, "key", "", "PEM file of its key")
 	f.StringVar(&c.CA, "ca", "", "PEM file of the trust domain's roots")
 	f.StringVar(&c.Namespace, "default-namespace", "", `namespace that is meant when none is given (default "default")`)
 	cmd.RunE = func(_ *cobra.Command, args []string) error {
-		for flag, value := range map[string]string{"address": c.Address, "certificate": c.Certificate, "key": c.Key, "ca": c.CA} {
+		c.Addresses = profile.ParseAddresses(strings.Join(addresses, ","))
+		for _, address := range c.Addresses {
+			if _, _, err := net.SplitHostPort(address); err != nil {
+				return session.UsageError{Err: fmt.Errorf("--address %q: write host:port, such as reeve.example.com:7443", address)}
+			}
+		}
+		for flag, value := range map[string]string{"address": c.Addresses.String(), "certificate": c.Certificate, "key": c.Key, "ca": c.CA} {
 			if value == "" {
 				return session.UsageError{Err: fmt.Errorf("--%s is missing", flag)}
 			}
@@ -97,14 +111,14 @@ func (a *app) contextListCommand() *cobra.Command {
 			}
 			current, _ := file.Pick(a.Context) // that none is current shows
 			t := &output.Table{Columns: []output.Column{
-				{Title: ""}, {Title: "NAME"}, {Title: "ADDRESS"}, {Title: "NAMESPACE"}, {Title: "CERTIFICATE", Shrinks: true},
+				{Title: ""}, {Title: "NAME"}, {Title: "ADDRESS", Names: true}, {Title: "NAMESPACE"}, {Title: "CERTIFICATE", Shrinks: true},
 			}}
 			for _, c := range file.Contexts {
 				mark := ""
 				if c.Name == current.Name {
 					mark = "*"
 				}
-				t.Add(mark, c.Name, c.Address, c.Namespace, c.Certificate)
+				t.Add(mark, c.Name, c.Addresses.String(), c.Namespace, c.Certificate)
 			}
 			return t.Write(a.Out)
 		},

@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"google.golang.org/grpc"
 
 	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/kind"
 	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/output"
@@ -28,7 +27,7 @@ hearing again, and what it refuses.`,
 		Args:    exactly(0, ""),
 	}
 	cmd.Flags().BoolVarP(&everywhere, "all-namespaces", "A", false, "of all namespaces")
-	cmd.RunE = a.Call(func(ctx context.Context, conn *grpc.ClientConn, _ []string) error {
+	cmd.RunE = a.Call(func(ctx context.Context, conn session.Conn, _ []string) error {
 		parent := "namespaces/" + a.Namespace
 		if everywhere {
 			parent = "namespaces/-"
@@ -43,7 +42,7 @@ hearing again, and what it refuses.`,
 		if err != nil {
 			return err
 		}
-		if a.Format != output.AsTable {
+		if a.Format.Machine() {
 			return output.List(a.Out, a.Format, found)
 		}
 		if len(found) == 0 {
@@ -103,14 +102,14 @@ that made it; -o json has the digests of what was before and after.`,
 	}
 	cmd.Flags().IntVar(&limit, "limit", 20, "how many to show at the most; 0 is all")
 	cmd.Args = countable(cmd.Args, &limit)
-	cmd.RunE = a.Call(func(ctx context.Context, conn *grpc.ClientConn, _ []string) error {
+	cmd.RunE = a.Call(func(ctx context.Context, conn session.Conn, _ []string) error {
 		found, err := session.Pages(ctx, limit, func(ctx context.Context, size int32, token string) (*adminv1.ListChangesResponse, error) {
 			return adminv1.NewChangesClient(conn).ListChanges(ctx, &adminv1.ListChangesRequest{PageSize: size, PageToken: token})
 		}, (*adminv1.ListChangesResponse).GetChanges)
 		if err != nil {
 			return err
 		}
-		if a.Format != output.AsTable {
+		if a.Format.Machine() {
 			return output.List(a.Out, a.Format, found)
 		}
 		return a.printChanges(a.Out, found)
@@ -158,9 +157,7 @@ applied it, or is past its freshness bound and denies.`,
 				return session.UsageError{Err: fmt.Errorf("%q is not a revision: give the number that a change told", args[0])}
 			}
 		}
-		return c.Call(a.Session, func(ctx context.Context, conn *grpc.ClientConn, _ []string) error {
-			return a.Await(ctx, conn, revision, c.Timeout)
-		})(cmd, args)
+		return c.CallToWait(a.Session, revision)(cmd, args)
 	}
 	return cmd
 }

@@ -61,13 +61,13 @@ instead: one forbid beats every allow. For what flags cannot say, use apply.`,
 	f.StringVar(&g.ttl, "ttl", "", "how long the grant applies, such as 8h or 30d")
 	f.StringVar(&g.expire, "expire", "", "until when the grant applies, such as 2027-01-31T00:00:00Z")
 	f.BoolVar(&g.forbid, "forbid", false, "forbid instead of allow")
-	cmd.RunE = c.Call(a.Session, func(ctx context.Context, conn *grpc.ClientConn, args []string) error {
+	cmd.RunE = c.Call(a.Session, func(ctx context.Context, conn session.Conn, args []string) error {
 		m, err := a.grantOf(args[0], &g)
 		if err != nil {
 			return err
 		}
 		doubt := c.Doubt("the grant was created", "reevectl get grant "+a.Typed(m.GetName()))
-		return c.Make(ctx, a.Session, conn, doubt, func(ctx context.Context, opts ...grpc.CallOption) error {
+		_, err = c.Made(ctx, doubt, func(ctx context.Context, opts ...grpc.CallOption) error {
 			made, err := adminv1.NewGrantsClient(conn).CreateGrant(ctx, &adminv1.CreateGrantRequest{Grant: m, Reason: c.Reason}, opts...)
 			if err != nil {
 				return err
@@ -77,6 +77,7 @@ instead: one forbid beats every allow. For what flags cannot say, use apply.`,
 				return err
 			})
 		})
+		return err
 	})
 	return cmd
 }
@@ -170,7 +171,7 @@ authority, and what was open on it is cut.`,
 		Args:    between(1, 0, "GRANT"),
 	}
 	c.Flags(cmd)
-	cmd.RunE = c.Call(a.Session, func(ctx context.Context, conn *grpc.ClientConn, args []string) error {
+	cmd.RunE = c.Call(a.Session, func(ctx context.Context, conn session.Conn, args []string) error {
 		err := a.remove(ctx, conn, &c, kind.Grant, args, "revoked")
 		if status.Code(err) == codes.NotFound {
 			return fmt.Errorf("%s; if it was revoked before, reevectl wait returns when that is in force",
@@ -196,7 +197,7 @@ grant that could apply has to say. Nothing is called and nothing is recorded.`,
 	cmd.Flags().StringVar(&what, "kind", "tool", "what is called: tool, resource, prompt or method")
 	cmd.Flags().StringVar(&at, "at", "", "the instant to decide for, such as 2027-01-31T00:00:00Z (default now)")
 	complete(cmd, "kind", []string{"tool", "resource", "prompt", "method"})
-	cmd.RunE = a.Call(func(ctx context.Context, conn *grpc.ClientConn, words []string) error {
+	cmd.RunE = a.Call(func(ctx context.Context, conn session.Conn, words []string) error {
 		req := &adminv1.ExplainCallRequest{Arguments: []byte(args)}
 		var err error
 		if req.Agent, err = a.Name(kind.Agent, words[0]); err != nil {

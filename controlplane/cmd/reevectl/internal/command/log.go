@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/kind"
@@ -53,7 +52,7 @@ are the essence; -o json has the decision's id, its revision and its outcome.`,
 	f.BoolVarP(&s.follow, "follow", "f", false, "show decisions as they are stored, from now on")
 	complete(cmd, "verdict", []string{"allow", "deny"})
 	cmd.Args = countable(cmd.Args, &s.limit)
-	cmd.RunE = a.Call(func(ctx context.Context, conn *grpc.ClientConn, _ []string) error {
+	cmd.RunE = a.Call(func(ctx context.Context, conn session.Conn, _ []string) error {
 		filter, err := a.filter(&s)
 		if err != nil {
 			return err
@@ -124,7 +123,7 @@ func (a *app) listDecisions(ctx context.Context, client adminv1.DecisionsClient,
 	if err != nil {
 		return err
 	}
-	if a.Format != output.AsTable {
+	if a.Format.Machine() {
 		return output.List(a.Out, a.Format, found)
 	}
 	if len(found) == 0 {
@@ -177,7 +176,7 @@ func (a *app) followDecisions(ctx context.Context, client adminv1.DecisionsClien
 		case err != nil:
 			return err
 		}
-		if a.Format != output.AsTable {
+		if a.Format.Machine() {
 			err = output.Line(a.Out, a.Format, resp.GetRecord())
 		} else {
 			err = printRecord(a.Out, resp.GetRecord(), a.Now())

@@ -43,7 +43,7 @@ What -o yaml prints can be edited and applied.`,
 		if everywhere && len(args) > 1 {
 			return session.UsageError{Err: errors.New("give names or --all-namespaces, not both")}
 		}
-		return a.Call(func(ctx context.Context, conn *grpc.ClientConn, args []string) error {
+		return a.Call(func(ctx context.Context, conn session.Conn, args []string) error {
 			found, err := a.find(ctx, conn, k, args[1:], everywhere)
 			if err != nil {
 				return err
@@ -56,7 +56,7 @@ What -o yaml prints can be edited and applied.`,
 
 // find returns the resources of the names, or all of a namespace or of all
 // namespaces if there are none.
-func (a *app) find(ctx context.Context, conn *grpc.ClientConn, k kind.Kind, ids []string, everywhere bool) ([]proto.Message, error) {
+func (a *app) find(ctx context.Context, conn session.Conn, k kind.Kind, ids []string, everywhere bool) ([]proto.Message, error) {
 	var found []proto.Message
 	for _, id := range ids {
 		name, err := a.Name(k, id)
@@ -96,9 +96,9 @@ func (a *app) find(ctx context.Context, conn *grpc.ClientConn, k kind.Kind, ids 
 // show prints resources; one that was asked for alone is not a list.
 func (a *app) show(k kind.Kind, found []proto.Message, everywhere, single bool) error {
 	switch {
-	case a.Format != output.AsTable && single && len(found) == 1:
+	case a.Format.Machine() && single && len(found) == 1:
 		return output.One(a.Out, a.Format, found[0])
-	case a.Format != output.AsTable:
+	case a.Format.Machine():
 		return output.List(a.Out, a.Format, found)
 	case len(found) == 0 && k.Namespaced && !everywhere:
 		a.Say("there are no %s in namespace %q: look elsewhere with -n or -A", k.Plural, a.Namespace)
@@ -128,7 +128,7 @@ the error says who they are.`,
 		if err != nil {
 			return session.UsageError{Err: err}
 		}
-		return c.Call(a.Session, func(ctx context.Context, conn *grpc.ClientConn, args []string) error {
+		return c.Call(a.Session, func(ctx context.Context, conn session.Conn, args []string) error {
 			return a.remove(ctx, conn, &c, k, args[1:], "deleted")
 		})(cmd, args)
 	}
@@ -136,7 +136,7 @@ the error says who they are.`,
 }
 
 // remove removes resources and says so in a word.
-func (a *app) remove(ctx context.Context, conn *grpc.ClientConn, c *session.Change, k kind.Kind, ids []string, word string) error {
+func (a *app) remove(ctx context.Context, conn session.Conn, c *session.Change, k kind.Kind, ids []string, word string) error {
 	var names []string
 	for _, id := range ids {
 		name, err := a.Name(k, id)
@@ -146,28 +146,30 @@ func (a *app) remove(ctx context.Context, conn *grpc.ClientConn, c *session.Chan
 		names = append(names, name)
 	}
 	var done []*adminv1.DeleteGrantResponse // the answer is alike for every kind
+	var failed error
 	for _, name := range names {
 		doubt := c.Doubt(fmt.Sprintf("the %s was %s", k.Singular, word), "reevectl get "+k.Singular+" "+a.Typed(name))
-		revision, err := c.Made(ctx, doubt, func(ctx context.Context, opts ...grpc.CallOption) error {
+		var revision int64
+		revision, failed = c.Made(ctx, doubt, func(ctx context.Context, opts ...grpc.CallOption) error {
 			return resources.Delete(ctx, conn, k, name, c.Reason, opts...)
 		})
-		if err != nil {
-			return err
+		if failed != nil {
+			break
 		}
 		done = append(done, &adminv1.DeleteGrantResponse{Revision: revision})
-		if a.Format != output.AsTable {
+		if a.Format.Machine() {
 			continue
 		}
 		if _, err := fmt.Fprintf(a.Out, "%s %s\n", name, word); err != nil {
 			return err
 		}
 	}
-	if a.Format != output.AsTable {
-		if err := output.List(a.Out, a.Format, done); err != nil {
+	if a.Format.Machine() && (failed == nil || len(done) > 0) {
+		if err := session.PrintList(a.Session, done); err != nil {
 			return err
 		}
 	}
-	return c.InForce(ctx, a.Session, conn)
+	return failed
 }
 
 func (a *app) applyCommand() *cobra.Command {
@@ -201,11 +203,8 @@ A file has YAML or JSON documents: a "kind", and beside it the resource.`,
 			}
 			requests = append(requests, &adminv1.ApplyResourcesRequest{Resources: resources, Reason: c.Reason, ValidateOnly: dry})
 		}
-		return c.Call(a.Session, func(ctx context.Context, conn *grpc.ClientConn, _ []string) error {
-			if err := a.apply(ctx, conn, &c, requests); err != nil || dry {
-				return err
-			}
-			return c.InForce(ctx, a.Session, conn)
+		return c.Call(a.Session, func(ctx context.Context, conn session.Conn, _ []string) error {
+			return a.apply(ctx, conn, &c, requests)
 		})(cmd, args)
 	}
 	return cmd
@@ -238,21 +237,21 @@ func (a *app) read(file string) ([]*adminv1.Resource, error) {
 	return wrapped, nil
 }
 
-func (a *app) apply(ctx context.Context, conn *grpc.ClientConn, c *session.Change, requests []*adminv1.ApplyResourcesRequest) error {
+func (a *app) apply(ctx context.Context, conn session.Conn, c *session.Change, requests []*adminv1.ApplyResourcesRequest) error {
 	for _, r := range requests {
 		doubt := "it is not known whether all was applied; apply it again, for nothing is changed twice"
 		if r.GetValidateOnly() {
 			doubt = ""
 		}
 		var resp *adminv1.ApplyResourcesResponse
-		_, err := c.Made(ctx, doubt, func(ctx context.Context, opts ...grpc.CallOption) (err error) {
+		do := func(ctx context.Context, opts ...grpc.CallOption) (err error) {
 			resp, err = adminv1.NewApplyClient(conn).ApplyResources(ctx, r, opts...)
 			return err
-		})
-		if err != nil {
+		}
+		if err := c.MadeUnless(ctx, r.GetValidateOnly(), doubt, do); err != nil {
 			return err
 		}
-		err = a.Print(resp, func(w io.Writer) error {
+		err := a.Print(resp, func(w io.Writer) error {
 			for _, result := range resp.GetResults() {
 				word := strings.ToLower(result.GetAction().String())
 				if r.GetValidateOnly() {

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/testing/protocmp"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 	"pgregory.net/rapid"
 
@@ -86,6 +87,9 @@ func fill(t *rapid.T, m protoreflect.Message) {
 			case f.Message() != nil && f.Message().FullName() == "google.protobuf.Timestamp":
 				at := rapid.Int64Range(0, 4e9).Draw(t, string(f.Name()))
 				return protoreflect.ValueOfMessage(timestamppb.New(time.Unix(at, at)).ProtoReflect())
+			case f.Message() != nil && f.Message().FullName() == "google.protobuf.Duration":
+				d := time.Duration(rapid.Int64Range(0, 9e11).Draw(t, string(f.Name())))
+				return protoreflect.ValueOfMessage(durationpb.New(d).ProtoReflect())
 			default:
 				return protoreflect.Value{}
 			}

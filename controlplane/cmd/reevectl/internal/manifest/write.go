@@ -56,29 +56,38 @@ func escape(text []byte) []byte {
 // YAML returns messages as YAML documents, in their order. What it returns for
 // resources, Read reads back.
 func YAML(ms ...proto.Message) ([]byte, error) {
-	var b bytes.Buffer
-	e := yaml.NewEncoder(&b)
-	e.SetIndent(2)
+	var texts []json.RawMessage
 	for _, m := range ms {
 		text, err := JSON(m)
 		if err != nil {
 			return nil, err
 		}
+		texts = append(texts, text)
+	}
+	return ToYAML(texts...)
+}
+
+// ToYAML returns JSON documents as YAML documents, their members in their order.
+func ToYAML[T ~[]byte](texts ...T) ([]byte, error) {
+	if len(texts) == 0 {
+		return nil, nil
+	}
+	var b bytes.Buffer
+	e := yaml.NewEncoder(&b)
+	e.SetIndent(2)
+	for _, text := range texts {
 		d := json.NewDecoder(bytes.NewReader(text))
 		d.UseNumber()
 		doc, err := node(d)
 		if err != nil {
-			return nil, fmt.Errorf("encode %s: %w", m.ProtoReflect().Descriptor().Name(), err)
+			return nil, fmt.Errorf("encode YAML: %w", err)
 		}
 		if err := e.Encode(doc); err != nil {
-			return nil, fmt.Errorf("encode %s: %w", m.ProtoReflect().Descriptor().Name(), err)
+			return nil, fmt.Errorf("encode YAML: %w", err)
 		}
 	}
-	if len(ms) == 0 {
-		return nil, nil
-	}
 	if err := e.Close(); err != nil {
-		return nil, fmt.Errorf("encode: %w", err)
+		return nil, fmt.Errorf("encode YAML: %w", err)
 	}
 	return b.Bytes(), nil
 }

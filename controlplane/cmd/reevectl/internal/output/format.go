@@ -18,12 +18,18 @@ type Format string
 // The formats.
 const (
 	AsTable Format = "table"
+	AsWide  Format = "wide" // a table with what has no room in one
 	AsJSON  Format = "json"
 	AsYAML  Format = "yaml"
 )
 
 // Formats returns the words for the formats.
-func Formats() []string { return []string{string(AsTable), string(AsJSON), string(AsYAML)} }
+func Formats() []string {
+	return []string{string(AsTable), string(AsWide), string(AsJSON), string(AsYAML)}
+}
+
+// Machine reports whether the format is for programs, with nothing left out.
+func (f Format) Machine() bool { return f == AsJSON || f == AsYAML }
 
 // String implements pflag.Value.
 func (f *Format) String() string { return string(*f) }
@@ -40,6 +46,19 @@ func (f *Format) Set(word string) error {
 		}
 	}
 	return fmt.Errorf("use one of %s", strings.Join(Formats(), ", "))
+}
+
+// Document prints a document, given as JSON, as JSON or YAML.
+func Document(w io.Writer, f Format, text []byte) error {
+	if f != AsYAML {
+		return indent(w, text)
+	}
+	text, err := manifest.ToYAML(text)
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(text)
+	return err
 }
 
 // One prints a message as JSON or YAML.

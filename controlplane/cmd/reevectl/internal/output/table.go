@@ -38,6 +38,7 @@ type Column struct {
 type Table struct {
 	Columns []Column
 	rows    [][]string
+	notes   map[int][]string // by the row that they are under
 }
 
 // Add adds a row of as many cells as there are columns. What could move a
@@ -53,12 +54,21 @@ func (t *Table) Add(cells ...string) {
 	t.rows = append(t.rows, row)
 }
 
+// Note adds a line of its own under the row that was added last. It is never cut:
+// where it is too wide it goes on in the next line.
+func (t *Table) Note(text string) {
+	if t.notes == nil {
+		t.notes = make(map[int][]string)
+	}
+	t.notes[len(t.rows)-1] = append(t.notes[len(t.rows)-1], Visible(text))
+}
+
 // Write prints the table: as wide as the terminal that it is written to, and
 // whole to anything else.
-func (t *Table) Write(w io.Writer) error { return t.Fit(w, widthOf(w)) }
+func (t *Table) Write(w io.Writer) error { return t.Fit(w, Width(w)) }
 
-// widthOf returns the width of a terminal, and 0 for what is none.
-func widthOf(w io.Writer) int {
+// Width returns the width of a terminal, and 0 for what is none.
+func Width(w io.Writer) int {
 	f, ok := w.(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {
 		return 0
@@ -89,12 +99,17 @@ func (t *Table) Fit(w io.Writer, width int) error {
 	for i, c := range t.Columns {
 		titles[i] = c.Title
 	}
-	for _, row := range append([][]string{titles}, t.rows...) {
+	for n, row := range append([][]string{titles}, t.rows...) {
 		var line strings.Builder
 		for i, cell := range row {
 			fmt.Fprintf(&line, "%-*s%s", widths[i], cut(cell, widths[i]), gap)
 		}
 		b.WriteString(strings.TrimRight(line.String(), " ") + "\n")
+		for _, note := range t.notes[n-1] {
+			for _, part := range wrap(note, width-2*len(gap)) {
+				b.WriteString(gap + gap + part + "\n")
+			}
+		}
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
@@ -116,6 +131,32 @@ func (t *Table) shrink(widths []int, width int, gives func(Column) bool) {
 		widths[widest]--
 	}
 }
+
+// wrap breaks a text between words into lines of a width, if it is not below 1. A
+// word that is wider is broken.
+func wrap(s string, width int) []string {
+	if width < 1 || utf8.RuneCountInString(s) <= width {
+		return []string{s}
+	}
+	var lines []string
+	line := []rune(nil)
+	for _, word := range strings.Fields(s) {
+		w := []rune(word)
+		if len(line) > 0 && len(line)+1+len(w) > width {
+			lines, line = append(lines, string(line)), nil
+		}
+		if len(line) > 0 {
+			line = append(line, ' ')
+		}
+		for line = append(line, w...); len(line) > width; line = line[width:] {
+			lines = append(lines, string(line[:width]))
+		}
+	}
+	return append(lines, string(line))
+}
+
+// Cut returns s on no more than a number of columns.
+func Cut(s string, to int) string { return cut(s, to) }
 
 func cut(s string, to int) string {
 	if utf8.RuneCountInString(s) <= to {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
 
@@ -17,10 +18,10 @@ import (
 // expiresSoon is how long before its end a certificate is worth a note.
 const expiresSoon = 14 * 24 * time.Hour
 
-// Dial connects as the context's administrator to its control plane, and to
-// nobody else. note is something that the administrator should know, or empty.
-// The caller closes the connection.
-func (c Context) Dial(now time.Time) (conn *grpc.ClientConn, note string, err error) {
+// Dial prepares to speak as the context's administrator to its control planes,
+// and to nobody else: the first call connects. note is something that the
+// administrator should know, or empty. The caller closes the connection.
+func (c Context) Dial(now time.Time) (conn *Conn, note string, err error) {
 	chain, err := os.ReadFile(c.Certificate)
 	if err != nil {
 		return nil, "", fmt.Errorf("context %q: read certificate: %w", c.Name, err)
@@ -53,14 +54,31 @@ func (c Context) Dial(now time.Time) (conn *grpc.ClientConn, note string, err er
 	source := identity.NewSource()
 	source.Set(svid, bundle)
 	config := identity.ClientTLS(source, svid.ID.TrustDomain())
-	conn, err = grpc.NewClient(c.Address,
-		grpc.WithTransportCredentials(credentials.NewTLS(config)),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<20)),
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 20 * time.Second}))
-	if err != nil {
-		return nil, "", fmt.Errorf("context %q: address %q: %w", c.Name, c.Address, err)
+	if len(c.Addresses) == 0 {
+		return nil, "", fmt.Errorf("context %q: it has no address: give one with reevectl context add %s --address host:port", c.Name, c.Name)
+	}
+	conn = &Conn{addresses: c.Addresses}
+	for _, address := range c.Addresses {
+		cc, err := grpc.NewClient(address, append(options(), grpc.WithTransportCredentials(credentials.NewTLS(config)))...)
+		if err != nil {
+			_ = conn.Close() // the error that matters is the address's
+			return nil, "", fmt.Errorf("context %q: address %q: %w", c.Name, address, err)
+		}
+		conn.each = append(conn.each, cc)
 	}
 	return conn, note, nil
+}
+
+// options are those of every connection.
+func options() []grpc.DialOption {
+	return []grpc.DialOption{
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64 << 20)),
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
+			MinConnectTimeout: ConnectWithin,
+		}),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 20 * time.Second}),
+	}
 }
 
 func endOf(chain []byte) (time.Time, error) {

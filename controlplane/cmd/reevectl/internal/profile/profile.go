@@ -1,5 +1,5 @@
 // Package profile keeps contexts: which control planes there are, and as whom to
-// speak to each.
+// speak to each; and it reaches them.
 package profile
 
 import (
@@ -17,12 +17,12 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// A Context is a control plane and an administrator of it.
+// A Context is the control planes of one store and an administrator of them.
 type Context struct {
 	// Name is what people call the context.
 	Name string `yaml:"name"`
-	// Address is where the admin listener is, host:port.
-	Address string `yaml:"address"`
+	// Addresses are where the admin listeners of its control planes are.
+	Addresses Addresses `yaml:"address"`
 	// Certificate, Key and CA are PEM files: the administrator's certificate and
 	// key, and the trust domain's roots. Relative paths are from the directory of
 	// the file that the context is in.

@@ -30,7 +30,7 @@ func TestFile(t *testing.T) {
 		t.Errorf("of none: %v", err)
 	}
 	for _, name := range []string{"prod", "test", "prod"} {
-		if err := f.Put(profile.Context{Name: name, Address: name + ":1", Certificate: "a.pem", Key: "/k.pem", CA: "c.pem"}); err != nil {
+		if err := f.Put(profile.Context{Name: name, Addresses: profile.Addresses{name + ":1"}, Certificate: "a.pem", Key: "/k.pem", CA: "c.pem"}); err != nil {
 			t.Fatal(err)
 		}
 	}

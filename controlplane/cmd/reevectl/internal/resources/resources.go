@@ -15,7 +15,7 @@ import (
 )
 
 // Get returns a resource by its resource name.
-func Get(ctx context.Context, conn *grpc.ClientConn, k kind.Kind, name string) (proto.Message, error) {
+func Get(ctx context.Context, conn session.Conn, k kind.Kind, name string) (proto.Message, error) {
 	ctx, cancel := session.Brief(ctx)
 	defer cancel()
 	switch k.Singular {
@@ -35,7 +35,7 @@ func Get(ctx context.Context, conn *grpc.ClientConn, k kind.Kind, name string) (
 }
 
 // List returns all resources of a kind in a namespace, in order of name.
-func List(ctx context.Context, conn *grpc.ClientConn, k kind.Kind, namespace string) ([]proto.Message, error) {
+func List(ctx context.Context, conn session.Conn, k kind.Kind, namespace string) ([]proto.Message, error) {
 	parent := k.Parent(namespace)
 	switch k.Singular {
 	case "namespace":
@@ -82,7 +82,7 @@ func pages[Page interface{ GetNextPageToken() string }, M proto.Message](
 }
 
 // Delete removes a resource by its resource name.
-func Delete(ctx context.Context, conn *grpc.ClientConn, k kind.Kind, name, reason string, opts ...grpc.CallOption) error {
+func Delete(ctx context.Context, conn session.Conn, k kind.Kind, name, reason string, opts ...grpc.CallOption) error {
 	var err error
 	switch k.Singular {
 	case "namespace":

@@ -3,6 +3,7 @@ package session
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"google.golang.org/grpc/codes"
@@ -17,6 +18,9 @@ const (
 	ExitDone   = 0
 	ExitFailed = 1
 	ExitUsage  = 2
+	// ExitNotInForce is of a command that waited: what was changed stands, and is
+	// not known to be in force.
+	ExitNotInForce = 3
 )
 
 // UsageError is about a command line that cannot be meant.
@@ -54,6 +58,7 @@ func InDoubt(err error, doubt string) error {
 type callError struct {
 	err     error
 	context profile.Context
+	address string
 }
 
 func (e *callError) Unwrap() error { return e.err }
@@ -61,6 +66,14 @@ func (e *callError) Unwrap() error { return e.err }
 // Error says what to do next. The control plane's own words do that already,
 // except where they never came from it.
 func (e *callError) Error() string {
+	var w *waitError
+	if errors.As(e.err, &w) {
+		return e.of(w.err).Error() + ": " + w.next()
+	}
+	var u *profile.UnreachableError
+	if errors.As(e.err, &u) {
+		return e.nowhere(u)
+	}
 	err, doubt := e.err, ""
 	var d *doubtError
 	if errors.As(e.err, &d) {
@@ -73,15 +86,16 @@ func (e *callError) Error() string {
 	text := output.Visible(s.Message())
 	switch s.Code() {
 	case codes.Unavailable:
-		return e.unavailable(text, doubt)
+		what, next := e.unavailable(text, doubt)
+		return join(what, next)
 	case codes.DeadlineExceeded:
-		return e.silent(doubt)
+		return join(e.address+" did not answer", otherwise(doubt, healthNext))
 	case codes.Canceled:
 		return join("interrupted", doubt)
 	case codes.Unimplemented:
 		if strings.HasPrefix(text, "unknown service") {
 			return fmt.Sprintf("what answers at %s does not administer (%s): is this the admin address? "+
-				"context %q says so; if it is, the control plane is older than this reevectl", e.context.Address, text, e.context.Name)
+				"context %q says so; if it is, the control plane is older than this reevectl", e.address, text, e.context.Name)
 		}
 		return fmt.Sprintf("the control plane does not know this (%s): it is older than this reevectl", text)
 	default:
@@ -89,41 +103,76 @@ func (e *callError) Error() string {
 	}
 }
 
-// silent says that no answer came.
-func (e *callError) silent(doubt string) string {
-	if doubt == "" {
-		doubt = "try again, or look at the control plane's health"
+// of is another error of the same call.
+func (e *callError) of(err error) *callError { return &callError{err, e.context, e.address} }
+
+// nowhere says what is wrong with each address.
+func (e *callError) nowhere(u *profile.UnreachableError) string {
+	text := fmt.Sprintf("no control plane of context %q can be asked, and nothing was changed:", e.context.Name)
+	for _, a := range u.Attempts {
+		what, _ := (&callError{a.Err, e.context, a.Address}).unavailable(output.Visible(status.Convert(a.Err).Message()), "")
+		text += "\n  " + what
 	}
-	return join(e.context.Address+" did not answer", doubt)
+	return text + "\nlook whether they run, and at the addresses: reevectl context list"
 }
 
-// unavailable says why nothing could be asked, or no answer came.
-func (e *callError) unavailable(text, doubt string) string {
+// healthNext is what to do about a control plane that does not answer.
+const healthNext = "try again, or look at the control plane's health"
+
+// unavailable says why nothing could be asked, or no answer came, and what to do
+// about that.
+func (e *callError) unavailable(text, doubt string) (what, next string) {
+	says := fmt.Sprintf("context %q says so; see reevectl context list", e.context.Name)
 	switch broken := breakOf(text); {
+	case broken == fromServer && strings.HasPrefix(text, e.address):
+		return text, doubt
 	case broken == fromServer:
-		return join(text, doubt)
+		if len(e.context.Addresses) > 1 {
+			text = e.address + " says: " + text
+		}
+		return text, doubt
 	case strings.Contains(text, "connection refused"):
-		return fmt.Sprintf("nothing answers at %s: is the control plane running there? context %q says so; see reevectl context list",
-			e.context.Address, e.context.Name)
+		return "nothing answers at " + e.address, "is the control plane running there? " + says
 	case broken == whileDialing:
-		return fmt.Sprintf("%s cannot be reached (%s): check the address; context %q says so; see reevectl context list",
-			e.context.Address, after(text, "Error while dialing: "), e.context.Name)
+		return fmt.Sprintf("%s cannot be reached (%s)", e.address, after(text, "Error while dialing: ")), "check the address; " + says
 	case broken == refused:
 		why := "it closed the connection"
 		if strings.Contains(text, "tls: ") {
 			why = after(text, "tls: ")
 		}
-		return fmt.Sprintf("%s does not accept %s (%s): its administrator may have been revoked, or this is not the admin address; "+
-			"ask an owner, or choose another --context", e.context.Address, e.context.Certificate, why)
+		return fmt.Sprintf("%s does not accept %s (%s)", e.address, e.context.Certificate, why),
+			"its administrator may have been revoked, or this is not the admin address; ask an owner, or choose another --context"
 	case broken == noTLS:
-		return fmt.Sprintf("what answers at %s does not speak TLS: is this the admin address? context %q says so; see reevectl context list",
-			e.context.Address, e.context.Name)
+		return fmt.Sprintf("what answers at %s does not speak TLS", e.address), "is this the admin address? " + says
 	case broken == notTrusted:
-		return fmt.Sprintf("what answers at %s is not the control plane of this context (%s): check its address and %s",
-			e.context.Address, after(after(text, "handshake failed: "), "x509: "), e.context.CA)
+		return fmt.Sprintf("what answers at %s is not the control plane of this context (%s)",
+			e.address, after(after(text, "handshake failed: "), "x509: ")), "check its address and " + e.context.CA
+	case broken == notThere:
+		return fmt.Sprintf("%s did not answer within %s", e.address, output.Duration(profile.ConnectWithin)),
+			"does the control plane run, and can it be reached from here? " + says
 	default:
-		return e.silent(doubt)
+		return e.address + " did not answer", otherwise(doubt, healthNext)
 	}
+}
+
+// explained is what an error says to the person, from whom a connection is to.
+func (s *Session) explained(conn Conn, err error) string {
+	return (&callError{err, s.reached, s.addressOf(conn)}).Error()
+}
+
+// addressOf is where a connection's newest call went.
+func (s *Session) addressOf(conn Conn) string {
+	if c, ok := conn.(interface{ Address() string }); ok {
+		return c.Address()
+	}
+	return s.reached.Addresses.String()
+}
+
+func otherwise(text, other string) string {
+	if text == "" {
+		return other
+	}
+	return text
 }
 
 // A breakage is where it broke that a call came to nothing.
@@ -135,6 +184,7 @@ const (
 	noTLS                        // who answers does not speak TLS
 	notTrusted                   // who answers is not to be trusted
 	refused                      // who answers does not trust us
+	notThere                     // nobody answered in time
 	meanwhile                    // no answer came
 )
 
@@ -154,6 +204,8 @@ func breakOf(text string) breakage {
 	switch {
 	case !has("connection error: ", "closing transport", "transport is closing", "connection is draining"):
 		return fromServer
+	case has("deadline exceeded", "i/o timeout") && has("handshake failed", "dialing", "preface"):
+		return notThere
 	case has("deadline exceeded", "i/o timeout"):
 		return meanwhile
 	case has("Error while dialing", "error while dialing"):
@@ -174,6 +226,10 @@ func breakOf(text string) breakage {
 // hopeless reports whether to ask again would be in vain: not for a control plane
 // that is away for a while, but for one that is another, or does not know us.
 func hopeless(err error) bool {
+	var u *profile.UnreachableError
+	if errors.As(err, &u) {
+		return !slices.ContainsFunc(u.Attempts, func(a profile.Attempt) bool { return !hopeless(a.Err) })
+	}
 	if status.Code(err) != codes.Unavailable {
 		return true
 	}
@@ -198,12 +254,18 @@ func after(text, word string) string {
 
 // ExitCode returns how the process ends.
 func ExitCode(err error) int {
-	var usage UsageError
+	var (
+		usage UsageError
+		wait  *waitError
+		late  *lateError
+	)
 	switch {
 	case err == nil:
 		return ExitDone
 	case errors.As(err, &usage):
 		return ExitUsage
+	case errors.As(err, &wait), errors.As(err, &late):
+		return ExitNotInForce
 	default:
 		return ExitFailed
 	}

@@ -4,6 +4,7 @@ package session
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/kind"
+	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/manifest"
 	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/output"
 	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/profile"
 )
@@ -49,7 +51,17 @@ type Session struct {
 	// reached is the context that Call was made in, home its namespace.
 	reached profile.Context
 	home    string
+	// hold keeps what is printed for the report that a wait ends with.
+	hold bool
+	held []json.RawMessage
+	// columns is how wide standard error is taken to be, if it is not 0.
+	columns int
+	// live says that the cursor is behind a line of progress.
+	live bool
 }
+
+// Conn is a connection to a control plane, or to one of several.
+type Conn = grpc.ClientConnInterface
 
 // File reads the file of contexts.
 func (s *Session) File() (*profile.File, error) {
@@ -83,9 +95,9 @@ func (s *Session) Chosen() (profile.Context, error) {
 	return c, nil
 }
 
-// Call returns the body of a command that talks to the control plane. What it
-// does has ended when it returns.
-func (s *Session) Call(run func(ctx context.Context, conn *grpc.ClientConn, args []string) error) func(*cobra.Command, []string) error {
+// Call returns the body of a command that talks to a control plane. What it does
+// has ended when it returns.
+func (s *Session) Call(run func(ctx context.Context, conn Conn, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		c, err := s.Chosen()
 		if err != nil {
@@ -101,7 +113,7 @@ func (s *Session) Call(run func(ctx context.Context, conn *grpc.ClientConn, args
 			s.Say("note: %s", note)
 		}
 		if err := run(cmd.Context(), conn, args); err != nil {
-			return &callError{err: err, context: c}
+			return &callError{err: err, context: c, address: conn.Address()}
 		}
 		return nil
 	}
@@ -109,6 +121,7 @@ func (s *Session) Call(run func(ctx context.Context, conn *grpc.ClientConn, args
 
 // Say tells the person, beside what is printed.
 func (s *Session) Say(format string, args ...any) {
+	s.clear()
 	fmt.Fprintf(s.Err, format+"\n", args...) //nolint:errcheck // there is nobody else to tell
 }
 
@@ -133,10 +146,15 @@ func (s *Session) Typed(name string) string {
 
 // Print prints one message, as a table or in full.
 func (s *Session) Print(m proto.Message, table func(io.Writer) error) error {
-	if s.Format == output.AsTable {
+	if !s.Format.Machine() {
 		return table(s.Out)
 	}
-	return output.One(s.Out, s.Format, m)
+	if !s.hold {
+		return output.One(s.Out, s.Format, m)
+	}
+	text, err := manifest.JSON(m)
+	s.held = append(s.held, text)
+	return err
 }
 
 // Brief returns a context for a call that is answered at once.

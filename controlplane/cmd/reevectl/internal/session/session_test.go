@@ -63,8 +63,14 @@ func newSession() (*Session, *bytes.Buffer) {
 	var said bytes.Buffer
 	return &Session{
 		Process: Process{Err: &said, Now: time.Now},
-		reached: profile.Context{Name: "prod", Address: "reeve.test:7443"},
+		reached: profile.Context{Name: "prod", Addresses: profile.Addresses{"reeve.test:7443"}},
 	}, &said
+}
+
+func (s *Session) awaited(t *testing.T, conn Conn, revision int64, timeout time.Duration) error {
+	t.Helper()
+	_, err := s.Await(t.Context(), conn, revision, timeout, s.Now())
+	return err
 }
 
 // TestAwaitIsNeverEarly holds P2 at its last step: Await returns when the
@@ -104,13 +110,13 @@ func TestAwaitIsNeverEarly(t *testing.T) {
 					return stream.Send(&adminv1.AwaitRevisionResponse{Revision: 42, InForce: true, Applied: 3, CutOff: 1})
 				}})
 				s, said := newSession()
-				if err := s.Await(t.Context(), conn, 42, time.Minute); err != nil {
+				if err := s.awaited(t, conn, 42, time.Minute); err != nil {
 					t.Fatal(err)
 				}
 				if took := time.Since(began); took < inForce || took > inForce+time.Second {
 					t.Errorf("returned after %s; in force after %s", took, inForce)
 				}
-				if !strings.HasSuffix(said.String(), "in force: 3 applied, 0 pending, 1 cut off (revision 42)\n") {
+				if !strings.HasSuffix(said.String(), "in force: 3 applied, 0 pending, 1 cut off (revision 42, after "+took(time.Since(began))+")\n") {
 					t.Errorf("said:\n%s", said)
 				}
 			})
@@ -133,17 +139,14 @@ func TestAwaitStaysWithTheRevision(t *testing.T) {
 			return stream.Send(&adminv1.AwaitRevisionResponse{Revision: req.GetRevision(), InForce: true})
 		}})
 		s, said := newSession()
-		if err := s.Await(t.Context(), conn, 0, time.Minute); err != nil {
+		if err := s.awaited(t, conn, 0, time.Minute); err != nil {
 			t.Fatal(err)
 		}
-		if !strings.Contains(said.String(), "(revision 42)") {
+		if !strings.Contains(said.String(), "(revision 42, ") {
 			t.Errorf("said:\n%s", said)
 		}
 	})
 }
-
-// errSilent stands for saying nothing any more.
-var errSilent = errors.New("silent")
 
 func TestAwaitFails(t *testing.T) {
 	t.Parallel()
@@ -157,22 +160,22 @@ func TestAwaitFails(t *testing.T) {
 	}{
 		"behind": {
 			&adminv1.AwaitRevisionResponse{Revision: 42, Pending: 1, Stragglers: []*adminv1.Sidecar{straggler}}, nil,
-			"revision 42 is stored but not in force after 20s: namespaces/default/agents/support is behind: go on waiting with reevectl wait 42",
+			"revision 42 is stored but not in force after 20s: it waits for default/support (cut off): go on waiting with reevectl wait 42",
 			20 * time.Second,
 		},
 		"refused": {
 			&adminv1.AwaitRevisionResponse{Revision: 42, Refused: 1, Stragglers: []*adminv1.Sidecar{refuser}}, nil,
-			"namespaces/default/agents/support refuses namespaces/default/grants/x (what is this)",
+			"namespaces/default/agents/support refuses x (what is this)",
 			20 * time.Second,
 		},
 		"stays silent": {
 			nil, errSilent,
-			"reeve.test:7443 did not answer within 20s: it is not known whether revision 42 is in force: go on waiting with reevectl wait 42",
+			"reeve.test:7443 did not answer within 20s: revision 42 is stored, and it is not known whether it is in force: go on waiting with reevectl wait 42",
 			20 * time.Second,
 		},
 		"falls silent": {
 			&adminv1.AwaitRevisionResponse{Revision: 42, Pending: 1, Stragglers: []*adminv1.Sidecar{straggler}}, errSilent,
-			"reeve.test:7443 no longer answers: it is not known whether revision 42 is in force: go on waiting with reevectl wait 42",
+			"reeve.test:7443 no longer answers: revision 42 is stored, and it is not known whether it is in force: go on waiting with reevectl wait 42",
 			20 * time.Second,
 		},
 		"never comes back": {
@@ -214,7 +217,7 @@ func TestAwaitFails(t *testing.T) {
 				}})
 				s, _ := newSession()
 				began := time.Now()
-				err := s.Await(t.Context(), conn, 42, 20*time.Second)
+				err := s.awaited(t, conn, 42, 20*time.Second)
 				if err == nil || !strings.Contains(err.Error(), c.want) {
 					t.Errorf("got %v; want %q in it", err, c.want)
 				}
@@ -245,13 +248,13 @@ func TestProgressIsSaidSparingly(t *testing.T) {
 			return stream.Send(&adminv1.AwaitRevisionResponse{Revision: 42, Applied: 2, InForce: true})
 		}})
 		s, said := newSession()
-		if err := s.Await(t.Context(), conn, 42, time.Minute); err != nil {
+		if err := s.awaited(t, conn, 42, time.Minute); err != nil {
 			t.Fatal(err)
 		}
-		want := `not in force yet: 0 applied, 2 pending, 0 cut off, safe in 4s
-not in force yet: 0 applied, 2 pending, 0 cut off, safe in 2s
-not in force yet: 1 applied, 1 pending, 0 cut off, safe in 1s
-in force: 2 applied, 0 pending, 0 cut off (revision 42)
+		want := `not in force yet: applied 0/2, 2 pending, safe in 4s
+not in force yet: applied 0/2, 2 pending, safe in 2s
+not in force yet: applied 1/2, 1 pending, safe in 1s
+in force: 2 applied, 0 pending, 0 cut off (revision 42, after 4s)
 `
 		if said.String() != want {
 			t.Errorf("said:\n%s\nwant:\n%s", said, want)
@@ -261,7 +264,7 @@ in force: 2 applied, 0 pending, 0 cut off (revision 42)
 
 func TestFailures(t *testing.T) {
 	t.Parallel()
-	c := profile.Context{Name: "prod", Address: "reeve.test:7443", Certificate: "admin.pem", CA: "ca.pem"}
+	c := profile.Context{Name: "prod", Addresses: profile.Addresses{"reeve.test:7443"}, Certificate: "admin.pem", CA: "ca.pem"}
 	for _, f := range []struct {
 		err  error
 		want string
@@ -269,26 +272,26 @@ func TestFailures(t *testing.T) {
 	}{
 		{nil, "", 0},
 		{UsageError{errors.New("no such flag")}, "no such flag", 2},
-		{&callError{UsageError{errors.New("no such id")}, c}, "no such id", 2},
-		{&callError{errors.New("plain"), c}, "plain", 1},
-		{&callError{status.Error(codes.NotFound, "agent \"x\": not found\x1b[2J"), c}, `agent "x": not found\u001b[2J`, 1},
+		{&callError{UsageError{errors.New("no such id")}, c, "reeve.test:7443"}, "no such id", 2},
+		{&callError{errors.New("plain"), c, "reeve.test:7443"}, "plain", 1},
+		{&callError{status.Error(codes.NotFound, "agent \"x\": not found\x1b[2J"), c, "reeve.test:7443"}, `agent "x": not found\u001b[2J`, 1},
 		{
-			&callError{status.Error(codes.Unavailable, `connection error: desc = "transport: Error while dialing: dial tcp 127.0.0.1:1: connect: connection refused"`), c},
+			&callError{status.Error(codes.Unavailable, `connection error: desc = "transport: Error while dialing: dial tcp 127.0.0.1:1: connect: connection refused"`), c, "reeve.test:7443"},
 			`nothing answers at reeve.test:7443: is the control plane running there? context "prod" says so`, 1,
 		},
 		{
-			&callError{status.Error(codes.Unavailable, `connection error: desc = "error reading server preface: remote error: tls: bad certificate"`), c},
+			&callError{status.Error(codes.Unavailable, `connection error: desc = "error reading server preface: remote error: tls: bad certificate"`), c, "reeve.test:7443"},
 			"reeve.test:7443 does not accept admin.pem (bad certificate)", 1,
 		},
 		{
-			&callError{status.Error(codes.Unavailable, `connection error: desc = "transport: authentication handshake failed: x509svid: could not verify leaf certificate: x509: certificate signed by unknown authority"`), c},
+			&callError{status.Error(codes.Unavailable, `connection error: desc = "transport: authentication handshake failed: x509svid: could not verify leaf certificate: x509: certificate signed by unknown authority"`), c, "reeve.test:7443"},
 			"what answers at reeve.test:7443 is not the control plane of this context", 1,
 		},
-		{&callError{status.Error(codes.Unavailable, "store does not answer"), c}, "store does not answer", 1},
-		{&callError{status.Error(codes.Canceled, "context canceled"), c}, "interrupted", 1},
-		{&callError{status.Error(codes.Unimplemented, "unknown method X"), c}, "it is older than this reevectl", 1},
+		{&callError{status.Error(codes.Unavailable, "store does not answer"), c, "reeve.test:7443"}, "store does not answer", 1},
+		{&callError{status.Error(codes.Canceled, "context canceled"), c, "reeve.test:7443"}, "interrupted", 1},
+		{&callError{status.Error(codes.Unimplemented, "unknown method X"), c, "reeve.test:7443"}, "it is older than this reevectl", 1},
 		{
-			&callError{status.Error(codes.Unimplemented, "unknown service reeve.admin.v1.Grants"), c},
+			&callError{status.Error(codes.Unimplemented, "unknown service reeve.admin.v1.Grants"), c, "reeve.test:7443"},
 			`what answers at reeve.test:7443 does not administer (unknown service reeve.admin.v1.Grants): is this the admin address?`, 1,
 		},
 	} {
@@ -308,15 +311,16 @@ func TestUnavailable(t *testing.T) {
 	const (
 		refusal = "reeve.test:7443 does not accept admin.pem ("
 		silent  = "reeve.test:7443 did not answer: "
+		away    = "reeve.test:7443 did not answer within 3s: does the control plane run"
 		doubt   = "it is not known whether the grant was revoked; run: reevectl get grant refunds, then reevectl wait"
 	)
-	c := profile.Context{Name: "prod", Address: "reeve.test:7443", Certificate: "admin.pem", CA: "ca.pem"}
+	c := profile.Context{Name: "prod", Addresses: profile.Addresses{"reeve.test:7443"}, Certificate: "admin.pem", CA: "ca.pem"}
 	for text, want := range map[string]string{
-		"transport: authentication handshake failed: context deadline exceeded":               silent,
+		"transport: authentication handshake failed: context deadline exceeded":               away,
 		"keepalive ping failed to receive ACK within timeout":                                 silent,
 		"error reading from server: EOF":                                                      silent,
 		"error reading from server: read tcp 127.0.0.1:1->127.0.0.1:2: connection reset":      silent,
-		"error reading server preface: read tcp 127.0.0.1:1: i/o timeout":                     silent,
+		"error reading server preface: read tcp 127.0.0.1:1: i/o timeout":                     away,
 		"error reading server preface: remote error: tls: bad certificate":                    refusal + "bad certificate)",
 		"error reading server preface: EOF":                                                   refusal + "it closed the connection)",
 		"error reading server preface: read tcp 127.0.0.1:1: read: connection reset by peer":  refusal + "it closed the connection)",
@@ -334,11 +338,11 @@ func TestUnavailable(t *testing.T) {
 			"(dial tcp: lookup reeve.test: no such host): check the address",
 	} {
 		err := status.Errorf(codes.Unavailable, "connection error: desc = %q", text)
-		got := (&callError{err, c}).Error()
+		got := (&callError{err, c, "reeve.test:7443"}).Error()
 		if !strings.Contains(got, want) || want == silent && got != silent+"try again, or look at the control plane's health" {
 			t.Errorf("%s becomes:\n%s; want %q in it", text, got, want)
 		}
-		changed := (&callError{InDoubt(err, doubt), c}).Error()
+		changed := (&callError{InDoubt(err, doubt), c, "reeve.test:7443"}).Error()
 		if want == silent && changed != silent+doubt || want != silent && changed != got {
 			t.Errorf("%s becomes of a change:\n%s", text, changed)
 		}
@@ -347,7 +351,7 @@ func TestUnavailable(t *testing.T) {
 		status.Error(codes.Unavailable, "store does not answer"), status.Error(codes.DeadlineExceeded, "context deadline exceeded"),
 		status.Error(codes.Canceled, "context canceled"),
 	} {
-		if got := (&callError{InDoubt(err, doubt), c}).Error(); !strings.HasSuffix(got, ": "+doubt) {
+		if got := (&callError{InDoubt(err, doubt), c, "reeve.test:7443"}).Error(); !strings.HasSuffix(got, ": "+doubt) {
 			t.Errorf("%v becomes of a change: %s", err, got)
 		}
 	}
@@ -370,8 +374,8 @@ func TestTimeoutIsOfAllOfIt(t *testing.T) {
 				s, _ := newSession()
 				c := Change{Wait: true, Timeout: timeout}
 				began := time.Now()
-				err := c.bounded(func(ctx context.Context, conn *grpc.ClientConn, _ []string) error {
-					return c.Make(ctx, s, conn, "", func(ctx context.Context, _ ...grpc.CallOption) error {
+				err := c.bounded(t.Context(), s, conn, nil, func(ctx context.Context, _ Conn, _ []string) error {
+					_, err := c.Made(ctx, "", func(ctx context.Context, _ ...grpc.CallOption) error {
 						select {
 						case <-ctx.Done():
 							return status.FromContextError(ctx.Err()).Err()
@@ -379,7 +383,8 @@ func TestTimeoutIsOfAllOfIt(t *testing.T) {
 							return nil
 						}
 					})
-				})(t.Context(), conn, nil)
+					return err
+				})
 				if err == nil || time.Since(began) != timeout {
 					t.Errorf("ended after %s with %v; want %s", time.Since(began), err, timeout)
 				}
@@ -411,18 +416,21 @@ func TestUntoldRevision(t *testing.T) {
 			}})
 			s, _ := newSession()
 			change := Change{Wait: true, Timeout: time.Minute}
-			for _, told := range c.told {
-				_, err := change.Made(t.Context(), "", func(_ context.Context, opts ...grpc.CallOption) error {
-					if told != "" {
-						*opts[0].(grpc.HeaderCallOption).HeaderAddr = metadata.Pairs(revisionHeader, told)
+			err := change.bounded(t.Context(), s, conn, nil, func(ctx context.Context, _ Conn, _ []string) error {
+				for _, told := range c.told {
+					_, err := change.Made(ctx, "", func(_ context.Context, opts ...grpc.CallOption) error {
+						if told != "" {
+							*opts[0].(grpc.HeaderCallOption).HeaderAddr = metadata.Pairs(revisionHeader, told)
+						}
+						return nil
+					})
+					if err != nil {
+						return err
 					}
-					return nil
-				})
-				if err != nil {
-					t.Fatal(err)
 				}
-			}
-			if err := change.InForce(t.Context(), s, conn); err != nil || awaited.Load() != c.want {
+				return nil
+			})
+			if err != nil || awaited.Load() != c.want {
 				t.Errorf("awaited revision %d, %v; want %d", awaited.Load(), err, c.want)
 			}
 		})
@@ -437,15 +445,15 @@ func TestProgress(t *testing.T) {
 	}{
 		{
 			&adminv1.AwaitRevisionResponse{SafeIn: durationpb.New(1800 * time.Millisecond)},
-			"not in force yet: waiting for sidecars of before the control plane's restart, safe in 1.8s",
+			"not in force yet: applied 0/0, safe in 1.8s; waiting for sidecars of before the control plane's restart",
 		},
 		{
 			&adminv1.AwaitRevisionResponse{Applied: 2, SafeIn: durationpb.New(time.Second)},
-			"not in force yet: 2 applied, waiting for sidecars of before the control plane's restart, safe in 1s",
+			"not in force yet: applied 2/2, safe in 1s; waiting for sidecars of before the control plane's restart",
 		},
 		{
 			&adminv1.AwaitRevisionResponse{Applied: 2, Refused: 1, SafeIn: durationpb.New(time.Second)},
-			"not in force yet: 2 applied, 0 pending, 0 cut off, 1 refused, safe in 1s",
+			"not in force yet: applied 2/3, 1 refused, safe in 1s",
 		},
 		{&adminv1.AwaitRevisionResponse{Revision: 7, InForce: true, CutOff: 1}, "in force: 0 applied, 0 pending, 1 cut off (revision 7)"},
 	} {
