@@ -37,7 +37,8 @@ func Backup(ctx context.Context, cfg Config, file string, log *slog.Logger) (err
 }
 
 // Restore makes the embedded store of a data directory that has none from a
-// backup. The key encryption key must be put beside it.
+// backup. The key encryption key must be put beside it. The restored fleet is
+// halted until an owner resumes it.
 func Restore(ctx context.Context, cfg Config, file string, log *slog.Logger) error {
 	if err := cfg.complete(); err != nil {
 		return err
@@ -45,5 +46,5 @@ func Restore(ctx context.Context, cfg Config, file string, log *slog.Logger) err
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		return fmt.Errorf("%w: data-dir: %w", ErrConfig, err)
 	}
-	return store.Restore(ctx, file, filepath.Join(cfg.DataDir, "store"), "controlplane", log)
+	return store.Restore(ctx, file, filepath.Join(cfg.DataDir, "store"), "controlplane", cfg.FreshnessBound, log)
 }

@@ -119,7 +119,7 @@ func New(ctx context.Context, cfg Config, telemetry Telemetry) (_ *ControlPlane,
 // learns how long those may still be fresh whom an earlier process served.
 func (c *ControlPlane) announce(ctx context.Context) error {
 	var err error
-	if c.earlier, err = c.store.Presences(ctx); err != nil {
+	if _, c.earlier, err = c.store.Presences(ctx); err != nil {
 		return err
 	}
 	var longest time.Duration
@@ -143,6 +143,9 @@ func (c *ControlPlane) forgetEarlier(ctx context.Context) error {
 		return nil //nolint:nilerr // the process ends; the next one waits again
 	}
 	for _, p := range c.earlier {
+		if err := c.store.EndPresence(ctx, p.GetIncarnation()); err != nil {
+			return err
+		}
 		if err := c.store.DeletePresence(ctx, p.GetIncarnation()); err != nil {
 			c.log.WarnContext(ctx, "presence of an earlier process not removed", slog.Any("error", err))
 		}

@@ -67,10 +67,13 @@ func EnrollmentName(keyDigest [sha256.Size]byte) string {
 // typeOf returns the type of message that goes with a resource name. The last
 // id of a tool's name may hold slashes.
 func typeOf(name string) (protoreflect.MessageType, error) {
-	if name == "authority" {
-		return (*storev1.Authority)(nil).ProtoReflect().Type(), nil
-	}
 	segments := strings.Split(name, "/")
+	switch {
+	case name == "authority":
+		return (*storev1.Authority)(nil).ProtoReflect().Type(), nil
+	case name == "fleet", len(segments) == 3 && segments[0] == "namespaces" && segments[1] != "" && segments[2] == "fleet":
+		return (*grantv1.FleetState)(nil).ProtoReflect().Type(), nil
+	}
 	if len(segments) > 6 {
 		segments = segments[:6]
 	}

@@ -1,27 +1,19 @@
 package store
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/url"
 	"os"
 	"path/filepath"
 	"sync/atomic"
 	"syscall"
-	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.etcd.io/etcd/etcdutl/v3/snapshot"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
-	"google.golang.org/protobuf/types/known/timestamppb"
-
-	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
 )
 
 const (
@@ -177,127 +169,4 @@ func (e *embedded) stop() {
 	if e.sockets != "" {
 		_ = os.RemoveAll(e.sockets) // an empty directory left behind harms nobody
 	}
-}
-
-// revisionBump is added to the revision of a restored store: far more than can
-// have been made since any backup.
-const revisionBump = 1_000_000_000
-
-// Backup writes a snapshot of the store to w. The store is served meanwhile.
-func (s *Store) Backup(ctx context.Context, w io.Writer) error {
-	r, err := s.client.Snapshot(ctx)
-	if err != nil {
-		return fmt.Errorf("back up: %w", failing(ctx, err))
-	}
-	_, err = io.Copy(w, r)
-	if err := errors.Join(err, r.Close()); err != nil {
-		return fmt.Errorf("back up: %w", failing(ctx, err))
-	}
-	return nil
-}
-
-// Restore makes a data directory for [Config.Dir] from the file that Backup
-// wrote. dir must hold no store. The restored store has an identity of
-// its own and a revision far above that of the backup, so that nothing which has
-// seen the lost part of the history takes the restored store for it; the
-// restoration is recorded as a change, by actor.
-func Restore(ctx context.Context, file, dir, actor string, log *slog.Logger) error {
-	if err := restore(ctx, file, dir, actor, log); err != nil {
-		return fmt.Errorf("restore %s into %s: %w", file, dir, err)
-	}
-	return nil
-}
-
-func restore(ctx context.Context, file, dir, actor string, log *slog.Logger) (err error) {
-	if err := privateDir(dir); err != nil {
-		return err
-	}
-	held, err := lock(dir)
-	if errors.Is(err, errLocked) {
-		return fmt.Errorf("%w: restore into a new directory", errLocked)
-	}
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, held.Close()) }()
-	if _, err := os.Stat(dataDir(dir)); !errors.Is(err, os.ErrNotExist) {
-		return errors.Join(errors.New("there is a store already: restore into a new directory"), err)
-	}
-	if err := verify(file); err != nil {
-		return err
-	}
-	// Everything happens beside the place where a store is looked for: half of
-	// one must never be started.
-	work := filepath.Join(dir, ".restoring")
-	if err := os.RemoveAll(work); err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
-	err = snapshot.NewV3(zap.New(&bridge{log: log})).Restore(snapshot.RestoreConfig{
-		SnapshotPath:   file,
-		Name:           member,
-		OutputDataDir:  dataDir(work),
-		PeerURLs:       []string{peerURL},
-		InitialCluster: member + "=" + peerURL,
-		RevisionBump:   revisionBump,
-		MarkCompacted:  true,
-	})
-	if err != nil {
-		return err
-	}
-	s, err := Open(ctx, Config{Dir: work}, log)
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(s.mark(ctx, actor), s.Close()); err != nil {
-		return err
-	}
-	return os.Rename(dataDir(work), dataDir(dir))
-}
-
-// verify refuses a file that is not all that Backup wrote: pages of an etcd, then
-// their digest. etcd would too, in its own terms.
-func verify(file string) error {
-	const page = 512 // of which those of any etcd are a multiple
-	f, err := os.Open(file)
-	if err != nil {
-		return err
-	}
-	defer f.Close() //nolint:errcheck // it was only read
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	pages := info.Size() - sha256.Size
-	if pages <= 0 || pages%page != 0 {
-		return fmt.Errorf("the file has %d bytes, as no backup does: it is cut short, or something else; restore another", info.Size())
-	}
-	digest, sum := make([]byte, sha256.Size), sha256.New()
-	if _, err := io.CopyN(sum, f, pages); err != nil {
-		return err
-	}
-	if _, err := io.ReadFull(f, digest); err != nil {
-		return err
-	}
-	if !bytes.Equal(sum.Sum(nil), digest) {
-		return errors.New("the file is damaged, or cut short: it does not have the digest that it ends in; restore another backup")
-	}
-	return nil
-}
-
-// mark gives a restored store an identity of its own.
-func (s *Store) mark(ctx context.Context, actor string) error {
-	head, _, err := s.head(ctx)
-	if err != nil {
-		return err
-	}
-	record := &adminv1.Change{
-		Sequence: head.Sequence + 1,
-		Time:     timestamppb.New(time.Now()),
-		Actor:    actor,
-		Action:   "restore",
-		Reason:   "restored from a backup of store " + head.StoreID,
-	}
-	_, err = s.commit(ctx, head, newStoreID(), record, nil, nil)
-	return err
 }

@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -28,8 +29,11 @@ func (s *Store) Get(ctx context.Context, name string) (Resource, error) {
 
 // List reads the resources whose names begin with prefix and are greater than
 // after, at most limit of them (0 is no limit), in order of name. revision says
-// at which revision to read; 0 is the newest, which is linearizable. The error
-// may be ErrCompacted.
+// at which revision to read; 0 is the newest, which is linearizable. Resources
+// of a kind that only a later version of this program knows are left out, so
+// that a page may be shorter than limit and still have More. The error may be
+// ErrCompacted; one resource that cannot be read fails the whole, for there may
+// be a forbid in it.
 func (s *Store) List(ctx context.Context, prefix, after string, limit int, revision int64) (Page, error) {
 	from := max(root+prefix, root+after+"\x00")
 	resp, err := s.read(ctx, from,
@@ -47,6 +51,9 @@ func (s *Store) List(ctx context.Context, prefix, after string, limit int, revis
 			continue
 		}
 		r, err := resourceOf(kv)
+		if errors.Is(err, errFuture) {
+			continue
+		}
 		if err != nil {
 			return Page{}, fmt.Errorf("list %s: %w", prefix, err)
 		}
@@ -72,14 +79,20 @@ func (s *Store) head(ctx context.Context) (Head, int64, error) {
 	if err != nil {
 		return Head{}, 0, err
 	}
-	if len(resp.Kvs) == 0 {
-		return Head{}, 0, s.condemn(ctx, fmt.Errorf("%w: it has no head", ErrRolledBack))
+	h, err := s.checked(ctx, before, resp.Kvs)
+	return h, resp.Header.Revision, err
+}
+
+// checked is the head that a read which began after before was seen has shown.
+func (s *Store) checked(ctx context.Context, before *Head, kvs []*mvccpb.KeyValue) (Head, error) {
+	if len(kvs) == 0 {
+		return Head{}, s.condemn(ctx, fmt.Errorf("%w: it has no head", ErrRolledBack))
 	}
-	h, err := headOf(resp.Kvs[0])
+	h, err := headOf(kvs[0])
 	if err != nil {
-		return Head{}, 0, err
+		return Head{}, err
 	}
-	return h, resp.Header.Revision, s.see(ctx, before, h)
+	return h, s.see(ctx, before, h)
 }
 
 // see compares a head that was read with one that was seen before the reading
@@ -111,7 +124,10 @@ func headOf(kv *mvccpb.KeyValue) (Head, error) {
 	if err := decodeInto(&m, kv.Value); err != nil {
 		return Head{}, fmt.Errorf("read head: %w", err)
 	}
-	return Head{Revision: kv.ModRevision, StoreID: m.GetStoreId(), Sequence: m.GetSequence(), Digest: m.GetDigest()}, nil
+	return Head{
+		Revision: kv.ModRevision, StoreID: m.GetStoreId(), Sequence: m.GetSequence(), Digest: m.GetDigest(),
+		LongestBound: m.GetLongestBound().AsDuration(),
+	}, nil
 }
 
 // Changes reads change records, newest first, at most limit of them: those
@@ -142,50 +158,6 @@ func changeOf(kv *mvccpb.KeyValue) (*adminv1.Change, error) {
 	}
 	c.Revision = kv.ModRevision
 	return c, nil
-}
-
-// PutPresence records that a control plane of this incarnation may grant
-// freshness.
-func (s *Store) PutPresence(ctx context.Context, p *storev1.Presence) error {
-	value, err := encode(p)
-	if err == nil {
-		err = s.try(ctx, func(ctx context.Context) error {
-			_, err := s.client.Put(ctx, presences+p.GetIncarnation(), string(value))
-			return err
-		})
-	}
-	if err != nil {
-		return fmt.Errorf("put presence %s: %w", p.GetIncarnation(), err)
-	}
-	return nil
-}
-
-// DeletePresence removes the record of an incarnation.
-func (s *Store) DeletePresence(ctx context.Context, incarnation string) error {
-	err := s.try(ctx, func(ctx context.Context) error {
-		_, err := s.client.Delete(ctx, presences+incarnation)
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("delete presence %s: %w", incarnation, err)
-	}
-	return nil
-}
-
-// Presences reads all records of incarnations.
-func (s *Store) Presences(ctx context.Context) ([]*storev1.Presence, error) {
-	resp, err := s.read(ctx, presences, clientv3.WithPrefix())
-	if err != nil {
-		return nil, fmt.Errorf("list presences: %w", err)
-	}
-	all := make([]*storev1.Presence, len(resp.Kvs))
-	for i, kv := range resp.Kvs {
-		all[i] = new(storev1.Presence)
-		if err := decodeInto(all[i], kv.Value); err != nil {
-			return nil, fmt.Errorf("read %s: %w", kv.Key, err)
-		}
-	}
-	return all, nil
 }
 
 // read is one linearizable read, or one at the revision that opts say.

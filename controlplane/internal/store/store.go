@@ -14,6 +14,7 @@
 //	tokens/{hex SHA-256 of the token}                  storev1.JoinToken
 //	enrollments/{hex SHA-256 of the key}               storev1.Enrollment
 //	authority                                          storev1.Authority
+//	fleet, namespaces/{namespace}/fleet                grantv1.FleetState
 //
 // What is stored is what was put: etags and other output-only fields are the
 // caller's to leave out, and to fill in from a [Resource]'s revision.
@@ -26,6 +27,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/protobuf/proto"
@@ -39,6 +41,8 @@ var (
 	ErrNotFound = errors.New("not found")
 	// ErrExists: there is a resource of that name already.
 	ErrExists = errors.New("already exists")
+	// ErrFenced: the incarnation's presence was marked ended, or is not there.
+	ErrFenced = errors.New("presence has ended")
 	// ErrConflict: others kept changing the store while this change was tried.
 	ErrConflict = errors.New("changed by others meanwhile")
 	// ErrTooLarge: the change is more than one transaction can carry.
@@ -103,6 +107,9 @@ type Head struct {
 	Sequence int64
 	// Digest chains the changes: SHA-256 of the digest before and the record.
 	Digest []byte
+	// LongestBound is the longest freshness bound that any grant named which a
+	// sidecar may still hold; 0 if none did.
+	LongestBound time.Duration
 }
 
 // Meta is what a change records of itself beside what it changed.

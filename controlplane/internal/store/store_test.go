@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/proto"
@@ -306,16 +307,16 @@ func TestCommitIsIdempotent(t *testing.T) {
 		t.Fatal(err)
 	}
 	record := &adminv1.Change{Sequence: 1, Actor: "me"}
-	first, err := s.commit(t.Context(), head, head.StoreID, record, nil, nil)
+	first, err := s.commit(t.Context(), head, head, record, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := s.commit(t.Context(), head, head.StoreID, record, nil, nil)
+	again, err := s.commit(t.Context(), head, head, record, nil, nil)
 	if err != nil || again != first {
 		t.Errorf("again: %d, %v; want %d", again, err, first)
 	}
 	record.Actor = "you"
-	if _, err := s.commit(t.Context(), head, head.StoreID, record, nil, nil); !errors.Is(err, errLost) {
+	if _, err := s.commit(t.Context(), head, head, record, nil, nil); !errors.Is(err, errLost) {
 		t.Errorf("another's: %v", err)
 	}
 }
@@ -401,34 +402,6 @@ func headValue(t *testing.T, h Head) string {
 		t.Fatal(err)
 	}
 	return string(value)
-}
-
-func TestPresences(t *testing.T) {
-	s := newStore(t)
-	ctx := t.Context()
-	want := []*storev1.Presence{{Incarnation: "a"}, {Incarnation: "b"}}
-	for _, p := range want {
-		if err := s.PutPresence(ctx, p); err != nil {
-			t.Fatal(err)
-		}
-	}
-	got, err := s.Presences(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(want, got, protocmp.Transform()); diff != "" {
-		t.Error(diff)
-	}
-	if err := s.DeletePresence(ctx, "a"); err != nil {
-		t.Fatal(err)
-	}
-	got, err = s.Presences(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(want[1:], got, protocmp.Transform()); diff != "" {
-		t.Error(diff)
-	}
 }
 
 // P8: a restarted store is the same store; a long path is no obstacle; nothing
@@ -527,10 +500,10 @@ func TestBackupAndRestore(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := filepath.Join(t.TempDir(), "restored")
-	if err := Restore(t.Context(), file, dir, "me", log); err != nil {
+	if err := Restore(t.Context(), file, dir, "me", time.Second, log); err != nil {
 		t.Fatal(err)
 	}
-	if err := Restore(t.Context(), file, dir, "me", log); err == nil || !strings.Contains(err.Error(), "restore into a new directory") {
+	if err := Restore(t.Context(), file, dir, "me", time.Second, log); err == nil || !strings.Contains(err.Error(), "restore into a new directory") {
 		t.Errorf("into a used directory: %v", err)
 	}
 	restored, err := Open(t.Context(), Config{Dir: dir}, log)
@@ -557,7 +530,7 @@ func TestBackupAndRestore(t *testing.T) {
 		t.Errorf("newest change is %v, %v", changes, err)
 	}
 	events, _ := watching(t, restored)
-	if e := next(t, events); !e.Load || len(e.Puts) != 1 {
+	if e := next(t, events); !e.Load || len(e.Puts) != 2 { // it, and the halt
 		t.Errorf("load is %+v", e)
 	}
 	put(t, restored, "b", "bob")
@@ -588,7 +561,7 @@ func TestRestoreRefuses(t *testing.T) {
 			if err := os.WriteFile(file, c.data, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			err := Restore(t.Context(), file, filepath.Join(t.TempDir(), "new"), "me", slog.New(slog.DiscardHandler))
+			err := Restore(t.Context(), file, filepath.Join(t.TempDir(), "new"), "me", time.Second, slog.New(slog.DiscardHandler))
 			if err == nil || !strings.Contains(err.Error(), c.want) || strings.ContainsAny(err.Error(), "[]") {
 				t.Errorf("got %v; want %q in it", err, c.want)
 			}
@@ -602,7 +575,7 @@ func TestRestoreOfNoBackup(t *testing.T) {
 	if err := os.WriteFile(file, bytes.Repeat([]byte("no"), 9999), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := Restore(context.Background(), file, dir, "me", slog.New(slog.DiscardHandler)); err == nil {
+	if err := Restore(context.Background(), file, dir, "me", time.Second, slog.New(slog.DiscardHandler)); err == nil {
 		t.Fatal("restored")
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 || left[0].Name() != "lock" {

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -22,6 +23,7 @@ type Tx struct {
 	revision int64              // that all reads are at
 	found    map[string]stored  // what was read, by name
 	writes   map[string]written // what is to be written, by name
+	bound    time.Duration      // the head's longest bound, as it is to be written
 }
 
 // stored is a resource as etcd has it; the zero value is none.
@@ -33,8 +35,20 @@ type stored struct {
 // written is a value to put, or nil to delete.
 type written []byte
 
+func newTx(s *Store, head Head, revision int64) *Tx {
+	return &Tx{
+		store: s, head: head, revision: revision, bound: head.LongestBound,
+		found: make(map[string]stored), writes: make(map[string]written),
+	}
+}
+
 // Revision is the revision that the Tx reads at.
 func (tx *Tx) Revision() int64 { return tx.revision }
+
+// RaiseBound notes that the change puts a grant that names a freshness bound:
+// with the change, the head's longest bound is no less than d. It must be called
+// with every put of such a grant.
+func (tx *Tx) RaiseBound(d time.Duration) { tx.bound = max(tx.bound, d) }
 
 // Get reads one resource; the error may be ErrNotFound. A resource that this Tx
 // has put has revision 0.
@@ -82,7 +96,8 @@ func storedOf(kv *mvccpb.KeyValue) stored {
 	return stored{value: kv.Value, revision: kv.ModRevision}
 }
 
-// List reads the resources whose names begin with prefix, in order of name.
+// List reads the resources whose names begin with prefix, in order of name. Those
+// of a kind that only a later version of this program knows are left out.
 func (tx *Tx) List(ctx context.Context, prefix string) ([]Resource, error) {
 	resp, err := tx.store.read(ctx, root+prefix, clientv3.WithPrefix(), clientv3.WithRev(tx.revision))
 	if err != nil {
@@ -94,6 +109,9 @@ func (tx *Tx) List(ctx context.Context, prefix string) ([]Resource, error) {
 			continue
 		}
 		r, err := resourceOf(kv)
+		if errors.Is(err, errFuture) {
+			continue
+		}
 		if err != nil {
 			return nil, fmt.Errorf("list %s: %w", prefix, err)
 		}

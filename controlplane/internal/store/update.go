@@ -14,6 +14,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
@@ -73,10 +74,7 @@ func (s *Store) update(ctx context.Context, meta Meta, change func(*Tx) error) (
 	if err != nil {
 		return 0, fmt.Errorf("%s: %w", meta.Action, err)
 	}
-	tx := &Tx{
-		store: s, head: head, revision: revision,
-		found: make(map[string]stored), writes: make(map[string]written),
-	}
+	tx := newTx(s, head, revision)
 	if err := change(tx); err != nil {
 		return 0, err
 	}
@@ -91,10 +89,11 @@ func (s *Store) update(ctx context.Context, meta Meta, change func(*Tx) error) (
 	switch {
 	case err != nil:
 		return 0, fmt.Errorf("%s: %w", meta.Action, err)
-	case len(record.GetEntries()) == 0, meta.DryRun:
+	case len(record.GetEntries()) == 0 && tx.bound == head.LongestBound, meta.DryRun:
 		return head.Revision, nil
 	}
-	revision, err = s.commit(ctx, head, head.StoreID, record, compares, writes)
+	next := Head{StoreID: head.StoreID, LongestBound: tx.bound}
+	revision, err = s.commit(ctx, head, next, record, compares, writes)
 	if err != nil {
 		return 0, fmt.Errorf("%s: %w", meta.Action, err)
 	}
@@ -133,14 +132,15 @@ func (tx *Tx) seal(ctx context.Context, record *adminv1.Change) (compares []clie
 // commit writes a change, its record and the head that goes with it, if head is
 // still the newest and what is overwritten is what was read. Every change writes
 // the head: if that is the same, so is all else that was read. It returns
-// errLost if it is not.
-func (s *Store) commit(ctx context.Context, head Head, storeID string, record *adminv1.Change, compares []clientv3.Cmp, writes []clientv3.Op) (int64, error) {
+// errLost if it is not. Of next, the head to write, the caller says the store's
+// identity and the longest bound.
+func (s *Store) commit(ctx context.Context, head, next Head, record *adminv1.Change, compares []clientv3.Cmp, writes []clientv3.Op) (int64, error) {
 	value, err := encode(record)
 	if err != nil {
 		return 0, err
 	}
-	next := Head{StoreID: storeID, Sequence: record.GetSequence(), Digest: chain(head.Digest, value)}
-	headValue, err := encode(&storev1.Head{StoreId: next.StoreID, Sequence: next.Sequence, Digest: next.Digest})
+	next.Sequence, next.Digest = record.GetSequence(), chain(head.Digest, value)
+	headValue, err := encode(next.stored())
 	if err != nil {
 		return 0, err
 	}
@@ -162,6 +162,15 @@ func (s *Store) commit(ctx context.Context, head Head, storeID string, record *a
 		return 0, err
 	}
 	return next.Revision, s.see(ctx, &Head{}, next)
+}
+
+// stored is the head as it is stored.
+func (h Head) stored() *storev1.Head {
+	m := &storev1.Head{StoreId: h.StoreID, Sequence: h.Sequence, Digest: h.Digest}
+	if h.LongestBound > 0 {
+		m.LongestBound = durationpb.New(h.LongestBound)
+	}
+	return m
 }
 
 // transact tries once to commit txn, which writes the change record value, and

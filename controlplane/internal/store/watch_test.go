@@ -134,7 +134,7 @@ func putRaw(t *testing.T, s *Store, name, value string) {
 	record := &adminv1.Change{Sequence: head.Sequence + 1}
 	compares, writes, err := tx.seal(t.Context(), record)
 	if err == nil {
-		_, err = s.commit(t.Context(), head, head.StoreID, record, compares, writes)
+		_, err = s.commit(t.Context(), head, head, record, compares, writes)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -318,7 +318,7 @@ func forge(t *testing.T, names []string, writes []clientv3.Op) {
 		t.Fatal(err)
 	}
 	record := recordOf(head, names)
-	if _, err := s.commit(t.Context(), head, head.StoreID, record, nil, writes); err != nil {
+	if _, err := s.commit(t.Context(), head, head, record, nil, writes); err != nil {
 		t.Fatal(err)
 	}
 }
