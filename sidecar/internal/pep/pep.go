@@ -92,10 +92,15 @@ func (e *Enforcer) Refuse(ctx context.Context, call pdp.Call, reason pdp.Reason)
 	return p
 }
 
-// decide fails closed: whatever it does not find, it denies, and at the age of
-// what may not be acted on at all everything is stale.
+// decide decides by v at this moment.
 func (p *Permit) decide(v *replica.View) pdp.Decision {
 	at, _ := v.At()
+	return p.decideAt(v, at)
+}
+
+// decideAt fails closed: whatever it does not find, it denies, and at the age of
+// what may not be acted on at all everything is stale.
+func (p *Permit) decideAt(v *replica.View, at pdp.At) pdp.Decision {
 	if p.admitted {
 		return pdp.Admit(v.Snapshot, p.Call.Server, at)
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	decisionv1 "github.com/reeve-authz/reeve/gen/reeve/decision/v1"
+	"github.com/reeve-authz/reeve/sidecar/fault"
 	"github.com/reeve-authz/reeve/sidecar/grant"
 	"github.com/reeve-authz/reeve/sidecar/internal/replica"
 	"github.com/reeve-authz/reeve/sidecar/pdp"
@@ -71,7 +72,7 @@ func (p *Permit) Forward(ctx context.Context, send func(ctx context.Context, ser
 	// Open first, then look again: whoever publishes a new view after this
 	// finds the permit open, and what was published before this is seen here.
 	p.open()
-	d, server := p.look(p.enforcer.views.View())
+	d, server := p.look()
 	if !d.Allow {
 		p.Withdraw(ctx, d)
 		return false
@@ -94,11 +95,7 @@ func (p *Permit) Recheck() error {
 	if c := p.taken.Load(); c != nil {
 		return c
 	}
-	v := p.enforcer.views.View()
-	d, _ := p.look(v)
-	if d.Allow && !v.Live() { // to decide took a moment, and this is the last one
-		d = p.decide(v)
-	}
+	d, _ := p.look()
 	if d.Allow {
 		return nil
 	}
@@ -106,9 +103,28 @@ func (p *Permit) Recheck() error {
 	return p.taken.Load()
 }
 
-// look decides by v and returns the server to forward to, if there is one.
-func (p *Permit) look(v *replica.View) (pdp.Decision, *grant.Server) {
-	d := p.decide(v)
+// look decides by what is held at this moment and returns the server to forward
+// to, if there is one. To decide takes a moment: if the snapshot changed or a
+// bound passed meanwhile, it decides again.
+func (p *Permit) look() (d pdp.Decision, server *grant.Server) {
+	v := p.enforcer.views.View()
+	at, _ := v.At()
+	for {
+		d, server = p.lookAt(v, at)
+		newest := p.enforcer.views.View()
+		now, _ := newest.At()
+		if !d.Allow || newest.Snapshot == v.Snapshot && !newest.Passed(at.Age, now.Age) {
+			return d, server
+		}
+		v, at = newest, now
+	}
+}
+
+func (p *Permit) lookAt(v *replica.View, at pdp.At) (pdp.Decision, *grant.Server) {
+	d := p.Decision
+	if !fault.Off(fault.Recheck) {
+		d = p.decideAt(v, at)
+	}
 	server := v.Snapshot.Server(p.Call.Server)
 	if d.Allow && server == nil {
 		d.Allow, d.Reason = false, pdp.UnknownServer

@@ -155,7 +155,7 @@ func (r *Replica) Run(ctx context.Context) error {
 		boot := r.clocks.boot()
 		v := r.View()
 		v.Live() // finds out whether the clocks agree
-		due := v.due(boot - v.asked)
+		due := v.due(boot)
 		wait := checkEvery
 		if due > 0 {
 			wait = min(wait, due-boot)

@@ -94,12 +94,26 @@ func (v *View) ShortestBound() time.Duration {
 	return own
 }
 
-// due returns when, on the boot clock, the next bound passes; 0 if none will.
-func (v *View) due(age time.Duration) time.Duration {
+// Passed reports whether a bound passed between two ages: then what was decided
+// at the first may have become stale.
+func (v *View) Passed(from, to time.Duration) bool {
+	next := v.boundAfter(from)
+	return next > 0 && next <= to
+}
+
+// boundAfter returns the shortest bound in use that is longer than age; 0 if
+// there is none.
+func (v *View) boundAfter(age time.Duration) time.Duration {
 	next := v.Snapshot.BoundAfter(age)
 	if v.bound > age && (next == 0 || v.bound < next) {
-		next = v.bound
+		return v.bound
 	}
+	return next
+}
+
+// due returns when, on the boot clock, the next bound passes; 0 if none will.
+func (v *View) due(boot time.Duration) time.Duration {
+	next := v.boundAfter(boot - v.asked)
 	if next == 0 || !v.heard {
 		return 0
 	}
