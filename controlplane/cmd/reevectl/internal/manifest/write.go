@@ -123,6 +123,9 @@ func node(d *json.Decoder) (*yaml.Node, error) {
 	case string:
 		return scalar("!!str", v)
 	case json.Number:
+		if _, err := v.Int64(); err == nil {
+			return scalar("!!int", v.String())
+		}
 		return scalar("!!float", v.String())
 	case bool:
 		return scalar("!!bool", strconv.FormatBool(v))

@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"strconv"
 	"time"
@@ -163,9 +164,11 @@ func PrintList[M proto.Message](s *Session, ms []M) error {
 		return output.List(s.Out, s.Format, ms)
 	}
 	all, err := texts(ms)
-	for _, text := range all {
-		s.held = append(s.held, text)
+	if err != nil {
+		return err
 	}
+	list, err := json.Marshal(all)
+	s.held = append(s.held, list)
 	return err
 }
 

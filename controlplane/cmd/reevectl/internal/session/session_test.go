@@ -39,7 +39,7 @@ func (f *fleet) AwaitRevision(req *adminv1.AwaitRevisionRequest, stream grpc.Ser
 func serve(t *testing.T, f *fleet) *grpc.ClientConn {
 	t.Helper()
 	listener := bufconn.Listen(1 << 16)
-	server := grpc.NewServer()
+	server := grpc.NewServer(grpc.WaitForHandlers(true))
 	adminv1.RegisterSidecarsServer(server, f)
 	ended := make(chan struct{})
 	go func() {
