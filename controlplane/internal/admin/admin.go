@@ -130,6 +130,7 @@ func (a *Admin) Register(r grpc.ServiceRegistrar) {
 	adminv1.RegisterServersServer(r, &servers{Admin: a})
 	adminv1.RegisterToolsServer(r, &tools{Admin: a})
 	adminv1.RegisterGrantsServer(r, &grants{Admin: a})
+	adminv1.RegisterFleetServer(r, &fleet{Admin: a})
 	adminv1.RegisterApplyServer(r, &apply{Admin: a})
 	adminv1.RegisterSidecarsServer(r, &sidecars{Admin: a})
 	adminv1.RegisterAdminsServer(r, &admins{Admin: a})

@@ -198,6 +198,9 @@ func (a *Admin) save(tx *store.Tx, m resource) error {
 	if err := parse(m); err != nil {
 		return fmt.Errorf("%s: %w", label(m), err)
 	}
+	if g, ok := m.(*grantv1.Grant); ok {
+		tx.RaiseBound(g.GetFreshnessBound().AsDuration())
+	}
 	return tx.Put(m.GetName(), m)
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"strings"
 
+	"google.golang.org/protobuf/types/known/durationpb"
+
 	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
 	decisionv1 "github.com/reeve-authz/reeve/gen/reeve/decision/v1"
 	grantv1 "github.com/reeve-authz/reeve/gen/reeve/grant/v1"
@@ -92,6 +94,9 @@ func finding(f pdp.Finding) *adminv1.ExplainCallResponse_Finding {
 		Effect:  grantv1.Grant_ALLOW,
 		Applies: f.Applies,
 		Detail:  f.Detail,
+	}
+	if bound := f.Grant.FreshnessBound(); bound > 0 {
+		said.FreshnessBound = durationpb.New(bound)
 	}
 	if f.Grant.Forbids() {
 		said.Effect = grantv1.Grant_FORBID

@@ -40,6 +40,8 @@ func kindOf(m proto.Message) string {
 		return "tool"
 	case *grantv1.Grant:
 		return "grant"
+	case *grantv1.FleetState:
+		return "fleet"
 	case *adminv1.Admin:
 		return "administrator"
 	default:

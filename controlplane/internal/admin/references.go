@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -163,6 +164,9 @@ func (a *Admin) needed(ctx context.Context, tx *store.Tx, n grant.Name) error {
 	var by []string
 	switch n.Collection {
 	case grant.Namespaces:
+		if halt, err := halted(ctx, tx, grant.FleetName(n.Namespace)); err != nil || halt != nil {
+			return cmp.Or(err, impossible("namespace %q: it is halted: resume %s first", n, grant.FleetName(n.Namespace)))
+		}
 		// Nothing else is written before this transaction commits, so a page at its
 		// revision is as good as a read in it.
 		p, err := a.cfg.Store.List(ctx, n.String()+"/", "", maxPage, tx.Revision())

@@ -40,16 +40,22 @@ var roleOf = map[string]adminv1.Admin_Role{
 	adminv1.Tools_UpdateTool_FullMethodName: owner,
 	adminv1.Tools_DeleteTool_FullMethodName: owner,
 
-	adminv1.Grants_GetGrant_FullMethodName:    viewer,
-	adminv1.Grants_ListGrants_FullMethodName:  viewer,
-	adminv1.Grants_CreateGrant_FullMethodName: owner,
-	adminv1.Grants_UpdateGrant_FullMethodName: owner,
-	adminv1.Grants_DeleteGrant_FullMethodName: owner,
-	adminv1.Grants_ExplainCall_FullMethodName: viewer,
+	adminv1.Grants_GetGrant_FullMethodName:     viewer,
+	adminv1.Grants_ListGrants_FullMethodName:   viewer,
+	adminv1.Grants_CreateGrant_FullMethodName:  owner,
+	adminv1.Grants_UpdateGrant_FullMethodName:  owner,
+	adminv1.Grants_DeleteGrant_FullMethodName:  owner,
+	adminv1.Grants_RevokeGrants_FullMethodName: owner,
+	adminv1.Grants_ExplainCall_FullMethodName:  viewer,
 
 	adminv1.Apply_ApplyResources_FullMethodName: owner,
 
+	adminv1.Fleet_HaltFleet_FullMethodName:       owner,
+	adminv1.Fleet_ResumeFleet_FullMethodName:     owner,
+	adminv1.Fleet_ListFleetStates_FullMethodName: viewer,
+
 	adminv1.Sidecars_ListSidecars_FullMethodName:  viewer,
+	adminv1.Sidecars_ListReplicas_FullMethodName:  viewer,
 	adminv1.Sidecars_AwaitRevision_FullMethodName: viewer,
 
 	adminv1.Decisions_ListDecisions_FullMethodName:   viewer,

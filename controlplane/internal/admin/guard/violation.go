@@ -17,12 +17,13 @@ import (
 // advice says what to do about a rule that was broken, where the rule's own
 // words do not. Keys are field name and rule id.
 var advice = map[[2]string]string{
-	{"expire_time", "required"}:       `is required, for all authority ends: add expireTime: "2027-01-31T00:00:00Z"`,
-	{"targets", "repeated.min_items"}: "must have at least one target: add targets: [{tool: server/tool}]",
-	{"upstream", "required"}:          "is required: add http: {url: \"https://host/mcp\"}",
-	{"target", "required"}:            "is required: give one of tool, resource, prompt and method",
-	{"kind", "required"}:              "is required: give a namespace, an agent, a server, a tool or a grant",
-	{"ttl", "duration.gte_lte"}:       "must be from 1 minute to 7 days",
+	{"expire_time", "required"}:             `is required, for all authority ends: add expireTime: "2027-01-31T00:00:00Z"`,
+	{"targets", "repeated.min_items"}:       "must have at least one target: add targets: [{tool: server/tool}]",
+	{"upstream", "required"}:                "is required: add http: {url: \"https://host/mcp\"}",
+	{"target", "required"}:                  "is required: give one of tool, resource, prompt and method",
+	{"kind", "required"}:                    "is required: give a namespace, an agent, a server, a tool or a grant",
+	{"ttl", "duration.gte_lte"}:             "must be from 1 minute to 7 days",
+	{"freshness_bound", "duration.gte_lte"}: "must be from 1 second to 15 minutes",
 	{"resources", "repeated.max_items"}: "must be 60 at the most, for they are changed in one transaction: " +
 		"split the file",
 }

@@ -14,6 +14,7 @@ import (
 	v1 "github.com/reeve-authz/reeve/gen/reeve/grant/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	fieldmaskpb "google.golang.org/protobuf/types/known/fieldmaskpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
@@ -780,9 +781,12 @@ type ExplainCallResponse_Finding struct {
 	Applies bool `protobuf:"varint,3,opt,name=applies,proto3" json:"applies,omitempty"`
 	// Why it did not apply, or why it did although its condition could not be
 	// evaluated, in words.
-	Detail        string `protobuf:"bytes,4,opt,name=detail,proto3" json:"detail,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Detail string `protobuf:"bytes,4,opt,name=detail,proto3" json:"detail,omitempty"`
+	// How long a sidecar that hears nothing may act on the grant; unset if the
+	// grant names no bound of its own.
+	FreshnessBound *durationpb.Duration `protobuf:"bytes,5,opt,name=freshness_bound,json=freshnessBound,proto3" json:"freshness_bound,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *ExplainCallResponse_Finding) Reset() {
@@ -843,11 +847,18 @@ func (x *ExplainCallResponse_Finding) GetDetail() string {
 	return ""
 }
 
+func (x *ExplainCallResponse_Finding) GetFreshnessBound() *durationpb.Duration {
+	if x != nil {
+		return x.FreshnessBound
+	}
+	return nil
+}
+
 var File_reeve_admin_v1_grants_proto protoreflect.FileDescriptor
 
 const file_reeve_admin_v1_grants_proto_rawDesc = "" +
 	"\n" +
-	"\x1breeve/admin/v1/grants.proto\x12\x0ereeve.admin.v1\x1a\x1bbuf/validate/validate.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ereeve/decision/v1/record.proto\x1a\x1areeve/grant/v1/grant.proto\"1\n" +
+	"\x1breeve/admin/v1/grants.proto\x12\x0ereeve.admin.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ereeve/decision/v1/record.proto\x1a\x1areeve/grant/v1/grant.proto\"1\n" +
 	"\x0fGetGrantRequest\x12\x1e\n" +
 	"\x04name\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80\x04R\x04name\"\x86\x01\n" +
@@ -896,18 +907,19 @@ const file_reeve_admin_v1_grants_proto_rawDesc = "" +
 	"\xbaH\ar\x05\x10\x01\x18\x80\x04R\x05agent\x126\n" +
 	"\x06target\x18\x02 \x01(\v2\x16.reeve.grant.v1.TargetB\x06\xbaH\x03\xc8\x01\x01R\x06target\x12'\n" +
 	"\targuments\x18\x03 \x01(\fB\t\xbaH\x06z\x04\x18\x80\x80@R\targuments\x12.\n" +
-	"\x04time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\"\xf1\x02\n" +
+	"\x04time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\"\xb5\x03\n" +
 	"\x13ExplainCallResponse\x12=\n" +
 	"\averdict\x18\x01 \x01(\x0e2#.reeve.decision.v1.Decision.VerdictR\averdict\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x14\n" +
 	"\x05grant\x18\x03 \x01(\tR\x05grant\x12\x1a\n" +
 	"\brevision\x18\x04 \x01(\x03R\brevision\x12G\n" +
-	"\bfindings\x18\x05 \x03(\v2+.reeve.admin.v1.ExplainCallResponse.FindingR\bfindings\x1a\x87\x01\n" +
+	"\bfindings\x18\x05 \x03(\v2+.reeve.admin.v1.ExplainCallResponse.FindingR\bfindings\x1a\xcb\x01\n" +
 	"\aFinding\x12\x14\n" +
 	"\x05grant\x18\x01 \x01(\tR\x05grant\x124\n" +
 	"\x06effect\x18\x02 \x01(\x0e2\x1c.reeve.grant.v1.Grant.EffectR\x06effect\x12\x18\n" +
 	"\aapplies\x18\x03 \x01(\bR\aapplies\x12\x16\n" +
-	"\x06detail\x18\x04 \x01(\tR\x06detail2\xc0\x04\n" +
+	"\x06detail\x18\x04 \x01(\tR\x06detail\x12B\n" +
+	"\x0ffreshness_bound\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x0efreshnessBound2\xc0\x04\n" +
 	"\x06Grants\x12B\n" +
 	"\bGetGrant\x12\x1f.reeve.admin.v1.GetGrantRequest\x1a\x15.reeve.grant.v1.Grant\x12S\n" +
 	"\n" +
@@ -952,6 +964,7 @@ var file_reeve_admin_v1_grants_proto_goTypes = []any{
 	(*timestamppb.Timestamp)(nil),       // 16: google.protobuf.Timestamp
 	(v11.Decision_Verdict)(0),           // 17: reeve.decision.v1.Decision.Verdict
 	(v1.Grant_Effect)(0),                // 18: reeve.grant.v1.Grant.Effect
+	(*durationpb.Duration)(nil),         // 19: google.protobuf.Duration
 }
 var file_reeve_admin_v1_grants_proto_depIdxs = []int32{
 	12, // 0: reeve.admin.v1.ListGrantsResponse.grants:type_name -> reeve.grant.v1.Grant
@@ -966,25 +979,26 @@ var file_reeve_admin_v1_grants_proto_depIdxs = []int32{
 	17, // 9: reeve.admin.v1.ExplainCallResponse.verdict:type_name -> reeve.decision.v1.Decision.Verdict
 	11, // 10: reeve.admin.v1.ExplainCallResponse.findings:type_name -> reeve.admin.v1.ExplainCallResponse.Finding
 	18, // 11: reeve.admin.v1.ExplainCallResponse.Finding.effect:type_name -> reeve.grant.v1.Grant.Effect
-	0,  // 12: reeve.admin.v1.Grants.GetGrant:input_type -> reeve.admin.v1.GetGrantRequest
-	1,  // 13: reeve.admin.v1.Grants.ListGrants:input_type -> reeve.admin.v1.ListGrantsRequest
-	3,  // 14: reeve.admin.v1.Grants.CreateGrant:input_type -> reeve.admin.v1.CreateGrantRequest
-	4,  // 15: reeve.admin.v1.Grants.UpdateGrant:input_type -> reeve.admin.v1.UpdateGrantRequest
-	5,  // 16: reeve.admin.v1.Grants.DeleteGrant:input_type -> reeve.admin.v1.DeleteGrantRequest
-	7,  // 17: reeve.admin.v1.Grants.RevokeGrants:input_type -> reeve.admin.v1.RevokeGrantsRequest
-	9,  // 18: reeve.admin.v1.Grants.ExplainCall:input_type -> reeve.admin.v1.ExplainCallRequest
-	12, // 19: reeve.admin.v1.Grants.GetGrant:output_type -> reeve.grant.v1.Grant
-	2,  // 20: reeve.admin.v1.Grants.ListGrants:output_type -> reeve.admin.v1.ListGrantsResponse
-	12, // 21: reeve.admin.v1.Grants.CreateGrant:output_type -> reeve.grant.v1.Grant
-	12, // 22: reeve.admin.v1.Grants.UpdateGrant:output_type -> reeve.grant.v1.Grant
-	6,  // 23: reeve.admin.v1.Grants.DeleteGrant:output_type -> reeve.admin.v1.DeleteGrantResponse
-	8,  // 24: reeve.admin.v1.Grants.RevokeGrants:output_type -> reeve.admin.v1.RevokeGrantsResponse
-	10, // 25: reeve.admin.v1.Grants.ExplainCall:output_type -> reeve.admin.v1.ExplainCallResponse
-	19, // [19:26] is the sub-list for method output_type
-	12, // [12:19] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	19, // 12: reeve.admin.v1.ExplainCallResponse.Finding.freshness_bound:type_name -> google.protobuf.Duration
+	0,  // 13: reeve.admin.v1.Grants.GetGrant:input_type -> reeve.admin.v1.GetGrantRequest
+	1,  // 14: reeve.admin.v1.Grants.ListGrants:input_type -> reeve.admin.v1.ListGrantsRequest
+	3,  // 15: reeve.admin.v1.Grants.CreateGrant:input_type -> reeve.admin.v1.CreateGrantRequest
+	4,  // 16: reeve.admin.v1.Grants.UpdateGrant:input_type -> reeve.admin.v1.UpdateGrantRequest
+	5,  // 17: reeve.admin.v1.Grants.DeleteGrant:input_type -> reeve.admin.v1.DeleteGrantRequest
+	7,  // 18: reeve.admin.v1.Grants.RevokeGrants:input_type -> reeve.admin.v1.RevokeGrantsRequest
+	9,  // 19: reeve.admin.v1.Grants.ExplainCall:input_type -> reeve.admin.v1.ExplainCallRequest
+	12, // 20: reeve.admin.v1.Grants.GetGrant:output_type -> reeve.grant.v1.Grant
+	2,  // 21: reeve.admin.v1.Grants.ListGrants:output_type -> reeve.admin.v1.ListGrantsResponse
+	12, // 22: reeve.admin.v1.Grants.CreateGrant:output_type -> reeve.grant.v1.Grant
+	12, // 23: reeve.admin.v1.Grants.UpdateGrant:output_type -> reeve.grant.v1.Grant
+	6,  // 24: reeve.admin.v1.Grants.DeleteGrant:output_type -> reeve.admin.v1.DeleteGrantResponse
+	8,  // 25: reeve.admin.v1.Grants.RevokeGrants:output_type -> reeve.admin.v1.RevokeGrantsResponse
+	10, // 26: reeve.admin.v1.Grants.ExplainCall:output_type -> reeve.admin.v1.ExplainCallResponse
+	20, // [20:27] is the sub-list for method output_type
+	13, // [13:20] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_reeve_admin_v1_grants_proto_init() }
