@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	grantv1 "github.com/reeve-authz/reeve/gen/reeve/grant/v1"
@@ -31,7 +32,19 @@ type question struct {
 	call pdp.Call
 	args map[string]any
 	at   time.Time
+	age  time.Duration
 }
+
+// asked is the moment of the question.
+func (q question) asked() pdp.At { return pdp.At{Now: q.at, Age: q.age, Bound: bound} }
+
+// bound is that of grants which name none, and bounds are those that grants name.
+const bound = 10 * time.Second
+
+var (
+	bounds = []time.Duration{time.Second, 5 * time.Second, 30 * time.Second}
+	ages   = []time.Duration{0, 0, 0, 1, time.Second - 1, time.Second, 5 * time.Second, bound - 1, bound, 30*time.Second - 1, 30 * time.Second}
+)
 
 var morning = time.Date(2026, 3, 2, 10, 0, 0, 0, time.UTC)
 
@@ -139,6 +152,9 @@ func someGrant(r *rand.Rand, id string) *grantv1.Grant {
 	if r.IntN(3) == 0 {
 		g.NotBefore = timestamppb.New(g.GetExpireTime().AsTime().Add(-time.Duration(1+r.IntN(3)) * 15 * time.Minute))
 	}
+	if g.GetEffect() == grantv1.Grant_ALLOW && r.IntN(3) == 0 {
+		g.FreshnessBound = durationpb.New(pick(r, bounds))
+	}
 	for len(g.Targets) == 0 || r.IntN(3) == 0 {
 		t := someTarget(r)
 		if !slices.ContainsFunc(g.Targets, func(u *grantv1.Target) bool { return proto.Equal(t, u) }) {
@@ -176,6 +192,7 @@ func someQuestion(tb testing.TB, r *rand.Rand) question {
 		call: pdp.Call{Kind: kind, Server: pick(r, servers), Name: pick(r, names[kind])},
 		args: make(map[string]any),
 		at:   morning.Add(time.Duration(r.IntN(5)-1) * 15 * time.Minute),
+		age:  pick(r, ages),
 	}
 	if r.IntN(4) > 0 {
 		q.args["n"] = pick(r, []any{0, 3, 5, 6, 7, "5"})
@@ -200,12 +217,14 @@ type said struct {
 	grant  *grantv1.Grant
 	exact  int // how far from naming the target exactly, 0 is exactly
 	reason pdp.Reason
+	stale  bool // it is an allow whose bound has passed
 }
 
 // oracle decides as the design says a call is decided, in the plainest way.
 func (w world) oracle(q question) (pdp.Decision, bool) {
 	var agent *grantv1.Agent
 	serverKnown, toolKnown, halted := false, false, false
+	longest := bound
 	var all []said
 	for _, m := range w.messages {
 		switch m := m.(type) {
@@ -218,6 +237,7 @@ func (w world) oracle(q question) (pdp.Decision, bool) {
 		case *grantv1.Tool:
 			toolKnown = toolKnown || m.GetName() == "namespaces/shop/servers/"+q.call.Server+"/tools/"+q.call.Name
 		case *grantv1.Grant:
+			longest = max(longest, m.GetFreshnessBound().AsDuration())
 			if s, ok := w.say(m, q); ok {
 				all = append(all, s)
 			}
@@ -225,6 +245,8 @@ func (w world) oracle(q question) (pdp.Decision, bool) {
 	}
 	allows := slices.ContainsFunc(all, func(s said) bool { return s.grant.GetEffect() == grantv1.Grant_ALLOW })
 	switch {
+	case q.age >= longest:
+		return pdp.Decision{Reason: pdp.Stale}, false
 	case halted:
 		return pdp.Decision{Reason: pdp.Halted}, false
 	case agent.GetState() != grantv1.Agent_ACTIVE:
@@ -238,7 +260,7 @@ func (w world) oracle(q question) (pdp.Decision, bool) {
 	case q.call.Kind == pdp.Tool && !toolKnown:
 		return pdp.Decision{Reason: pdp.UnknownTool}, false
 	}
-	order := []pdp.Reason{pdp.Forbidden, pdp.Granted, pdp.ConditionFalse, pdp.NotYetValid, pdp.Expired}
+	order := []pdp.Reason{pdp.Forbidden, pdp.Granted, pdp.Stale, pdp.ConditionFalse, pdp.NotYetValid, pdp.Expired}
 	slices.SortFunc(all, func(a, b said) int {
 		return cmp.Or(
 			slices.Index(order, a.reason)-slices.Index(order, b.reason),
@@ -262,7 +284,7 @@ func visible(all []said) bool {
 	for _, s := range all {
 		inWindow := s.reason != pdp.Expired && s.reason != pdp.NotYetValid
 		if s.grant.GetEffect() == grantv1.Grant_ALLOW {
-			listed = listed || inWindow
+			listed = listed || inWindow && !s.stale
 		} else if inWindow && s.grant.GetCondition() == "" {
 			return false
 		}
@@ -279,6 +301,11 @@ func (w world) say(g *grantv1.Grant, q question) (s said, ok bool) {
 		}
 	}
 	forbid := g.GetEffect() == grantv1.Grant_FORBID
+	own := bound
+	if g.GetFreshnessBound() != nil {
+		own = g.GetFreshnessBound().AsDuration()
+	}
+	s.stale = !forbid && q.age >= own
 	holds, evaluated := false, false
 	for _, f := range forms {
 		if f.cel == g.GetCondition() {
@@ -292,6 +319,8 @@ func (w world) say(g *grantv1.Grant, q question) (s said, ok bool) {
 		s.reason = pdp.NotYetValid
 	case forbid && (holds || !evaluated):
 		s.reason = pdp.Forbidden
+	case !forbid && holds && evaluated && s.stale:
+		s.reason = pdp.Stale
 	case !forbid && holds && evaluated:
 		s.reason = pdp.Granted
 	default:
@@ -356,10 +385,10 @@ func TestOracle(t *testing.T) {
 			if e, ok := s.Lookup(want.Grant); ok {
 				want.GrantRevision = e.Revision()
 			}
-			if got := pdp.Decide(s, q.call, pdp.At{Now: q.at}); got != want {
-				t.Fatalf("seed %d, %v with %v at %v:\n got %v\nwant %v", seed, q.call, q.args, q.at, got, want)
+			if got := pdp.Decide(s, q.call, q.asked()); got != want {
+				t.Fatalf("seed %d, %v with %v at %v, %s old:\n got %v\nwant %v", seed, q.call, q.args, q.at, q.age, got, want)
 			}
-			if got := pdp.Visible(s, q.call.Server, q.call.Kind, q.call.Name, pdp.At{Now: q.at}); got != listed {
+			if got := pdp.Visible(s, q.call.Server, q.call.Kind, q.call.Name, q.asked()); got != listed {
 				t.Fatalf("seed %d, %v: visible is %t, want %t", seed, q.call, got, listed)
 			}
 			reasons[want.Reason]++
@@ -367,7 +396,7 @@ func TestOracle(t *testing.T) {
 	}
 	for _, r := range []pdp.Reason{
 		pdp.Granted, pdp.NotGranted, pdp.Forbidden, pdp.ConditionFalse, pdp.Expired, pdp.NotYetValid,
-		pdp.Halted, pdp.Suspended, pdp.UnknownTool, pdp.UnknownServer, pdp.Malformed,
+		pdp.Stale, pdp.Halted, pdp.Suspended, pdp.UnknownTool, pdp.UnknownServer, pdp.Malformed,
 	} {
 		if reasons[r] < 50 {
 			t.Errorf("only %d of 10,000 cases are %s", reasons[r], r)

@@ -33,9 +33,9 @@ func questions(tb testing.TB, r *rand.Rand) []question {
 func answers(s *grant.Snapshot, qs []question) []any {
 	var all []any
 	for _, q := range qs {
-		d, findings := pdp.Explain(s, q.call, pdp.At{Now: q.at})
+		d, findings := pdp.Explain(s, q.call, q.asked())
 		d.Revision = 0
-		all = append(all, d, pdp.Visible(s, q.call.Server, q.call.Kind, q.call.Name, pdp.At{Now: q.at}))
+		all = append(all, d, pdp.Visible(s, q.call.Server, q.call.Kind, q.call.Name, q.asked()))
 		for _, f := range findings {
 			all = append(all, f.Grant.Name(), f.Applies, f.Reason, f.Detail != "")
 		}
@@ -120,7 +120,7 @@ func TestForbidNeverPermits(t *testing.T) {
 		w := someWorld(r)
 		s := w.snapshot(t)
 		m := someGrant(r, "z-forbid")
-		m.Effect = grantv1.Grant_FORBID
+		m.Effect, m.FreshnessBound = grantv1.Grant_FORBID, nil
 		forbid, err := grant.ParseEntry(m, 1)
 		if err != nil {
 			rt.Fatal(err)
@@ -132,9 +132,9 @@ func TestForbidNeverPermits(t *testing.T) {
 			}
 		}
 		for _, q := range questions(t, r) {
-			before := pdp.Decide(s, q.call, pdp.At{Now: q.at}).Allow
+			before := pdp.Decide(s, q.call, q.asked()).Allow
 			for _, after := range less {
-				if d := pdp.Decide(after, q.call, pdp.At{Now: q.at}); d.Allow && !before {
+				if d := pdp.Decide(after, q.call, q.asked()); d.Allow && !before {
 					rt.Fatalf("%v was denied, and is now %v", q.call, d)
 				}
 			}
@@ -162,10 +162,10 @@ func TestHaltedNeverAllows(t *testing.T) {
 		}
 		halted := before.Apply(100, []grant.Entry{halt}, nil)
 		for _, q := range qs {
-			if d := pdp.Decide(halted, q.call, pdp.At{Now: q.at}); d.Allow || d.Reason != pdp.Halted {
+			if d := pdp.Decide(halted, q.call, q.asked()); d.Allow || d.Reason != pdp.Halted && d.Reason != pdp.Stale {
 				rt.Fatalf("%v is halted, and the decision is %v", q.call, d)
 			}
-			if pdp.Visible(halted, q.call.Server, q.call.Kind, q.call.Name, pdp.At{Now: q.at}) {
+			if pdp.Visible(halted, q.call.Server, q.call.Kind, q.call.Name, q.asked()) {
 				rt.Fatalf("%v is halted, and listed", q.call)
 			}
 		}

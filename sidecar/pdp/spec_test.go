@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/tools/txtar"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	grantv1 "github.com/reeve-authz/reeve/gen/reeve/grant/v1"
@@ -24,13 +25,14 @@ import (
 //	agent active|suspended|retired [label=value …]
 //	server tickets
 //	tool tickets/refund read|write|destructive [open_world]
-//	allow|forbid name: tool tickets/*, prompt tickets/hello [from TIME] [until TIME] [if CONDITION]
+//	allow|forbid name: tool tickets/*, prompt tickets/hello [bound DURATION] [from TIME] [until TIME] [if CONDITION]
 //	without grants/name
 //	halt fleet|namespaces/shop/fleet
 //	without-entry fleet
 //
 // An "asked" section, at 10:00 on 2 March 2026 unless the section's name says
-// another time ("asked at 18:00"), says what is called and what must come of it:
+// another time ("asked at 18:00") or how long ago the sidecar asked what was
+// answered last, under a bound of 10 s ("asked after 3s"), says what is called and what must come of it:
 //
 //	tool tickets/refund {"amount": 5} => allow granted small-refunds
 //	see tool tickets/refund => listed
@@ -56,9 +58,12 @@ func runSpecification(t *testing.T, script *txtar.Archive) {
 	t.Helper()
 	held := grant.Empty()
 	for _, section := range script.Files {
-		at := noon(t, "10:00")
+		at := pdp.At{Now: noon(t, "10:00"), Bound: bound}
 		if _, clock, ok := strings.Cut(section.Name, "asked at "); ok {
-			at = noon(t, clock)
+			at.Now = noon(t, clock)
+		}
+		if _, age, ok := strings.Cut(section.Name, "asked after "); ok {
+			at.Age = duration(t, age)
 		}
 		for line := range strings.Lines(string(section.Data)) {
 			line = strings.TrimSpace(line)
@@ -92,6 +97,15 @@ func noon(t *testing.T, clock string) time.Time {
 		t.Fatal(err)
 	}
 	return at
+}
+
+func duration(t *testing.T, text string) time.Duration {
+	t.Helper()
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
 }
 
 func holdLine(t *testing.T, s *grant.Snapshot, line string) *grant.Snapshot {
@@ -159,6 +173,10 @@ func grantLine(t *testing.T, effect grantv1.Grant_Effect, line string) *grantv1.
 	if ok {
 		m.NotBefore = timestamppb.New(noon(t, from))
 	}
+	rest, own, ok := strings.Cut(rest, " bound ")
+	if ok {
+		m.FreshnessBound = durationpb.New(duration(t, own))
+	}
 	for target := range strings.SplitSeq(rest, ", ") {
 		kind, name, _ := strings.Cut(target, " ")
 		m.Targets = append(m.Targets, targetOf(t, kind, name))
@@ -185,7 +203,7 @@ func targetOf(tb testing.TB, kind, name string) *grantv1.Target {
 var kindOf = map[string]pdp.Kind{"tool": pdp.Tool, "resource": pdp.Resource, "prompt": pdp.Prompt, "method": pdp.Method}
 
 // answer returns what comes of "tool tickets/refund {…}" or "see tool …".
-func answer(t *testing.T, held *grant.Snapshot, question string, at time.Time) string {
+func answer(t *testing.T, held *grant.Snapshot, question string, at pdp.At) string {
 	t.Helper()
 	question, see := strings.CutPrefix(question, "see ")
 	kind, rest, _ := strings.Cut(question, " ")
@@ -193,7 +211,7 @@ func answer(t *testing.T, held *grant.Snapshot, question string, at time.Time) s
 	c := pdp.Call{Kind: kindOf[kind]}
 	c.Server, c.Name, _ = grant.SplitTarget(name)
 	if see {
-		if pdp.Visible(held, c.Server, c.Kind, c.Name, pdp.At{Now: at}) {
+		if pdp.Visible(held, c.Server, c.Kind, c.Name, at) {
 			return "listed"
 		}
 		return "hidden"
@@ -205,8 +223,8 @@ func answer(t *testing.T, held *grant.Snapshot, question string, at time.Time) s
 		}
 		c.Args, _ = v.(*strictjson.Object)
 	}
-	d := pdp.Decide(held, c, pdp.At{Now: at})
-	if explained, _ := pdp.Explain(held, c, pdp.At{Now: at}); explained != d {
+	d := pdp.Decide(held, c, at)
+	if explained, _ := pdp.Explain(held, c, at); explained != d {
 		t.Errorf("%s: Explain says %v, and Decide %v", question, explained, d)
 	}
 	verdict := "deny"
