@@ -3,8 +3,9 @@ package sidecar
 import (
 	"errors"
 	"fmt"
-	"net"
 	"time"
+
+	"github.com/reeve-authz/reeve/sidecar/internal/link"
 )
 
 // Config is what a sidecar is told. The zero value of a field that says so is
@@ -13,10 +14,11 @@ type Config struct {
 	// StateDir holds the sidecar's key, SVID, local secret and spool. It is made
 	// 0700 if it is not there, and belongs to one sidecar.
 	StateDir string
-	// ControlPlane is the address of the control plane's sidecar listener.
-	ControlPlane string
-	// EnrollAddress is the address of the control plane's enrolment listener.
-	EnrollAddress string
+	// ControlPlane are the addresses, host:port, of the sidecar listeners of the
+	// control plane's replicas. A name with several addresses stands for as many.
+	ControlPlane []string
+	// EnrollAddress are the addresses of their enrolment listeners.
+	EnrollAddress []string
 	// CADigest is the digest of the trust domain's root; needed with JoinToken.
 	CADigest string
 	// JoinToken enrols a sidecar that is not enrolled yet. Empty if it is.
@@ -56,11 +58,12 @@ func (c *Config) validate() error {
 			return fmt.Errorf("%w: %s is empty", ErrConfig, f.name)
 		}
 	}
-	for _, f := range []struct{ name, value string }{
-		{"control-plane", c.ControlPlane}, {"enroll-address", c.EnrollAddress},
-	} {
-		if _, _, err := net.SplitHostPort(f.value); err != nil {
-			return fmt.Errorf("%w: %s %q is not host:port; enrol with the command that reevectl token create prints", ErrConfig, f.name, f.value)
+	for _, f := range []struct {
+		name  string
+		value []string
+	}{{"control-plane", c.ControlPlane}, {"enroll-address", c.EnrollAddress}} {
+		if err := link.Validate(f.value); err != nil {
+			return fmt.Errorf("%w: %s: %w", ErrConfig, f.name, err)
 		}
 	}
 	if c.JoinToken != "" && c.CADigest == "" {

@@ -15,6 +15,7 @@ import (
 	ingestv1 "github.com/reeve-authz/reeve/gen/reeve/ingest/v1"
 	"github.com/reeve-authz/reeve/sidecar/identity"
 	"github.com/reeve-authz/reeve/sidecar/internal/audit"
+	"github.com/reeve-authz/reeve/sidecar/internal/link"
 	"github.com/reeve-authz/reeve/sidecar/internal/mcp"
 	"github.com/reeve-authz/reeve/sidecar/internal/pep"
 	"github.com/reeve-authz/reeve/sidecar/internal/xds"
@@ -51,13 +52,17 @@ func (s *Sidecar) serve(serving, background context.Context, rooms *errgroup.Gro
 	}
 	defer door.Close(background)
 
-	conn, err := grpc.NewClient(s.cfg.ControlPlane, append(xds.DialOptions(),
-		grpc.WithTransportCredentials(credentials.NewTLS(identity.ClientTLS(s.source, peer.ID.TrustDomain()))))...)
+	conn, err := link.New(link.Config{
+		Addresses: s.cfg.ControlPlane, Log: s.log, Meter: meter,
+		Options: []grpc.DialOption{
+			grpc.WithTransportCredentials(credentials.NewTLS(identity.ClientTLS(s.source, peer.ID.TrustDomain()))),
+		},
+	})
 	if err != nil {
 		return fmt.Errorf("connect to the control plane: %w", err)
 	}
 	subscriber, err := xds.New(xds.Config{
-		Conn: conn, Replica: s.replica, Clock: s.clock, Agent: peer.Name,
+		Conn: conn, Replicas: conn, Replica: s.replica, Clock: s.clock, Agent: peer.Name,
 		Instance: s.instance, Version: s.cfg.Version, Log: s.log, Meter: meter,
 	})
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -171,7 +172,7 @@ func Enroll(ctx context.Context, cfg Config, log *slog.Logger) (agent string, er
 	case err = <-ended:
 		cancel()
 		if err == nil {
-			err = fmt.Errorf("enrol at %s: %w", cfg.EnrollAddress, ctx.Err())
+			err = fmt.Errorf("enrol at %s: %w", strings.Join(cfg.EnrollAddress, ", "), ctx.Err())
 		}
 		return "", err
 	case <-source.Ready():
@@ -187,7 +188,7 @@ func Enroll(ctx context.Context, cfg Config, log *slog.Logger) (agent string, er
 func (s *Sidecar) enrollConfig() enroll.Config {
 	return enroll.Config{
 		Dir:       filepath.Join(s.cfg.StateDir, "identity"),
-		Address:   s.cfg.EnrollAddress,
+		Addresses: s.cfg.EnrollAddress,
 		JoinToken: s.cfg.JoinToken,
 		CADigest:  s.cfg.CADigest,
 	}

@@ -17,7 +17,7 @@ import (
 
 func config(dir string) sidecar.Config {
 	return sidecar.Config{
-		StateDir: dir, ControlPlane: "127.0.0.1:1", EnrollAddress: "127.0.0.1:1",
+		StateDir: dir, ControlPlane: []string{"127.0.0.1:1"}, EnrollAddress: []string{"127.0.0.1:1"},
 		CADigest: "sha256:" + strings.Repeat("0", 64), JoinToken: "rjt_" + strings.Repeat("a", 40),
 		MCPListen: "127.0.0.1:0", OpsListen: "127.0.0.1:0",
 	}
@@ -124,8 +124,8 @@ func TestConfigErrorsNameTheSetting(t *testing.T) {
 		"state-dir":       func(c *sidecar.Config) { c.StateDir = "" },
 		"mcp-listen":      func(c *sidecar.Config) { c.MCPListen = "0.0.0.0:0" },
 		"ops-listen":      func(c *sidecar.Config) { c.OpsListen = "[::]:0" },
-		"control-plane":   func(c *sidecar.Config) { c.ControlPlane = "nowhere" },
-		"enroll-address":  func(c *sidecar.Config) { c.EnrollAddress = "" },
+		"control-plane":   func(c *sidecar.Config) { c.ControlPlane = []string{"nowhere"} },
+		"enroll-address":  func(c *sidecar.Config) { c.EnrollAddress = nil },
 		"spool-max-bytes": func(c *sidecar.Config) { c.SpoolMaxBytes = 1 << 20 },
 		"ca-digest":       func(c *sidecar.Config) { c.CADigest = "" },
 	} {

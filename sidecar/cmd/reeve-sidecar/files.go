@@ -14,9 +14,9 @@ import (
 
 // savedConfig is what enroll writes for run.
 type savedConfig struct {
-	ControlPlane  string `json:"controlPlane"`
-	EnrollAddress string `json:"enrollAddress"`
-	CADigest      string `json:"caDigest"`
+	ControlPlane  []string `json:"controlPlane"`
+	EnrollAddress []string `json:"enrollAddress"`
+	CADigest      string   `json:"caDigest"`
 }
 
 func writeConfig(cfg sidecar.Config) error {

@@ -50,8 +50,8 @@ func (o *options) addState(flags *pflag.FlagSet) {
 }
 
 func (o *options) addEnrollment(flags *pflag.FlagSet) {
-	flags.StringVar(&o.cfg.ControlPlane, "control-plane", "127.0.0.1:7444", "the control plane's sidecar listener")
-	flags.StringVar(&o.cfg.EnrollAddress, "enroll-address", "127.0.0.1:7445", "the control plane's enrolment listener")
+	flags.StringSliceVar(&o.cfg.ControlPlane, "control-plane", []string{"127.0.0.1:7444"}, "sidecar listeners of the control plane's replicas, host:port,...; one is used at a time")
+	flags.StringSliceVar(&o.cfg.EnrollAddress, "enroll-address", []string{"127.0.0.1:7445"}, "their enrolment listeners, host:port,...; tried in turn")
 	flags.StringVar(&o.cfg.CADigest, "ca-digest", "", "digest of the control plane's root, as reevectl token create prints it")
 	flags.StringVar(&o.joinTokenFile, "join-token-file", "", "file with the join token, - for standard input; or set "+tokenVariable)
 }

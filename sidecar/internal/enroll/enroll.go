@@ -13,6 +13,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -40,13 +41,17 @@ const (
 // errFinal reports what trying again cannot mend.
 var errFinal = errors.New("not enrolled")
 
+// errStranger reports that another server answers at an address.
+var errStranger = errors.New("not this sidecar's control plane")
+
 // Config says where to enrol and where to keep what comes of it.
 type Config struct {
 	// Dir is a directory, 0700, for the key, the SVID and the bundle. Made if it
 	// is not there.
 	Dir string
-	// Address is the control plane's enrolment listener, host:port.
-	Address string
+	// Addresses are the enrolment listeners of the control plane's replicas,
+	// host:port. They are tried in turn.
+	Addresses []string
 	// JoinToken enrols a sidecar that is not enrolled yet, or whose enrolment has
 	// ended; one that is enrolled has no use for it.
 	JoinToken string
@@ -116,7 +121,7 @@ func (c *Client) Run(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return nil
 		case errors.Is(err, errFinal):
-			return fmt.Errorf("enrol at %s: %w", c.cfg.Address, err)
+			return fmt.Errorf("enrol at %s: %w", strings.Join(c.cfg.Addresses, ", "), err)
 		default:
 			c.due = time.Now().Add(backoff/2 + rand.N(backoff)) //nolint:gosec // spread, not secrecy
 			backoff = min(2*backoff, maxBackoff)
@@ -141,12 +146,52 @@ func (c *Client) wait(ctx context.Context) bool {
 	}
 }
 
-// obtain gets one SVID, keeps it and shows it.
+// obtain gets one SVID from the first replica that gives one, and stops at an
+// answer that no other would change.
 func (c *Client) obtain(ctx context.Context) error {
+	var errs []error
+	strangers := 0
+	for _, address := range c.turn() {
+		err := c.obtainAt(ctx, address)
+		if err == nil {
+			return nil
+		}
+		errs = append(errs, err)
+		if errors.Is(err, errStranger) {
+			strangers++
+		} else if errors.Is(err, errFinal) {
+			return err
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	err := errors.Join(errs...)
+	if strangers == len(errs) && !c.enrolled {
+		// A first enrolment that was sent to the wrong addresses, or with the wrong
+		// digest, goes wrong each time; a sidecar that was there before may find its
+		// control plane again.
+		return fmt.Errorf("%w: %w", errFinal, err)
+	}
+	return err
+}
+
+// turn returns the addresses in an order of this attempt, so that a fleet spreads
+// over them and one that hangs is not always the first.
+func (c *Client) turn() []string {
+	addresses := slices.Clone(c.cfg.Addresses)
+	rand.Shuffle(len(addresses), func(i, j int) { //nolint:gosec // spread, not secrecy
+		addresses[i], addresses[j] = addresses[j], addresses[i]
+	})
+	return addresses
+}
+
+// obtainAt gets one SVID from a replica, keeps it and shows it.
+func (c *Client) obtainAt(ctx context.Context, address string) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	var stranger atomic.Pointer[error]
-	conn, err := c.connect(&stranger)
+	conn, err := c.connect(address, &stranger)
 	if err != nil {
 		return err
 	}
@@ -156,14 +201,11 @@ func (c *Client) obtain(ctx context.Context) error {
 		return err
 	}
 	answer, err := c.ask(ctx, enrollv1.NewEnrollmentClient(conn), request)
-	if why := stranger.Load(); err != nil && why != nil && !c.enrolled {
-		// A first enrolment that was sent to the wrong address, or with the wrong
-		// digest, goes wrong each time; a sidecar that was there before may find
-		// its control plane again.
-		return fmt.Errorf("%w: %w", errFinal, *why)
+	if why := stranger.Load(); err != nil && why != nil {
+		return fmt.Errorf("%w at %s: %w", errStranger, address, *why)
 	}
 	if err != nil {
-		return err
+		return fmt.Errorf("%s: %w", address, err)
 	}
 	svid, bundle, err := identity.ParseSVID(answer.GetCertificates(), answer.GetBundle(), c.key)
 	if err != nil {
@@ -188,9 +230,9 @@ func (c *Client) obtain(ctx context.Context) error {
 	return nil
 }
 
-// connect connects to the control plane under the pinned root. If another server
+// connect connects to a replica of the control plane under the pinned root. If another server
 // answers, stranger is set to what is wrong with it: gRPC keeps only the text.
-func (c *Client) connect(stranger *atomic.Pointer[error]) (*grpc.ClientConn, error) {
+func (c *Client) connect(address string, stranger *atomic.Pointer[error]) (*grpc.ClientConn, error) {
 	config, err := identity.PinnedTLS(c.pin)
 	if err != nil {
 		return nil, err
@@ -207,7 +249,7 @@ func (c *Client) connect(stranger *atomic.Pointer[error]) (*grpc.ClientConn, err
 	if c.dial != nil {
 		options = append(options, grpc.WithContextDialer(c.dial))
 	}
-	return grpc.NewClient("passthrough:///"+c.cfg.Address, options...)
+	return grpc.NewClient("passthrough:///"+address, options...)
 }
 
 // ask renews if the key is enrolled, and uses the token up if it is not, or not

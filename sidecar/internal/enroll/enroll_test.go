@@ -156,7 +156,7 @@ func (cp *controlPlane) issue(csr []byte, token string) (*enrollv1.Svid, error) 
 func (cp *controlPlane) start(t *testing.T, cfg Config) (source *identity.Source, stop func() error) {
 	t.Helper()
 	source = identity.NewSource()
-	cfg.Address = "controlplane:7445"
+	cfg.Addresses = []string{"controlplane:7445"}
 	c, err := New(cfg, source, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)

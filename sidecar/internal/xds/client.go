@@ -1,6 +1,7 @@
 // Package xds is the sidecar's half of distribution: it receives the set of its
 // agent over incremental xDS, has it enforced, acknowledges it, and asks to act
-// for one more bound.
+// for one more bound. A replica of the control plane that is no help with that is
+// left for another while there is freshness left.
 package xds
 
 import (
@@ -8,15 +9,12 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"math/rand/v2"
 	"sync"
-	"time"
+	"sync/atomic"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"go.opentelemetry.io/otel/metric"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/backoff"
-	"google.golang.org/grpc/keepalive"
 
 	"github.com/reeve-authz/reeve/sidecar/grant"
 	"github.com/reeve-authz/reeve/sidecar/internal/replica"
@@ -28,23 +26,25 @@ const (
 	storeHeader  = "reeve-store"
 )
 
-const (
-	// minBackoff and maxBackoff bound how long to wait before a new stream.
-	minBackoff = 100 * time.Millisecond
-	maxBackoff = 5 * time.Second
-)
-
-// connection is the part of *grpc.ClientConn that the client uses.
-type connection interface {
-	grpc.ClientConnInterface
-	// ResetConnectBackoff makes a broken connection try again at once.
-	ResetConnectBackoff()
+// Replicas are those of the control plane, to one of which the connection leads.
+type Replicas interface {
+	// Move gives up the connection, and with it all its calls, for one to the
+	// next replica. It waits first if all of them have failed in turn, or if
+	// patient says that the next will hardly do better. It fails only when ctx
+	// ends or the connection is no longer to be used.
+	Move(ctx context.Context, reason string, patient bool) error
+	// Settle says that the replica is of use.
+	Settle()
+	// Replicas returns how many there are.
+	Replicas() int
 }
 
 // Config is what a client is built from. All fields but Meter must be set.
 type Config struct {
-	// Conn is the connection to the control plane, made with [DialOptions].
-	Conn connection
+	// Conn is the connection to the control plane.
+	Conn grpc.ClientConnInterface
+	// Replicas are where Conn can lead. The client alone moves it.
+	Replicas Replicas
 	// Replica is where the set is published. The client alone writes to it.
 	Replica *replica.Replica
 	// Clock is the replica's clock.
@@ -60,19 +60,6 @@ type Config struct {
 	Log *slog.Logger
 	// Meter makes the instruments; nil measures nothing.
 	Meter metric.Meter
-}
-
-// DialOptions returns what a connection to the control plane must be made with,
-// beside its credentials.
-func DialOptions() []grpc.DialOption {
-	return []grpc.DialOption{
-		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           backoff.Config{BaseDelay: minBackoff, Multiplier: 2, Jitter: 0.5, MaxDelay: maxBackoff},
-			MinConnectTimeout: maxBackoff,
-		}),
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 20 * time.Second, Timeout: 10 * time.Second}),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(8 << 20)),
-	}
 }
 
 // A Status is what the client can say of itself.
@@ -95,8 +82,12 @@ type Client struct {
 	discovery discoveryv3.AggregatedDiscoveryServiceClient
 	renewals  renewals
 	metrics   *metrics
+	leave     chan error // why to give up the replica, see Leave
 	ready     chan struct{}
 	readyOnce sync.Once
+
+	// heard is when the last response came, on the replica's clock.
+	heard atomic.Int64
 
 	// The fields below are used by Run's goroutine alone.
 	holding *holding
@@ -120,6 +111,7 @@ func New(cfg Config) (*Client, error) {
 		cfg:       cfg,
 		discovery: discoveryv3.NewAggregatedDiscoveryServiceClient(cfg.Conn),
 		metrics:   m,
+		leave:     make(chan error, 1),
 		ready:     make(chan struct{}),
 		holding:   newHolding(cfg.Agent),
 	}
@@ -139,27 +131,24 @@ func (c *Client) Status() Status {
 // Ready is closed when the sidecar was fresh for the first time.
 func (c *Client) Ready() <-chan struct{} { return c.ready }
 
-// Run keeps a stream until ctx ends, and then returns nil.
+// Run keeps a stream, moving from replica to replica, until ctx ends, and then
+// returns nil.
 func (c *Client) Run(ctx context.Context) error {
-	for delay := minBackoff; ; {
-		c.cfg.Conn.ResetConnectBackoff()
-		opened := time.Now()
+	for why := (leaving{reason: "start"}); ; {
+		if err := c.cfg.Replicas.Move(ctx, why.reason, why.patient); err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return fmt.Errorf("connect to the control plane: %w", err)
+		}
 		err := c.stream(ctx)
 		c.note(func(s *Status) { s.Connected, s.Err = false, err })
 		if ctx.Err() != nil {
 			return nil
 		}
-		if time.Since(opened) > maxBackoff {
-			delay = minBackoff // it was a good one
-		}
-		wait := delay/2 + rand.N(delay) //nolint:gosec // spreads a herd, and is no secret
-		c.cfg.Log.WarnContext(ctx, "stream ended", slog.Any("error", err), slog.Duration("retry_in", wait))
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(wait):
-		}
-		delay = min(2*delay, maxBackoff)
+		why = leavingOf(err)
+		c.cfg.Log.WarnContext(ctx, "stream ended", slog.Any("error", err), slog.String("reason", why.reason))
+		c.scatter(ctx)
 	}
 }
 

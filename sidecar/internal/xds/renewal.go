@@ -54,15 +54,21 @@ type renewals struct {
 	log       *slog.Logger
 	fresh     func()
 	refuses   func() bool
-	newest    *atomic.Int64
+	// others reports whether there is another replica to ask, and heard whether
+	// this one sent something after a moment on the clock.
+	others func() bool
+	heard  func(since time.Duration) bool
+	newest *atomic.Int64
 }
 
 func newRenewals(c *Client) renewals {
 	return renewals{
 		freshness: grantv1.NewFreshnessClient(c.cfg.Conn),
 		clock:     c.cfg.Clock, replica: c.cfg.Replica, log: c.cfg.Log,
-		fresh:   func() { c.readyOnce.Do(func() { close(c.ready) }) },
+		fresh:   c.fresh,
 		refuses: func() bool { return len(c.Status().Refusals) > 0 },
+		others:  func() bool { return c.cfg.Replicas.Replicas() > 1 },
+		heard:   func(since time.Duration) bool { return time.Duration(c.heard.Load()) > since },
 		newest:  new(atomic.Int64),
 	}
 }
@@ -94,7 +100,7 @@ func (r renewals) run(ctx context.Context, stream string, caughtUp <-chan struct
 				failing = sent
 			}
 			now := r.clock()
-			if now-failing >= r.patience(code) {
+			if now-failing >= r.patience(code, failing) {
 				end(fmt.Errorf("%w: %w", errCannotGrant, err))
 				return
 			}
@@ -127,19 +133,24 @@ func (r renewals) scaled(most time.Duration, part int64) time.Duration {
 	return most
 }
 
-// patience returns how long the control plane may fail to grant. While everything
-// is fresh that leaves as much time again to ask another one.
-func (r renewals) patience(code codes.Code) time.Duration {
+// patience returns how long the control plane may fail to grant, which it has
+// since a moment on the clock. While everything is fresh that leaves as much time
+// again to ask another one; if there is another and this one does not even send
+// what it should, no time is lost with it.
+func (r renewals) patience(code codes.Code, since time.Duration) time.Duration {
 	v := r.replica.View()
 	at, live := v.At()
+	idle := r.others() && !r.heard(since)
 	switch {
-	case code == codes.NotFound || code == codes.PermissionDenied:
+	case code == codes.NotFound || code == codes.PermissionDenied || code == codes.Unauthenticated:
 		return 0
 	case code == codes.FailedPrecondition && r.refuses():
 		return forever // it would be refused everywhere
+	case idle && (live || code != codes.FailedPrecondition):
+		return 0
 	case live && at.Age < v.ShortestBound():
 		return min(renewTimeout, v.ShortestBound()/2)
-	case code == codes.FailedPrecondition:
+	case code == codes.FailedPrecondition && !idle:
 		return behindPatience
 	default:
 		return unfreshPatience

@@ -8,16 +8,20 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	statuspb "google.golang.org/genproto/googleapis/rpc/status"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/reeve-authz/reeve/sidecar/fault"
 )
+
+type discoveryStream = discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesClient
 
 // stream keeps one stream until it ends, and says why it did.
 func (c *Client) stream(ctx context.Context) (err error) {
@@ -31,6 +35,12 @@ func (c *Client) stream(ctx context.Context) (err error) {
 		}
 	}()
 
+	select {
+	case <-c.leave: //nolint:errcheck // it was meant for another replica
+	default:
+	}
+	opening := time.AfterFunc(c.openWithin(), func() { cancel(errSilent) })
+	defer opening.Stop()
 	g, err := c.discovery.DeltaAggregatedResources(ctx)
 	if err != nil {
 		return fmt.Errorf("open stream: %w", err)
@@ -39,6 +49,7 @@ func (c *Client) stream(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("open stream: %w", err)
 	}
+	opening.Stop()
 	id, store := header.Get(streamHeader), header.Get(storeHeader)
 	if len(id) != 1 || len(store) != 1 || id[0] == "" {
 		// No header, but a status: it says why.
@@ -51,16 +62,25 @@ func (c *Client) stream(ctx context.Context) (err error) {
 	if err := c.subscribe(g, c.holding.restart(c.renewals.seen(), maxResume)); err != nil {
 		return err
 	}
-	c.note(func(s *Status) { s.Connected = true })
+	c.note(func(s *Status) { s.Connected, s.Refusals = true, nil })
 	c.cfg.Log.InfoContext(ctx, "stream opened", slog.String("stream", id[0]))
 
 	caughtUp := make(chan struct{}, 1)
+	c.heard.Store(int64(c.cfg.Clock()))
+	renewing.Go(func() {
+		select {
+		case cause := <-c.leave:
+			cancel(cause)
+		case <-ctx.Done():
+		}
+	})
 	renewing.Go(func() { c.renewals.run(ctx, id[0], caughtUp, cancel) })
 	for {
 		m, err := g.Recv()
 		if err != nil {
 			return fmt.Errorf("receive: %w", err)
 		}
+		c.heard.Store(int64(c.cfg.Clock()))
 		if err := c.receive(ctx, g, m, caughtUp); err != nil {
 			return err
 		}
@@ -80,7 +100,7 @@ func (c *Client) from(ctx context.Context, store string) {
 }
 
 // subscribe asks for everything, resuming with the versions held.
-func (c *Client) subscribe(g grpc.BidiStreamingClient[discoveryv3.DeltaDiscoveryRequest, discoveryv3.DeltaDiscoveryResponse], held map[string]map[string]string) error {
+func (c *Client) subscribe(g discoveryStream, held map[string]map[string]string) error {
 	node := &corev3.Node{Metadata: &structpb.Struct{Fields: map[string]*structpb.Value{
 		"instance": structpb.NewStringValue(c.cfg.Instance),
 		"version":  structpb.NewStringValue(c.cfg.Version),
@@ -100,7 +120,7 @@ func (c *Client) subscribe(g grpc.BidiStreamingClient[discoveryv3.DeltaDiscovery
 }
 
 // receive has a response enforced, and then answers it.
-func (c *Client) receive(ctx context.Context, g discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesClient, m *discoveryv3.DeltaDiscoveryResponse, caughtUp chan<- struct{}) error {
+func (c *Client) receive(ctx context.Context, g discoveryStream, m *discoveryv3.DeltaDiscoveryResponse, caughtUp chan<- struct{}) error {
 	out, err := c.holding.receive(m)
 	if err != nil {
 		return err
@@ -108,6 +128,12 @@ func (c *Client) receive(ctx context.Context, g discoveryv3.AggregatedDiscoveryS
 	if out.lapse {
 		c.cfg.Replica.Lapse()
 		c.cfg.Log.WarnContext(ctx, "resources refused", slog.Any("refused", c.holding.refused))
+	}
+	if fault.Off(fault.ACKGate) {
+		if err := c.answer(ctx, g, out.answers); err != nil {
+			return err
+		}
+		out.answers = nil
 	}
 	if out.publish != nil {
 		if err := c.cfg.Replica.Publish(out.publish); err != nil {
@@ -117,17 +143,25 @@ func (c *Client) receive(ctx context.Context, g discoveryv3.AggregatedDiscoveryS
 		c.note(func(s *Status) { s.Revision, s.Refusals = out.publish.Revision(), refusals })
 	}
 	// Only now: an ACK means that it is enforced.
-	for _, a := range out.answers {
-		if err := g.Send(a.request()); err != nil {
-			return fmt.Errorf("answer: %w", err)
-		}
-		c.metrics.answered(ctx, a)
+	if err := c.answer(ctx, g, out.answers); err != nil {
+		return err
 	}
 	if out.complete {
 		select {
 		case caughtUp <- struct{}{}:
 		default:
 		}
+	}
+	return nil
+}
+
+// answer acknowledges or refuses responses.
+func (c *Client) answer(ctx context.Context, g discoveryStream, answers []answer) error {
+	for _, a := range answers {
+		if err := g.Send(a.request()); err != nil {
+			return fmt.Errorf("answer: %w", err)
+		}
+		c.metrics.answered(ctx, a)
 	}
 	return nil
 }

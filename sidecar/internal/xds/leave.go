@@ -1,0 +1,116 @@
+package xds
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+const (
+	// openTimeout is how long a stream may take to be opened, at most; with
+	// another replica to go to, half of the time for which there is freshness, but
+	// no less than minOpen, so that a replica which is only slow has its chance.
+	openTimeout = 10 * time.Second
+	minOpen     = 250 * time.Millisecond
+	// maxScatter is how long a sidecar waits at the most, at random, before it goes
+	// to another replica; it waits no more than a 20th of the time for which there
+	// is freshness.
+	maxScatter = 500 * time.Millisecond
+)
+
+var (
+	// errSilent: the replica did not open a stream, nor refuse to.
+	errSilent = errors.New("no answer")
+	// errUploads is wrapped by what [Client.Leave] is told.
+	errUploads = errors.New("of no use to others")
+)
+
+// A leaving is why a replica is left.
+type leaving struct {
+	// reason is a word for the metric.
+	reason string
+	// patient says that the next replica will hardly do better.
+	patient bool
+}
+
+// leavingOf reads why a stream ended.
+func leavingOf(err error) leaving {
+	switch {
+	case errors.Is(err, errSilent):
+		return leaving{reason: "silent"}
+	case errors.Is(err, errProtocol):
+		return leaving{reason: "protocol"}
+	case errors.Is(err, errUploads):
+		return leaving{reason: "uploads"}
+	}
+	switch status.Code(err) {
+	case codes.PermissionDenied, codes.Unauthenticated:
+		// The agent may not act, and will be told so elsewhere too.
+		return leaving{reason: "denied", patient: true}
+	case codes.DeadlineExceeded:
+		return leaving{reason: "silent"}
+	case codes.ResourceExhausted:
+		return leaving{reason: "full"}
+	case codes.NotFound:
+		return leaving{reason: "unknown_stream"}
+	case codes.FailedPrecondition:
+		return leaving{reason: "behind"}
+	case codes.Unavailable:
+		return leaving{reason: "unavailable"}
+	default:
+		return leaving{reason: "ended"}
+	}
+}
+
+// Leave has the client give up the replica, if it has a stream with one, because
+// that is of no use to somebody else. It is safe for concurrent use and returns at
+// once.
+func (c *Client) Leave(cause error) {
+	select {
+	case c.leave <- errors.Join(errUploads, cause):
+	default: // it is leaving already
+	}
+}
+
+// fresh takes note of a request for freshness that was granted.
+func (c *Client) fresh() {
+	c.cfg.Replicas.Settle()
+	c.readyOnce.Do(func() { close(c.ready) })
+}
+
+// left returns for how long everything held, or else what names no bound of its
+// own, may be acted on if nothing more is heard.
+func (c *Client) left() time.Duration {
+	v := c.cfg.Replica.View()
+	if at, live := v.At(); live && v.ShortestBound() > at.Age {
+		return v.ShortestBound() - at.Age
+	}
+	return v.FreshFor()
+}
+
+// openWithin returns how long a stream may take to be opened.
+func (c *Client) openWithin() time.Duration {
+	left := c.left()
+	if left == 0 || c.cfg.Replicas.Replicas() == 1 {
+		return openTimeout
+	}
+	return min(max(left/2, minOpen), openTimeout)
+}
+
+// scatter waits for a moment, so that those who lose a replica together do not
+// come to the next one together. Whoever has one replica only is made to wait by
+// Move.
+func (c *Client) scatter(ctx context.Context) {
+	longest := min(c.left()/20, maxScatter)
+	if longest <= 0 || c.cfg.Replicas.Replicas() == 1 {
+		return
+	}
+	select {
+	case <-time.After(rand.N(longest)): //nolint:gosec // spreads a herd, and is no secret
+	case <-ctx.Done():
+	}
+}
