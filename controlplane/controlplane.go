@@ -122,11 +122,7 @@ func (c *ControlPlane) announce(ctx context.Context) error {
 	if _, c.earlier, err = c.store.Presences(ctx); err != nil {
 		return err
 	}
-	var longest time.Duration
-	for _, p := range c.earlier {
-		longest = max(longest, p.GetBound().AsDuration())
-	}
-	c.rollout = rollout.New(rollout.Config{Bound: c.cfg.FreshnessBound, Earlier: longest})
+	c.rollout = rollout.New(rollout.Config{Bound: c.cfg.FreshnessBound})
 	return c.store.PutPresence(ctx, &storev1.Presence{
 		Incarnation: c.incarnation, CreateTime: timestamppb.Now(), Bound: durationpb.New(c.cfg.FreshnessBound),
 	})

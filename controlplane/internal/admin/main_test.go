@@ -107,7 +107,13 @@ func build(ctx context.Context, dir string) (*house, error) {
 	if err != nil {
 		return nil, errors.Join(err, h.close())
 	}
-	h.snapshots.Follow(func(s *snapshot.Snapshot, agents []string) { h.rollout.Publish(s.Revision(), agents) })
+	h.snapshots.Follow(func(s *snapshot.Snapshot, agents []string) {
+		var touched []rollout.Touched
+		for _, agent := range agents {
+			touched = append(touched, rollout.Touched{Agent: agent})
+		}
+		h.rollout.Publish(s.Revision(), touched)
+	})
 	h.running.Go(func() { _ = h.snapshots.Run(ctx, h.store) })
 	return h, nil
 }

@@ -1,13 +1,10 @@
 package rollout
 
 import (
-	"cmp"
 	"context"
-	"slices"
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
 )
@@ -20,43 +17,107 @@ const (
 	deadlineEvery = 5 * time.Millisecond
 	// maxStragglers is how many of those waited for are named.
 	maxStragglers = 20
+	// maxHolders is how many sidecars an answer names.
+	maxHolders = 1000
+	// maxAsked is how many sidecars one waiter may ask after and tell of. Those
+	// beyond it are waited out.
+	maxAsked = 100_000
 )
+
+// A Question is what a waiter says of sidecars that other control planes lack, or
+// that lack here.
+type Question struct {
+	// Elsewhere are lacked by others: the answers tell which of them hold the
+	// revision here, once they do.
+	Elsewhere []Holder
+	// Held are lacked here, and hold the revision by what others were told. They
+	// are not waited for any more: a sidecar never goes back.
+	Held []Holder
+}
+
+// An Answer tells a waiter how things stand here.
+type Answer struct {
+	// Progress is among the sidecars of this process. A sidecar that was named in
+	// Question.Held is not counted.
+	Progress *adminv1.AwaitRevisionResponse
+	// Left are lacked here and may be found elsewhere, each named once: those
+	// that have no stream, and after a while all.
+	Left []Holder
+	// Held are of those asked after, each named once.
+	Held []Holder
+}
 
 // A waiter waits for a revision. Its fields are guarded by the rollout's mu.
 type waiter struct {
 	revision int64
+	since    time.Time
 	// lacking are those that it waits for, as of the last look at all; nil
 	// before the revision is applied.
 	lacking map[*sidecar]struct{}
 	// none is sent when nobody lacks the revision any more.
 	none chan struct{}
-	// late are those that were found lacking, by agent and instance, and have not
-	// been found to hold the revision since. It bears on what is told, not on
-	// what is in force.
-	late map[[2]string]struct{}
+	// late are those that were found lacking and have not been found to hold the
+	// revision since. It bears on what is told, not on what is in force.
+	late map[Holder]struct{}
+	// left are those that were named, and held those that hold the revision
+	// elsewhere.
+	left, held map[Holder]struct{}
+	// asked are those asked after and not answered; answers are to be told, and
+	// answered is sent when there are some.
+	asked    map[Holder]struct{}
+	answers  []Holder
+	answered chan struct{}
+}
+
+func newWaiter(revision int64) *waiter {
+	return &waiter{
+		revision: revision, since: time.Now(),
+		none: make(chan struct{}, 1), answered: make(chan struct{}, 1),
+		late: make(map[Holder]struct{}), left: make(map[Holder]struct{}),
+		held: make(map[Holder]struct{}), asked: make(map[Holder]struct{}),
+	}
 }
 
 // found notes that s holds the revision now.
 func (w *waiter) found(s *sidecar) {
 	delete(w.lacking, s)
 	if len(w.lacking) == 0 {
-		select {
-		case w.none <- struct{}{}:
-		default:
-		}
+		signal(w.none)
+	}
+}
+
+// answer notes that a sidecar that was asked after holds the revision.
+func (w *waiter) answer(h Holder) {
+	delete(w.asked, h)
+	w.answers = append(w.answers, h)
+	signal(w.answered)
+}
+
+func signal(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
 	}
 }
 
 // Await returns nil when the revision, which the store must have reached, is in
-// force: every sidecar that may be fresh holds everything of its own up to it.
-// Meanwhile it calls progress, which may be nil, at once and a few times a
-// second, and with in_force set before it returns nil. It fails with the error
-// of progress, or of ctx if that ends first.
+// force here: every sidecar of this process that may be fresh holds everything of
+// its own up to it. Meanwhile it calls progress, which may be nil, at once and a
+// few times a second, and with in_force set before it returns nil. It fails with
+// the error of progress, or of ctx if that ends first.
 func (r *Rollout) Await(ctx context.Context, revision int64, progress func(*adminv1.AwaitRevisionResponse) error) error {
 	if progress == nil {
 		progress = func(*adminv1.AwaitRevisionResponse) error { return nil }
 	}
-	w := &waiter{revision: revision, none: make(chan struct{}, 1), late: make(map[[2]string]struct{})}
+	return r.AwaitHere(ctx, revision, nil, func(a Answer) error { return progress(a.Progress) })
+}
+
+// AwaitHere is Await for those who wait elsewhere too. It calls tell also with
+// what it has to say of sidecars, and goes on answering when the revision is in
+// force, until questions is closed. In force is said once, and is final. A nil
+// questions counts as closed.
+func (r *Rollout) AwaitHere(ctx context.Context, revision int64, questions <-chan Question, tell func(Answer) error) error {
+	w := newWaiter(revision)
 	r.mu.Lock()
 	r.waiters[w] = struct{}{}
 	r.mu.Unlock()
@@ -65,51 +126,158 @@ func (r *Rollout) Await(ctx context.Context, revision int64, progress func(*admi
 		defer r.mu.Unlock()
 		delete(r.waiters, w)
 	}()
-	for told := (time.Time{}); ; {
-		p, next, advanced := r.look(w)
-		if p.GetInForce() {
-			return progress(p)
-		}
-		if time.Since(told) >= progressEvery {
+	open := questions != nil
+	var told time.Time
+	for {
+		a, next, advanced := r.look(w)
+		if len(a.Left) > 0 || a.Progress.GetInForce() || time.Since(told) >= progressEvery {
 			told = time.Now()
-			if err := progress(p); err != nil {
+			if err := tell(a); err != nil {
 				return err
 			}
 		}
+		if a.Progress.GetInForce() {
+			break
+		}
+		if len(a.Left) == maxHolders { // there may be more
+			continue
+		}
 		timer := time.NewTimer(min(next, progressEvery))
-		select {
-		case <-advanced:
-		case <-w.none:
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return ctx.Err()
+		for again := false; !again; {
+			select {
+			case <-advanced:
+				again = true
+			case <-w.none:
+				again = true
+			case <-timer.C:
+				again = true
+			case q, ok := <-questions:
+				if !ok {
+					questions, open = nil, false
+					continue
+				}
+				r.learn(w, q)
+			case <-w.answered:
+				if err := r.tellAnswers(w, a.Progress, tell); err != nil {
+					timer.Stop()
+					return err
+				}
+			case <-ctx.Done():
+				timer.Stop()
+				return ctx.Err()
+			}
 		}
 		timer.Stop()
 	}
+	for open {
+		select {
+		case q, ok := <-questions:
+			if open = ok; ok {
+				r.learn(w, q)
+			}
+		case <-w.answered:
+			p := &adminv1.AwaitRevisionResponse{Revision: revision, InForce: true}
+			if err := r.tellAnswers(w, p, tell); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// tellAnswers tells which of those asked after hold the revision. p is told again
+// with each.
+func (r *Rollout) tellAnswers(w *waiter, p *adminv1.AwaitRevisionResponse, tell func(Answer) error) error {
+	r.mu.Lock()
+	answers := w.answers
+	w.answers = nil
+	r.mu.Unlock()
+	for len(answers) > 0 {
+		n := min(len(answers), maxHolders)
+		if err := tell(Answer{Progress: p, Held: answers[:n]}); err != nil {
+			return err
+		}
+		answers = answers[n:]
+	}
+	return nil
+}
+
+// learn takes in what the waiter says of sidecars.
+func (r *Rollout) learn(w *waiter, q Question) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, h := range q.Held {
+		if len(w.held) >= maxAsked {
+			break
+		}
+		w.held[h] = struct{}{}
+		if s := r.find(h); s != nil {
+			if _, ok := w.lacking[s]; ok {
+				w.found(s)
+			}
+		}
+	}
+	for _, h := range q.Elsewhere {
+		switch {
+		case r.applied >= w.revision && r.isHeld(h, w.revision):
+			w.answer(h)
+		case len(w.asked) < maxAsked:
+			w.asked[h] = struct{}{}
+		}
+	}
+}
+
+// find returns the sidecar that h is here; nil if it is not known.
+func (r *Rollout) find(h Holder) *sidecar {
+	if s := r.byAgent[h.Agent][h.Instance]; s != nil && s.key == h.Key {
+		return s
+	}
+	return nil
+}
+
+func (r *Rollout) isHeld(h Holder, revision int64) bool {
+	s := r.find(h)
+	return s != nil && r.holds(s) >= revision
+}
+
+// Holds reports whether a sidecar is known here to hold everything of its own up
+// to the revision, which this process has applied.
+func (r *Rollout) Holds(h Holder, revision int64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.applied >= revision && r.isHeld(h, revision)
 }
 
 // look decides whether the waiter's revision is in force. If it is not, next is
 // how long until the first of those waited for is past its bound, and advanced
 // is closed when the answer may change because another revision was applied; it
 // is nil if that does not matter.
-func (r *Rollout) look(w *waiter) (p *adminv1.AwaitRevisionResponse, next time.Duration, advanced <-chan struct{}) {
+func (r *Rollout) look(w *waiter) (a Answer, next time.Duration, advanced <-chan struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := time.Now()
-	p = &adminv1.AwaitRevisionResponse{Revision: w.revision}
-	safeIn := max(0, r.unknown.Sub(now))
-	if next = safeIn; next == 0 {
-		next = progressEvery
-	}
+	p := &adminv1.AwaitRevisionResponse{Revision: w.revision}
+	a.Progress, next = p, progressEvery
+	applied := r.applied >= w.revision
+	everywhere := now.Sub(w.since) >= progressEvery // who has a stream here may have moved all the same
+	var safeIn time.Duration
 	lacking := make(map[*sidecar]struct{})
 	for _, s := range r.sidecars(now) {
-		if r.applied >= w.revision && r.holds(s) >= w.revision {
-			p.Applied++
-			delete(w.late, s.id())
+		h := s.holder()
+		if applied && r.holds(s) >= w.revision {
+			if s.stream != "" { // who has none is counted where he is
+				p.Applied++
+			}
+			delete(w.late, h)
 			continue
 		}
-		left := s.freshUntil.Sub(now)
+		if _, ok := w.held[h]; ok {
+			delete(w.late, h)
+			continue
+		}
+		left := r.freshUntil(s).Sub(now)
 		if left <= 0 {
 			continue // it cannot act, and gets no freshness before it holds all
 		}
@@ -124,81 +292,27 @@ func (r *Rollout) look(w *waiter) (p *adminv1.AwaitRevisionResponse, next time.D
 		if len(p.GetStragglers()) < maxStragglers {
 			p.Stragglers = append(p.Stragglers, r.status(s, now))
 		}
-		lacking[s], w.late[s.id()] = struct{}{}, struct{}{}
+		if _, named := w.left[h]; !named && applied && (everywhere || s.stream == "") && len(a.Left) < maxHolders && len(w.left) < maxAsked {
+			w.left[h] = struct{}{}
+			a.Left = append(a.Left, h)
+		}
+		lacking[s], w.late[h] = struct{}{}, struct{}{}
 		next, safeIn = min(next, left), max(safeIn, left)
 	}
 	// Of those who were late, whoever is not lacking was cut off by its bound.
 	p.CutOff += int32(len(w.late) - len(lacking)) //nolint:gosec // fewer than there are sidecars
-	if r.applied < w.revision {
-		p.SafeIn = durationpb.New(safeIn)
-		return p, progressEvery, r.advanced
+	p.SafeIn = durationpb.New(safeIn)
+	if !applied {
+		return a, progressEvery, r.advanced
 	}
-	p.InForce = len(lacking) == 0 && safeIn == 0
-	if !p.GetInForce() {
-		w.lacking = lacking
-		p.SafeIn = durationpb.New(safeIn)
-	}
-	return p, max(next, deadlineEvery), nil
-}
-
-// List returns the sidecars that are connected or may still be fresh, in order
-// of agent and instance.
-func (r *Rollout) List() []*adminv1.Sidecar {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	now := time.Now()
-	var all []*adminv1.Sidecar
-	for _, s := range r.sidecars(now) {
-		all = append(all, r.status(s, now))
-	}
-	slices.SortFunc(all, func(a, b *adminv1.Sidecar) int {
-		return cmp.Or(cmp.Compare(a.GetAgent(), b.GetAgent()), cmp.Compare(a.GetInstance(), b.GetInstance()))
-	})
-	return all
-}
-
-// Applied returns the newest revision that was published.
-func (r *Rollout) Applied() int64 {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.applied
-}
-
-// sidecars returns those who are connected or may be fresh, and forgets the
-// others.
-func (r *Rollout) sidecars(now time.Time) []*sidecar {
-	var all []*sidecar
-	for _, of := range r.byAgent {
-		for _, s := range of {
-			if s.stream == "" && !now.Before(s.freshUntil) {
-				r.prune(s, now)
-				continue
-			}
-			all = append(all, s)
+	for h := range w.asked { // those whom the revision did not touch
+		if w.lacking == nil && r.isHeld(h, w.revision) {
+			w.answer(h)
 		}
 	}
-	return all
-}
-
-// id tells s from all others, also when it was forgotten and came back.
-func (s *sidecar) id() [2]string { return [2]string{s.agent, s.instance} }
-
-func (r *Rollout) status(s *sidecar, now time.Time) *adminv1.Sidecar {
-	m := &adminv1.Sidecar{
-		Agent: s.agent, Instance: s.instance, Version: s.version,
-		Connected: s.stream != "", Revision: s.acked, Refusals: s.refusals,
+	w.lacking = lacking
+	if len(lacking) == 0 {
+		p.InForce, p.SafeIn = true, nil
 	}
-	if s.refusals == nil {
-		m.Revision = r.holds(s)
-	}
-	if !s.ackedAt.IsZero() {
-		m.AcknowledgeAge = durationpb.New(now.Sub(s.ackedAt))
-	}
-	if left := s.freshUntil.Sub(now); left > 0 {
-		m.FreshFor = durationpb.New(left)
-	}
-	if m.GetConnected() {
-		m.ConnectTime = timestamppb.New(s.openedAt)
-	}
-	return m
+	return a, max(next, deadlineEvery), nil
 }

@@ -13,12 +13,12 @@ import (
 func TestWaitedOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := New(Config{Bound: bound})
-		r.Publish(1, []string{"paused", "back"})
+		r.Publish(1, touch("paused", "back"))
 		holding(t, r, "stream of paused", "paused")
 		holding(t, r, "stream of back", "back")
 		time.Sleep(bound / 2)
 		holding(t, r, "stream of slow", "slow")
-		r.Publish(2, []string{"paused", "back", "slow"})
+		r.Publish(2, touch("paused", "back", "slow"))
 		r.Close("stream of back")
 		time.AfterFunc(bound*3/4, func() { // stale by then, and forgotten
 			if err := r.Open(stream("another of back", "back")); err != nil {

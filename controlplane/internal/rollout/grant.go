@@ -8,8 +8,8 @@ import (
 
 // Grant lets the sidecar of the stream act for one more bound from now, once it
 // holds everything that was applied and that is no less than the renewal's
-// revision; until then it waits. It returns the revision held and the bound. The
-// error wraps ErrNoStream, or ErrNotHolding if ctx ends first.
+// revision; until then it waits. It returns the revision held and the bound for
+// grants that name none. The error wraps ErrNoStream, or ErrNotHolding if ctx ends first.
 func (r *Rollout) Grant(ctx context.Context, ask Renewal) (held int64, bound time.Duration, err error) {
 	for {
 		held, retry, err := r.tryGrant(ask)
@@ -51,8 +51,6 @@ func (r *Rollout) tryGrant(ask Renewal) (held int64, again *retry, err error) {
 		return 0, again, fmt.Errorf("%w: it acknowledged revision %d on this stream, and %d changed its set", ErrNotHolding, s.ready, s.touched)
 	}
 	// Noted before the sidecar is told, so that nobody overlooks it.
-	if until := time.Now().Add(outlast(r.bound)); until.After(s.freshUntil) {
-		s.freshUntil = until
-	}
+	s.grantedAt = time.Now()
 	return max(s.ready, r.applied), nil, nil
 }

@@ -1,10 +1,27 @@
-// Package rollout knows which sidecar holds which revision and how long each may
-// act on what it holds, and from that when a revision is in force.
+// Package rollout knows which of the sidecars that this process serves holds
+// which revision and how long each may act on what it holds, and from that when a
+// revision is in force among them. What other control planes of the store served
+// is the business of package replicas.
 //
 // Whatever bears on the answer is decided under one lock: freshness is granted
 // only to a sidecar that holds all that this process has applied, and a revision
 // is declared in force only after it was applied. So no sidecar can be granted
-// freshness below a revision that was declared in force before.
+// freshness here below a revision that was declared in force before.
+//
+// A sidecar acts on a grant until the grant's bound has passed since it asked for
+// the freshness that it has. A grant may name a bound of its own, and the sidecar
+// may get the grant after the freshness, from here or, when it has moved, from
+// another control plane. Therefore
+//
+//   - freshness granted here counts for the default bound or the longest bound of
+//     any set that the sidecar may have held since, whichever is longer: Publish
+//     raises it, and the acknowledgement of the newest set lowers it;
+//   - whom this process granted freshness stays known for as long as any grant may
+//     name, also when it is stale by the bounds of what it is known to hold;
+//   - who opens a stream may come with freshness and a set from elsewhere, and
+//     counts as fresh from then until it acknowledges: between the revisions that
+//     this process applies at once, another may have given it one that this
+//     process does not know.
 package rollout
 
 import (
@@ -32,17 +49,19 @@ var (
 )
 
 // maxInstances is how many instances of an agent are remembered. One that is gone
-// counts until it is stale.
+// counts until it is forgotten.
 const maxInstances = 1024
+
+// MaxBound is the longest bound that a grant or a control plane may name.
+const MaxBound = 15 * time.Minute
 
 // Config is what a rollout is built from.
 type Config struct {
-	// Bound is how long a sidecar may act once it was granted freshness.
+	// Bound is how long a sidecar may act, once it was granted freshness, on
+	// grants that name no bound of their own.
 	Bound time.Duration
-	// Earlier is the longest bound that an earlier process over the same store
-	// may have granted; 0 if there never was one. Until it has passed, sidecars
-	// that this process knows nothing of may be fresh.
-	Earlier time.Duration
+	// Replica is the name of this process among others of its store.
+	Replica string
 }
 
 // A Key is the digest of the key that a sidecar proved to hold.
@@ -62,6 +81,15 @@ type Stream struct {
 	Version string
 }
 
+// A Holder is one sidecar instance, to those who do not serve it too.
+type Holder struct {
+	// Agent is its agent by resource name.
+	Agent string
+	// Instance is its random id, and Key the key that goes with it.
+	Instance string
+	Key      Key
+}
+
 // A Renewal asks for freshness.
 type Renewal struct {
 	// Stream is the stream's id, Agent and Key who asks, from the certificate.
@@ -71,17 +99,27 @@ type Renewal struct {
 	Revision int64
 }
 
+// A Touched is an agent whose set changed, and the longest bound that a grant of
+// its new set names; 0 if none does, or if the agent is gone.
+type Touched struct {
+	Agent string
+	Bound time.Duration
+}
+
 // A Rollout is safe for concurrent use. Create it with [New].
 type Rollout struct {
-	bound time.Duration
+	bound   time.Duration
+	replica string
 
 	mu sync.Mutex
 	// applied is the newest revision published, and advanced is closed when it
 	// grows.
 	applied  int64
 	advanced chan struct{}
-	// unknown is until when sidecars that are not known here may be fresh.
-	unknown time.Time
+	// elsewhere is the longest default bound of any control plane.
+	elsewhere time.Duration
+	// bounds are the longest bounds that the newest sets name, by agent.
+	bounds  map[string]time.Duration
 	byAgent map[string]map[string]*sidecar // by agent and instance
 	streams map[string]*sidecar
 	waiters map[*waiter]struct{}
@@ -105,8 +143,11 @@ type sidecar struct {
 	// holds everything applied.
 	acked, touched int64
 	ackedAt        time.Time
-	// freshUntil is when the last freshness granted has ended for sure.
-	freshUntil time.Time
+	// grantedAt is when it was last granted freshness here; zero if never.
+	grantedAt time.Time
+	// longest is the longest bound of any set that it may hold and that this
+	// process has published.
+	longest time.Duration
 	// moved is closed and made anew when any of this changes.
 	moved chan struct{}
 }
@@ -114,41 +155,72 @@ type sidecar struct {
 // drift is the share by which the rates of two clocks may differ.
 const drift = 0.002
 
-// outlast returns how long to count here until d has passed on a sidecar.
-func outlast(d time.Duration) time.Duration {
+// Outlast returns how long to count here until d has passed on a sidecar.
+func Outlast(d time.Duration) time.Duration {
 	return d + time.Duration(float64(d)*drift)
 }
 
 // New returns a rollout of no sidecars, at revision 0.
 func New(cfg Config) *Rollout {
 	return &Rollout{
-		bound:    cfg.Bound,
-		advanced: make(chan struct{}),
-		unknown:  time.Now().Add(outlast(cfg.Earlier)),
-		byAgent:  make(map[string]map[string]*sidecar),
-		streams:  make(map[string]*sidecar),
-		waiters:  make(map[*waiter]struct{}),
+		bound:     cfg.Bound,
+		replica:   cfg.Replica,
+		advanced:  make(chan struct{}),
+		elsewhere: cfg.Bound,
+		bounds:    make(map[string]time.Duration),
+		byAgent:   make(map[string]map[string]*sidecar),
+		streams:   make(map[string]*sidecar),
+		waiters:   make(map[*waiter]struct{}),
 	}
 }
 
-// Publish notes that this process has applied the revision, and whose sets
-// changed with it, by the agents' resource names. Revisions are published in
-// order, and none that changes a set is left out.
-func (r *Rollout) Publish(revision int64, agents []string) {
+// Elsewhere notes that a control plane of the store grants freshness for d.
+func (r *Rollout) Elsewhere(d time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, agent := range agents {
-		for _, s := range r.byAgent[agent] {
+	r.elsewhere = max(r.elsewhere, d)
+}
+
+// Publish notes that this process has applied the revision, and whose sets
+// changed with it. Revisions are published in order, and none that changes a set
+// is left out; one that is not above the last is ignored.
+func (r *Rollout) Publish(revision int64, touched []Touched) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if revision <= r.applied {
+		return
+	}
+	for _, t := range touched {
+		if t.Bound > 0 {
+			r.bounds[t.Agent] = t.Bound
+		} else {
+			delete(r.bounds, t.Agent)
+		}
+		for _, s := range r.byAgent[t.Agent] {
 			// What it holds of the revisions before stays known.
 			if s.acked >= s.touched {
 				s.acked = max(s.acked, r.applied)
 			}
 			s.touched = revision
+			s.longest = max(s.longest, t.Bound)
 		}
 	}
 	r.applied = revision
 	close(r.advanced)
 	r.advanced = make(chan struct{})
+}
+
+// freshUntil is when s is past its bound for sure, on whatever it may hold.
+func (r *Rollout) freshUntil(s *sidecar) time.Time {
+	// It may have come with what another control plane granted before.
+	until := s.openedAt.Add(Outlast(max(r.elsewhere, s.longest)))
+	if s.grantedAt.IsZero() {
+		return until
+	}
+	if here := s.grantedAt.Add(Outlast(max(r.bound, s.longest))); here.After(until) {
+		return here
+	}
+	return until
 }
 
 // holds returns the revision up to which s holds everything of its own. Who
@@ -178,7 +250,10 @@ func (r *Rollout) Open(st Stream) error {
 		return fmt.Errorf("%w: wait", ErrInstances)
 	case s == nil:
 		// Until it acknowledges, nothing is known of what it holds.
-		s = &sidecar{agent: st.Agent, instance: st.Instance, key: st.Key, touched: max(1, r.applied)}
+		s = &sidecar{
+			agent: st.Agent, instance: st.Instance, key: st.Key,
+			touched: max(1, r.applied), longest: r.bounds[st.Agent],
+		}
 		if r.byAgent[st.Agent] == nil {
 			r.byAgent[st.Agent] = make(map[string]*sidecar)
 		}
@@ -209,9 +284,12 @@ func (r *Rollout) Close(stream string) {
 	r.prune(s, time.Now())
 }
 
-// prune forgets s if it is gone for good.
+// prune forgets s if it is gone for good: if it has no stream, and nothing that
+// it could get from another control plane now, with a bound as long as there are,
+// would make it act on what was granted here.
 func (r *Rollout) prune(s *sidecar, now time.Time) {
-	if s.stream != "" || now.Before(s.freshUntil) {
+	if s.stream != "" || now.Before(r.freshUntil(s)) ||
+		!s.grantedAt.IsZero() && now.Before(s.grantedAt.Add(Outlast(MaxBound))) {
 		return
 	}
 	delete(r.byAgent[s.agent], s.instance)
@@ -231,6 +309,9 @@ func (r *Rollout) Acknowledge(stream string, revision int64) {
 	}
 	s.ready, s.refusals, s.ackedAt = max(s.ready, revision), nil, time.Now()
 	s.acked = max(s.acked, revision)
+	if s.acked >= s.touched { // it holds the newest set, and never an older one again
+		s.longest = r.bounds[s.agent]
+	}
 	r.moved(s)
 }
 
@@ -250,8 +331,14 @@ func (r *Rollout) moved(s *sidecar) {
 	close(s.moved)
 	s.moved = make(chan struct{})
 	for w := range r.waiters {
-		if _, ok := w.lacking[s]; ok && r.holds(s) >= w.revision {
+		if r.applied < w.revision || r.holds(s) < w.revision {
+			continue
+		}
+		if _, ok := w.lacking[s]; ok {
 			w.found(s)
+		}
+		if _, ok := w.asked[s.holder()]; ok {
+			w.answer(s.holder())
 		}
 	}
 }

@@ -135,7 +135,14 @@ var (
 // publish follows the snapshots: the rollout learns who is behind before any
 // stream does.
 func (s *Server) publish(newest *snapshot.Snapshot, agents []string) {
-	s.rollout.Publish(newest.Revision(), agents)
+	touched := make([]rollout.Touched, len(agents))
+	for i, agent := range agents {
+		touched[i].Agent = agent
+		if view := newest.View(agent); view != nil {
+			touched[i].Bound = view.Bound()
+		}
+	}
+	s.rollout.Publish(newest.Revision(), touched)
 	for _, st := range s.streamsOf(agents) {
 		st.wake()
 	}
