@@ -89,7 +89,9 @@ func (p *Plane) enrolFrom(ctx context.Context, address net.IP, first int, identi
 		if err != nil {
 			return fmt.Errorf("enrol %s: %w", agentName(first+i), err)
 		}
-		identities[i] = swarm.Identity{Agent: agentName(first + i), Certificate: certificate, Address: address}
+		identities[i] = swarm.Identity{
+			Agent: agentName(first + i), Instance: swarm.NewInstance(), Certificate: certificate, Address: address,
+		}
 	}
 	return nil
 }

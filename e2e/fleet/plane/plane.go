@@ -105,11 +105,14 @@ func (p *Plane) Await(ctx context.Context, revision int64) (time.Duration, error
 	if err != nil {
 		return 0, fmt.Errorf("await revision %d: %w", revision, err)
 	}
+	var last *adminv1.AwaitRevisionResponse
 	for {
 		m, err := g.Recv()
 		if err != nil {
-			return 0, fmt.Errorf("await revision %d: %w", revision, err)
+			return 0, fmt.Errorf("await revision %d: %w; %d hold it, %d are pending, %d cut off, such as %v", revision, err,
+				last.GetApplied(), last.GetPending(), last.GetCutOff(), last.GetStragglers()[:min(1, len(last.GetStragglers()))])
 		}
+		last = m
 		if m.GetInForce() {
 			return time.Since(began), nil
 		}

@@ -32,7 +32,6 @@ var types = []string{"Agent", "Server", "Tool", "Grant", "FleetState"}
 type sidecar struct {
 	swarm    *Swarm
 	id       Identity
-	instance string
 	endpoint int
 
 	// held is what it holds, by name with versions; seen the newest revision that
@@ -56,8 +55,11 @@ type sidecar struct {
 }
 
 func newSidecar(s *Swarm, id Identity, i int) *sidecar {
-	return &sidecar{swarm: s, id: id, instance: randomID(), endpoint: i, held: make(map[entry]string)}
+	return &sidecar{swarm: s, id: id, endpoint: i, held: make(map[entry]string)}
 }
+
+// NewInstance returns an id as a sidecar makes at each boot.
+func NewInstance() string { return randomID() }
 
 func randomID() string {
 	var id [16]byte
@@ -150,7 +152,7 @@ func (c *sidecar) on() string {
 func (c *sidecar) subscribe(g grpc.ClientStream) error {
 	c.pending = nil
 	node := &corev3.Node{Metadata: &structpb.Struct{Fields: map[string]*structpb.Value{
-		"instance": structpb.NewStringValue(c.instance),
+		"instance": structpb.NewStringValue(c.id.Instance),
 		"version":  structpb.NewStringValue("simulated"),
 		"revision": structpb.NewStringValue(strconv.FormatInt(c.seen, 10)),
 	}}}

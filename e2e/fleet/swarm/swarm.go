@@ -38,6 +38,9 @@ const (
 type Identity struct {
 	// Agent is the resource name of its agent.
 	Agent string
+	// Instance is its random id, [NewInstance]. Whoever comes back by it is known
+	// again, and nobody waits for what it was before.
+	Instance string
 	// Certificate is its SVID.
 	Certificate tls.Certificate
 	// Address is the loopback address that it connects from.
