@@ -32,7 +32,9 @@ type Holder struct {
 	// The agent, by resource name.
 	Agent string `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
 	// The instance.
-	Instance      string `protobuf:"bytes,2,opt,name=instance,proto3" json:"instance,omitempty"`
+	Instance string `protobuf:"bytes,2,opt,name=instance,proto3" json:"instance,omitempty"`
+	// SHA-256 of the key that goes with the instance.
+	KeyDigest     []byte `protobuf:"bytes,3,opt,name=key_digest,json=keyDigest,proto3" json:"key_digest,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -79,6 +81,13 @@ func (x *Holder) GetInstance() string {
 		return x.Instance
 	}
 	return ""
+}
+
+func (x *Holder) GetKeyDigest() []byte {
+	if x != nil {
+		return x.KeyDigest
+	}
+	return nil
 }
 
 // AwaitHereRequest names a revision, then sidecars.
@@ -325,10 +334,12 @@ var File_reeve_peer_v1_peer_proto protoreflect.FileDescriptor
 
 const file_reeve_peer_v1_peer_proto_rawDesc = "" +
 	"\n" +
-	"\x18reeve/peer/v1/peer.proto\x12\rreeve.peer.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1dreeve/admin/v1/sidecars.proto\"M\n" +
+	"\x18reeve/peer/v1/peer.proto\x12\rreeve.peer.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1dreeve/admin/v1/sidecars.proto\"u\n" +
 	"\x06Holder\x12\x1e\n" +
 	"\x05agent\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\x05agent\x12#\n" +
-	"\binstance\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18@R\binstance\"\xd8\x01\n" +
+	"\binstance\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18@R\binstance\x12&\n" +
+	"\n" +
+	"key_digest\x18\x03 \x01(\fB\a\xbaH\x04z\x02\x18 R\tkeyDigest\"\xd8\x01\n" +
 	"\x10AwaitHereRequest\x12)\n" +
 	"\vincarnation\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x18@R\vincarnation\x12#\n" +
 	"\brevision\x18\x02 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\brevision\x12>\n" +

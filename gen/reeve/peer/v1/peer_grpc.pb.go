@@ -34,8 +34,8 @@ const (
 type PeersClient interface {
 	// AwaitHere reports whether a revision is in force on the sidecars that this
 	// control plane granted freshness to. The caller may name sidecars that others
-	// lack, and is told which of them hold the revision here. The server ends the
-	// stream after in_force. FAILED_PRECONDITION if this is not the incarnation
+	// lack, and is told which of them hold the revision here, also after in_force,
+	// until it ends the stream. FAILED_PRECONDITION if this is not the incarnation
 	// that the caller means.
 	AwaitHere(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[AwaitHereRequest, AwaitHereResponse], error)
 	// ListHere returns the sidecars that this control plane knows.
@@ -90,8 +90,8 @@ type Peers_ListHereClient = grpc.ServerStreamingClient[ListHereResponse]
 type PeersServer interface {
 	// AwaitHere reports whether a revision is in force on the sidecars that this
 	// control plane granted freshness to. The caller may name sidecars that others
-	// lack, and is told which of them hold the revision here. The server ends the
-	// stream after in_force. FAILED_PRECONDITION if this is not the incarnation
+	// lack, and is told which of them hold the revision here, also after in_force,
+	// until it ends the stream. FAILED_PRECONDITION if this is not the incarnation
 	// that the caller means.
 	AwaitHere(grpc.BidiStreamingServer[AwaitHereRequest, AwaitHereResponse]) error
 	// ListHere returns the sidecars that this control plane knows.
