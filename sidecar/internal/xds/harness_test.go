@@ -49,8 +49,11 @@ type plane struct {
 	listener      *bufconn.Listener
 
 	mu sync.Mutex
-	// revision is what it is at, for granted and answerAll.
+	// revision and bound are what granted answers.
 	revision int64
+	bound    time.Duration
+	conns    []*wire
+	dials    int
 	store    string
 	refuse   error // why streams are refused, if they are
 	tries    []time.Time
@@ -88,7 +91,7 @@ func newPlanes(t *testing.T, n int, cut func(*replica.View)) []*plane {
 		addresses[i] = fmt.Sprintf("192.0.2.%d:7444", i+1)
 		p := &plane{
 			t: t, replica: held, ahead: ahead, opened: make(chan *served, 1000), store: "store",
-			listener: bufconn.Listen(64 << 10), revision: 1,
+			listener: bufconn.Listen(64 << 10), revision: 1, bound: bound,
 		}
 		p.renew = p.granted
 		all[addresses[i]] = p
@@ -137,11 +140,35 @@ func newPlanes(t *testing.T, n int, cut func(*replica.View)) []*plane {
 
 // dial connects the sidecar to the replica, if that is there.
 func (p *plane) dial(ctx context.Context) (net.Conn, error) {
+	p.set(func() { p.dials++ })
 	if p.gone.Load() {
 		return nil, syscall.ECONNREFUSED
 	}
 	conn, err := p.listener.DialContext(ctx)
-	return &wire{Conn: conn, plane: p, closed: make(chan struct{})}, err
+	if err != nil {
+		return nil, err
+	}
+	w := &wire{Conn: conn, plane: p, closed: make(chan struct{})}
+	p.set(func() { p.conns = append(p.conns, w) })
+	return w, nil
+}
+
+// dialled returns how many connections were tried.
+func (p *plane) dialled() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.dials
+}
+
+// cut breaks the sidecar's connections.
+func (p *plane) cut() {
+	p.mu.Lock()
+	conns := p.conns
+	p.conns = nil
+	p.mu.Unlock()
+	for _, w := range conns {
+		_ = w.Close()
+	}
 }
 
 // A wire leads to a replica that can be stopped: then it takes everything and
@@ -177,7 +204,7 @@ func (w *wire) Close() error {
 // granted is how a control plane renews that has nothing to object.
 func (p *plane) granted(_ context.Context, r *grantv1.RenewRequest) (*grantv1.RenewResponse, error) {
 	return &grantv1.RenewResponse{
-		RequestId: r.GetRequestId(), Revision: p.revision, Bound: durationpb.New(bound), Now: timestamppb.Now(),
+		RequestId: r.GetRequestId(), Revision: p.revision, Bound: durationpb.New(p.bound), Now: timestamppb.Now(),
 	}, nil
 }
 

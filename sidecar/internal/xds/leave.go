@@ -11,11 +11,13 @@ import (
 )
 
 const (
-	// openTimeout is how long a stream may take to be opened, at most; with
-	// another replica to go to, half of the time for which there is freshness, but
-	// no less than minOpen, so that a replica which is only slow has its chance.
-	openTimeout = 10 * time.Second
-	minOpen     = 250 * time.Millisecond
+	// openTimeout is how long a stream may take to be opened, with no other replica
+	// to go to, and openElsewhere if there is one; then no longer than half of the
+	// time for which there is freshness either, but minOpen at least, so that a
+	// replica which is only slow has its chance.
+	openTimeout   = 10 * time.Second
+	openElsewhere = 5 * time.Second
+	minOpen       = 250 * time.Millisecond
 	// maxScatter is how long a sidecar waits at the most, at random, before it goes
 	// to another replica; it waits no more than a 20th of the time for which there
 	// is freshness.
@@ -94,11 +96,13 @@ func (c *Client) left() time.Duration {
 
 // openWithin returns how long a stream may take to be opened.
 func (c *Client) openWithin() time.Duration {
-	left := c.left()
-	if left == 0 || c.cfg.Replicas.Replicas() == 1 {
+	if c.cfg.Replicas.Replicas() == 1 {
 		return openTimeout
 	}
-	return min(max(left/2, minOpen), openTimeout)
+	if left := c.left(); left > 0 {
+		return min(max(left/2, minOpen), openElsewhere)
+	}
+	return openElsewhere
 }
 
 // scatter waits for a moment, so that those who lose a replica together do not
