@@ -11,7 +11,7 @@ import (
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
-	"github.com/reeve-authz/reeve/controlplane/internal/audit"
+	"github.com/reeve-authz/reeve/controlplane/internal/audit/journal"
 	"github.com/reeve-authz/reeve/controlplane/internal/ca"
 	"github.com/reeve-authz/reeve/controlplane/internal/store"
 	"github.com/reeve-authz/reeve/sidecar/identity"
@@ -128,40 +128,40 @@ func (c *Config) store() store.Config {
 }
 
 // records is where the log is.
-func (c *Config) records(src *identity.Source) (audit.Config, error) {
+func (c *Config) records(src *identity.Source) (journal.Config, error) {
 	td, err := spiffeid.TrustDomainFromString(c.TrustDomain)
 	if err != nil {
-		return audit.Config{}, fmt.Errorf("%w: trust-domain: %w", ErrConfig, err)
+		return journal.Config{}, fmt.Errorf("%w: trust-domain: %w", ErrConfig, err)
 	}
-	records := audit.Config{Dir: filepath.Join(c.DataDir, "records"), Replicas: c.NATSReplicas}
+	records := journal.Config{Dir: filepath.Join(c.DataDir, "records"), Replicas: c.NATSReplicas}
 	switch {
 	case len(c.NATSURLs) > 0 && (len(c.NATSRoutes) > 0 || c.NATSListen != ""):
-		return audit.Config{}, fmt.Errorf("%w: nats-url and nats-routes exclude each other", ErrConfig)
+		return journal.Config{}, fmt.Errorf("%w: nats-url and nats-routes exclude each other", ErrConfig)
 	case len(c.NATSURLs) > 0:
-		records.External = &audit.External{
+		records.External = &journal.External{
 			URLs: c.NATSURLs, CAFile: c.NATSCA, CertFile: c.NATSCert, KeyFile: c.NATSKey, CredentialsFile: c.NATSCredentials,
 		}
 	case c.NATSCA != "" || c.NATSCert != "" || c.NATSKey != "" || c.NATSCredentials != "":
-		return audit.Config{}, fmt.Errorf("%w: nats-ca, nats-cert, nats-key and nats-creds need nats-url", ErrConfig)
+		return journal.Config{}, fmt.Errorf("%w: nats-ca, nats-cert, nats-key and nats-creds need nats-url", ErrConfig)
 	case len(c.NATSRoutes) > 0:
 		if _, _, err := net.SplitHostPort(c.NATSListen); err != nil {
-			return audit.Config{}, fmt.Errorf("%w: nats-routes need nats-listen, host:port", ErrConfig)
+			return journal.Config{}, fmt.Errorf("%w: nats-routes need nats-listen, host:port", ErrConfig)
 		}
 		advertise := c.NATSAdvertise
 		if advertise == "" {
 			advertise = c.advertisedAddress(c.NATSListen)
 		}
-		records.Joined = &audit.Joined{
+		records.Joined = &journal.Joined{
 			Name: advertise, Listen: c.NATSListen, Advertise: advertise, Routes: c.NATSRoutes, TLS: identity.PeerTLS(src, td),
 		}
 	case c.NATSListen != "" || c.NATSAdvertise != "":
-		return audit.Config{}, fmt.Errorf("%w: nats-listen and nats-advertise need nats-routes", ErrConfig)
+		return journal.Config{}, fmt.Errorf("%w: nats-listen and nats-advertise need nats-routes", ErrConfig)
 	case len(c.EtcdEndpoints) > 0:
-		return audit.Config{}, fmt.Errorf("%w: etcd-endpoints: control planes that share a store must share the log: "+
+		return journal.Config{}, fmt.Errorf("%w: etcd-endpoints: control planes that share a store must share the log: "+
 			"name all of them in nats-routes, with nats-listen, or a NATS of your own in nats-url", ErrConfig)
 	}
 	if err := records.Validate(); err != nil {
-		return audit.Config{}, fmt.Errorf("%w: %w", ErrConfig, err)
+		return journal.Config{}, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	return records, nil
 }

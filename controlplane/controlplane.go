@@ -19,7 +19,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	"github.com/reeve-authz/reeve/controlplane/internal/audit"
+	"github.com/reeve-authz/reeve/controlplane/internal/audit/journal"
 	"github.com/reeve-authz/reeve/controlplane/internal/ca"
 	"github.com/reeve-authz/reeve/controlplane/internal/rollout"
 	"github.com/reeve-authz/reeve/controlplane/internal/snapshot"
@@ -49,7 +49,7 @@ type ControlPlane struct {
 	log       *slog.Logger
 
 	store     *store.Store
-	audit     *audit.Log
+	audit     *journal.Log
 	authority *ca.Authority
 	source    *identity.Source
 	snapshots *snapshot.Snapshots
@@ -100,7 +100,7 @@ func New(ctx context.Context, cfg Config, telemetry Telemetry) (_ *ControlPlane,
 	if err = c.authority.IssueControlPlane(c.source, cfg.serverNames()); err != nil {
 		return nil, err
 	}
-	if c.audit, err = audit.Open(ctx, records, c.log); err != nil {
+	if c.audit, err = journal.Open(ctx, records, c.log); err != nil {
 		return nil, err
 	}
 	if err = c.announce(ctx); err != nil {

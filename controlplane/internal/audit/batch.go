@@ -1,3 +1,5 @@
+// Package audit keeps what agents did: it takes records from sidecars, stores
+// them on the log, and answers questions about them.
 package audit
 
 import (
@@ -8,10 +10,10 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"time"
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/reeve-authz/reeve/controlplane/internal/audit/journal"
 	decisionv1 "github.com/reeve-authz/reeve/gen/reeve/decision/v1"
 	ingestv1 "github.com/reeve-authz/reeve/gen/reeve/ingest/v1"
 )
@@ -40,22 +42,14 @@ type source struct {
 }
 
 func (s source) subject() string {
-	return strings.Join([]string{subjectPrefix, s.namespace, s.agent, s.instance}, ".")
+	return strings.Join([]string{journal.SubjectPrefix, s.namespace, s.agent, s.instance}, ".")
 }
 
-// stored is a batch as it stands in the log.
-type stored struct {
-	// position is the place in the log, from 1. Places may be missing.
-	position uint64
-	// time is when it was stored, by the server's clock.
-	time time.Time
-	data []byte
-}
-
-func (s stored) batch() (*ingestv1.PushRequest, error) {
+// decodeBatch reads a batch as it stands in the log.
+func decodeBatch(m journal.Message) (*ingestv1.PushRequest, error) {
 	b := &ingestv1.PushRequest{}
-	if err := proto.Unmarshal(s.data, b); err != nil {
-		return nil, fmt.Errorf("decode batch %d: %w", s.position, err)
+	if err := proto.Unmarshal(m.Data, b); err != nil {
+		return nil, fmt.Errorf("decode batch %d: %w", m.Position, err)
 	}
 	return b, nil
 }

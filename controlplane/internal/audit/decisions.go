@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/reeve-authz/reeve/controlplane/internal/audit/journal"
 	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
 	decisionv1 "github.com/reeve-authz/reeve/gen/reeve/decision/v1"
 )
@@ -27,12 +28,14 @@ const (
 // settled before.
 type Decisions struct {
 	adminv1.UnimplementedDecisionsServer
-	records *Log
+	records *journal.Log
 	log     *slog.Logger
 }
 
 // NewDecisions returns the service.
-func NewDecisions(l *Log, log *slog.Logger) *Decisions { return &Decisions{records: l, log: log} }
+func NewDecisions(l *journal.Log, log *slog.Logger) *Decisions {
+	return &Decisions{records: l, log: log}
+}
 
 // ListDecisions implements adminv1.DecisionsServer.
 func (s *Decisions) ListDecisions(ctx context.Context, req *adminv1.ListDecisionsRequest) (*adminv1.ListDecisionsResponse, error) {
@@ -48,7 +51,7 @@ func (s *Decisions) ListDecisions(ctx context.Context, req *adminv1.ListDecision
 	if size <= 0 {
 		size = defaultPage
 	}
-	page, next, done, err := s.records.list(ctx, f, from, min(size, maxPage))
+	page, next, done, err := list(ctx, s.records, f, from, min(size, maxPage))
 	if err != nil {
 		return nil, statusOf(ctx, s.log, err)
 	}
@@ -71,22 +74,22 @@ func (s *Decisions) FollowDecisions(req *adminv1.FollowDecisionsRequest, stream 
 	}
 	f.start, f.end = time.Time{}, time.Time{}
 	following := func() error { return stream.SendHeader(metadata.MD{}) }
-	err = s.records.follow(ctx, f.subject, following, func(b stored) error {
+	err = s.records.Follow(ctx, f.subject, following, func(b journal.Message) error {
 		return sendMatching(stream, f, b)
 	})
 	return statusOf(ctx, s.log, err)
 }
 
 // sendMatching sends the records of a batch that a follower wants.
-func sendMatching(stream grpc.ServerStreamingServer[adminv1.FollowDecisionsResponse], f filter, s stored) error {
-	b, err := s.batch()
+func sendMatching(stream grpc.ServerStreamingServer[adminv1.FollowDecisionsResponse], f filter, s journal.Message) error {
+	b, err := decodeBatch(s)
 	if err != nil {
 		return err
 	}
 	for i, encoded := range b.GetRecords() {
 		r := &decisionv1.Record{}
 		if err := proto.Unmarshal(encoded, r); err != nil {
-			return fmt.Errorf("decode record %d of batch %d: %w", i, s.position, err)
+			return fmt.Errorf("decode record %d of batch %d: %w", i, s.Position, err)
 		}
 		if r.GetOutcome() == nil && !f.matches(r) {
 			continue
@@ -111,8 +114,8 @@ var codeOf = []struct {
 	{errQuery, codes.InvalidArgument},
 	{errGap, codes.FailedPrecondition},
 	{errForked, codes.FailedPrecondition},
-	{errRaced, codes.Aborted},
-	{errBehind, codes.ResourceExhausted},
+	{journal.ErrRaced, codes.Aborted},
+	{journal.ErrBehind, codes.ResourceExhausted},
 }
 
 // statusOf makes an error for the wire. The text of one that the table does not
@@ -130,7 +133,7 @@ func statusOf(ctx context.Context, log *slog.Logger, err error) error {
 		}
 	}
 	log.ErrorContext(ctx, "log failed", slog.Any("error", err))
-	if errors.Is(err, errOffline) {
+	if errors.Is(err, journal.ErrOffline) {
 		return status.Error(codes.Unavailable, "the log cannot be reached or written; try again later")
 	}
 	return status.Error(codes.Internal, "internal error; the control plane's log says more")

@@ -7,6 +7,8 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/reeve-authz/reeve/controlplane/internal/audit/journal"
 )
 
 // P3: on a full disk nothing more is acknowledged, the log says that it is not
@@ -21,7 +23,7 @@ func TestFullFileSystem(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	l, err := Open(t.Context(), Config{Dir: dir, MaxBytes: 1 << 30}, discard())
+	l, err := journal.Open(t.Context(), journal.Config{Dir: dir, MaxBytes: 1 << 30}, discard())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/reeve-authz/reeve/controlplane/internal/audit/journal"
 	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
 	decisionv1 "github.com/reeve-authz/reeve/gen/reeve/decision/v1"
 	ingestv1 "github.com/reeve-authz/reeve/gen/reeve/ingest/v1"
@@ -109,7 +110,7 @@ func FuzzStored(f *testing.F) {
 	f.Add(b)
 	f.Add(b[:len(b)-1])
 	f.Fuzz(func(t *testing.T, data []byte) {
-		s := stored{position: 1, data: data}
+		s := journal.Message{Position: 1, Data: data}
 		p := pageOf{size: 3, outcomes: make(map[string]*decisionv1.Outcome)}
 		n, full, err := p.take(s)
 		if err == nil && (n < len(p.decisions) || full != (len(p.decisions) == 3)) {

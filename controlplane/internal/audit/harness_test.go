@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"testing"
 	"time"
@@ -20,6 +21,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/reeve-authz/reeve/controlplane/internal/audit/journal"
 	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
 	decisionv1 "github.com/reeve-authz/reeve/gen/reeve/decision/v1"
 	ingestv1 "github.com/reeve-authz/reeve/gen/reeve/ingest/v1"
@@ -105,9 +107,9 @@ func agentOf(ctx context.Context) (string, error) {
 
 func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
-func openLog(tb testing.TB, dir string) *Log {
+func openLog(tb testing.TB, dir string) *journal.Log {
 	tb.Helper()
-	l, err := Open(tb.Context(), Config{Dir: dir}, discard())
+	l, err := journal.Open(tb.Context(), journal.Config{Dir: dir}, discard())
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -120,7 +122,7 @@ func openLog(tb testing.TB, dir string) *Log {
 }
 
 // serve serves l's services until the test ends.
-func serve(tb testing.TB, l *Log) (ingestv1.IngestClient, adminv1.DecisionsClient) {
+func serve(tb testing.TB, l *journal.Log) (ingestv1.IngestClient, adminv1.DecisionsClient) {
 	tb.Helper()
 	ingest, err := NewIngest(l, agentOf, discard(), noop.Meter{})
 	if err != nil {
@@ -186,25 +188,25 @@ func pushAll(tb testing.TB, client ingestv1.IngestClient, c *chain, each int64) 
 }
 
 // storedRecords returns everything the log has of an instance, in its order.
-func storedRecords(tb testing.TB, l *Log, s source) [][]byte {
+func storedRecords(tb testing.TB, l *journal.Log, s source) [][]byte {
 	tb.Helper()
 	var all [][]byte
 	from := uint64(1)
 	for {
-		batches, more, err := l.read(tb.Context(), s.subject(), from, readBatches)
+		batches, more, err := l.Read(tb.Context(), s.subject(), from, math.MaxUint64, journal.ReadLimit)
 		if err != nil {
 			tb.Fatal(err)
 		}
 		for _, s := range batches {
-			b, err := s.batch()
+			b, err := decodeBatch(s)
 			if err != nil {
 				tb.Fatal(err)
 			}
 			if b.GetFirstSequence() != int64(len(all))+1 {
-				tb.Fatalf("batch %d begins at %d behind %d records", s.position, b.GetFirstSequence(), len(all))
+				tb.Fatalf("batch %d begins at %d behind %d records", s.Position, b.GetFirstSequence(), len(all))
 			}
 			all = append(all, b.GetRecords()...)
-			from = s.position + 1
+			from = s.Position + 1
 		}
 		if !more {
 			return all

@@ -11,6 +11,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 	"google.golang.org/grpc"
 
+	"github.com/reeve-authz/reeve/controlplane/internal/audit/journal"
 	ingestv1 "github.com/reeve-authz/reeve/gen/reeve/ingest/v1"
 )
 
@@ -25,7 +26,7 @@ type Ingest struct {
 
 // NewIngest returns the service. agentOf tells the agent's resource name from
 // the verified certificate of the peer, and nothing else.
-func NewIngest(l *Log, agentOf func(context.Context) (string, error), log *slog.Logger, meter metric.Meter) (*Ingest, error) {
+func NewIngest(l *journal.Log, agentOf func(context.Context) (string, error), log *slog.Logger, meter metric.Meter) (*Ingest, error) {
 	m, err := newMetrics(meter)
 	if err != nil {
 		return nil, err
@@ -79,11 +80,11 @@ func (g *Ingest) Push(stream grpc.BidiStreamingServer[ingestv1.PushRequest, inge
 }
 
 // refuse logs why a batch was not stored. All but a log that cannot be written
-// and a batch that repeats are signs that somebody meddled with records, or of
+// and a batch that another replica has as well are signs that somebody meddled with records, or of
 // a defect.
 func (g *Ingest) refuse(ctx context.Context, agent string, req *ingestv1.PushRequest, cause error) error {
 	g.metrics.refused(ctx)
-	if ctx.Err() == nil && !errors.Is(cause, errOffline) {
+	if ctx.Err() == nil && !errors.Is(cause, journal.ErrOffline) && !errors.Is(cause, journal.ErrRaced) {
 		g.log.ErrorContext(ctx, "records refused",
 			slog.String("agent", agent), slog.String("instance", req.GetInstance()),
 			slog.Int64("first_sequence", req.GetFirstSequence()), slog.Any("error", cause))

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/reeve-authz/reeve/controlplane/internal/audit/journal"
 	ingestv1 "github.com/reeve-authz/reeve/gen/reeve/ingest/v1"
 )
 
@@ -32,7 +33,7 @@ func serveUntilKilled(dir string) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	l, err := Open(context.Background(), Config{Dir: filepath.Join(dir, "log")}, discard())
+	l, err := journal.Open(context.Background(), journal.Config{Dir: filepath.Join(dir, "log")}, discard())
 	if err != nil {
 		fail(err)
 	}

@@ -7,15 +7,22 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/reeve-authz/reeve/controlplane/internal/audit/journal"
 	ingestv1 "github.com/reeve-authz/reeve/gen/reeve/ingest/v1"
 )
 
-// raceAttempts bounds how often a batch is tried again when another process
-// stores batches of the same source.
-const raceAttempts = 4
+const (
+	// raceAttempts bounds how often a batch is tried again when another process
+	// stores batches of the same source.
+	raceAttempts = 6
+	// raceRest is how long a batch rests before it is tried again, and then twice
+	// as long each time: the other batch may take as long as servers need to agree.
+	raceRest = 5 * time.Millisecond
+)
 
 // head is the end of what is stored of a source. The zero head is that of a
 // source of which nothing is stored.
@@ -27,7 +34,7 @@ type head struct {
 
 // lane lets batches of one source in, one after the other.
 type lane struct {
-	log    *Log
+	log    *journal.Log
 	source source
 	users  int // guarded by lanes.mu
 
@@ -39,7 +46,7 @@ type lane struct {
 
 // lanes are the lanes of the sources that are being heard.
 type lanes struct {
-	log *Log
+	log *journal.Log
 
 	mu sync.Mutex
 	of map[source]*lane
@@ -72,10 +79,24 @@ func (l *lanes) leave(n *lane) {
 func (n *lane) push(ctx context.Context, b *batch) (sequence, added int64, err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for range raceAttempts {
+	sure := false
+	for attempt := range raceAttempts {
 		added, err = n.try(ctx, b)
-		if !errors.Is(err, errRaced) {
-			break
+		switch {
+		case errors.Is(err, journal.ErrRaced):
+			select {
+			case <-ctx.Done():
+			case <-time.After(raceRest << attempt):
+			}
+		case !sure && (errors.Is(err, errGap) || errors.Is(err, errForked)):
+			// Another replica may have stored what is missing here, and said so to
+			// the sidecar. Nobody is accused by what this one remembers.
+			if err := n.log.Confirm(ctx); err != nil {
+				return n.head.sequence, 0, err
+			}
+			sure, n.known = true, false
+		default:
+			return n.head.sequence, added, err
 		}
 	}
 	return n.head.sequence, added, err
@@ -116,7 +137,7 @@ func (n *lane) store(ctx context.Context, b *batch, skip int64) error {
 	if err != nil {
 		return fmt.Errorf("encode batch: %w", err)
 	}
-	position, err := n.log.put(ctx, n.source, data, n.head.position)
+	position, err := n.log.Put(ctx, n.source.subject(), data, n.head.position)
 	if err != nil {
 		// Whether it was stored is not known; the log is asked next time.
 		n.known = false
@@ -128,24 +149,24 @@ func (n *lane) store(ctx context.Context, b *batch, skip int64) error {
 
 // load finds the head in the log.
 func (n *lane) load(ctx context.Context) error {
-	s, ok, err := n.log.last(ctx, n.source)
+	s, ok, err := n.log.Last(ctx, n.source.subject())
 	if err != nil {
 		return err
 	}
 	h := head{}
 	if ok {
-		b, err := s.batch()
+		b, err := decodeBatch(s)
 		if err != nil {
 			return err
 		}
 		records := b.GetRecords()
 		if len(records) == 0 {
-			return fmt.Errorf("batch %d of the log is empty", s.position)
+			return fmt.Errorf("batch %d of the log is empty", s.Position)
 		}
 		h = head{
 			sequence: b.GetFirstSequence() + int64(len(records)) - 1,
 			digest:   sha256.Sum256(records[len(records)-1]),
-			position: s.position,
+			position: s.Position,
 		}
 	}
 	n.head, n.known = h, true
@@ -160,7 +181,7 @@ func (n *lane) compare(ctx context.Context, b *batch) error {
 		return err
 	}
 	for until := min(b.last(), n.head.sequence); from <= n.head.position; {
-		batches, _, err := n.log.read(ctx, n.source.subject(), from, readBatches)
+		batches, _, err := n.log.Read(ctx, n.source.subject(), from, n.head.position+1, journal.ReadLimit)
 		if err != nil {
 			return err
 		}
@@ -168,8 +189,8 @@ func (n *lane) compare(ctx context.Context, b *batch) error {
 			return fmt.Errorf("batch %d of the log is missing", n.head.position)
 		}
 		for _, s := range batches {
-			from = s.position + 1
-			held, err := s.batch()
+			from = s.Position + 1
+			held, err := decodeBatch(s)
 			if err != nil {
 				return err
 			}
@@ -189,15 +210,15 @@ func (n *lane) find(ctx context.Context, sequence int64) (uint64, error) {
 	lo, hi := uint64(1), n.head.position
 	for lo < hi {
 		middle := lo + (hi-lo)/2
-		batches, _, err := n.log.read(ctx, n.source.subject(), middle, 1)
+		batches, _, err := n.log.Read(ctx, n.source.subject(), middle, hi+1, 1)
 		if err != nil {
 			return 0, err
 		}
-		if len(batches) == 0 || batches[0].position > hi {
+		if len(batches) == 0 {
 			hi = middle - 1
 			continue
 		}
-		held, err := batches[0].batch()
+		held, err := decodeBatch(batches[0])
 		if err != nil {
 			return 0, err
 		}
@@ -205,9 +226,9 @@ func (n *lane) find(ctx context.Context, sequence int64) (uint64, error) {
 		case sequence < first:
 			hi = middle - 1
 		case sequence >= first+int64(len(held.GetRecords())):
-			lo = batches[0].position + 1
+			lo = batches[0].Position + 1
 		default:
-			return batches[0].position, nil
+			return batches[0].Position, nil
 		}
 	}
 	return lo, nil

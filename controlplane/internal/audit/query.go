@@ -2,13 +2,12 @@ package audit
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/reeve-authz/reeve/controlplane/internal/audit/journal"
 	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
 	decisionv1 "github.com/reeve-authz/reeve/gen/reeve/decision/v1"
 )
@@ -30,11 +29,12 @@ const (
 
 // list returns at most size decisions that match, newest first, from a place
 // on, and the place behind them; done says that there are no more.
-func (l *Log) list(ctx context.Context, f filter, from place, size int) (page []*adminv1.LoggedDecision, next place, done bool, err error) {
-	end, err := l.end(ctx)
+func list(ctx context.Context, l *journal.Log, f filter, from place, size int) (page []*adminv1.LoggedDecision, next place, done bool, err error) {
+	newest, err := l.End(ctx)
 	if err != nil {
 		return nil, place{}, false, err
 	}
+	end := newest
 	if from != (place{}) {
 		end = min(end, from.position) // a token's word: it may be of no log
 	}
@@ -45,7 +45,7 @@ func (l *Log) list(ctx context.Context, f filter, from place, size int) (page []
 		if err != nil {
 			return nil, place{}, false, err
 		}
-		if !ok || (!f.start.IsZero() && s.time.Before(f.start.Add(-clockSkew))) {
+		if !ok || (!f.start.IsZero() && s.Time.Before(f.start.Add(-clockSkew))) {
 			done = true
 			break
 		}
@@ -58,7 +58,7 @@ func (l *Log) list(ctx context.Context, f filter, from place, size int) (page []
 		}
 	}
 	if from != (place{}) {
-		if err := l.outcomesBehind(ctx, &p); err != nil {
+		if err := outcomesBehind(ctx, l, &p, newest); err != nil {
 			return nil, place{}, false, err
 		}
 	}
@@ -79,15 +79,15 @@ type pageOf struct {
 
 // take adds what a batch has for the page, and returns how many records it
 // looked at and whether the page is full.
-func (p *pageOf) take(s stored) (records int, full bool, err error) {
-	b, err := s.batch()
+func (p *pageOf) take(s journal.Message) (records int, full bool, err error) {
+	b, err := decodeBatch(s)
 	if err != nil {
 		return 0, false, err
 	}
 	for i := len(b.GetRecords()) - 1; i >= 0; i-- {
 		r := &decisionv1.Record{}
 		if err := proto.Unmarshal(b.GetRecords()[i], r); err != nil {
-			return 0, false, fmt.Errorf("decode record %d of batch %d: %w", i, s.position, err)
+			return 0, false, fmt.Errorf("decode record %d of batch %d: %w", i, s.Position, err)
 		}
 		if o := r.GetOutcome(); o != nil {
 			p.outcomes[o.GetDecision()] = o
@@ -96,24 +96,24 @@ func (p *pageOf) take(s stored) (records int, full bool, err error) {
 		id := r.GetDecision().GetId()
 		outcome := p.outcomes[id]
 		delete(p.outcomes, id)
-		seen := s.position == p.from.position && uint64(i) >= p.from.index
+		seen := s.Position == p.from.position && uint64(i) >= p.from.index
 		if seen || !p.filter.matches(r) {
 			continue
 		}
 		p.decisions = append(p.decisions, &adminv1.LoggedDecision{Record: r, Outcome: outcome})
 		p.bytes += len(b.GetRecords()[i]) + proto.Size(outcome)
 		if len(p.decisions) == p.size || p.bytes > pageBytes {
-			p.next = place{position: s.position, index: uint64(i)}
+			p.next = place{position: s.Position, index: uint64(i)}
 			return len(b.GetRecords()) - i, true, nil
 		}
 	}
-	p.next = place{position: s.position}
+	p.next = place{position: s.Position}
 	return len(b.GetRecords()), false, nil
 }
 
 // outcomesBehind finds, for the calls on a page whose end is not on it, the
 // outcomes among what was stored behind the place where the page begins.
-func (l *Log) outcomesBehind(ctx context.Context, p *pageOf) error {
+func outcomesBehind(ctx context.Context, l *journal.Log, p *pageOf, end uint64) error {
 	open := make(map[string]map[string]*adminv1.LoggedDecision) // by subject, by id
 	for _, d := range p.decisions {
 		if d.GetOutcome() != nil || d.GetRecord().GetDecision().GetVerdict() != decisionv1.Decision_ALLOW {
@@ -133,13 +133,13 @@ func (l *Log) outcomesBehind(ctx context.Context, p *pageOf) error {
 	for subject, waiting := range open {
 		from, more := p.from.position+1, true
 		for ; more && len(waiting) > 0 && reads < outcomeReads; reads++ {
-			var batches []stored
+			var batches []journal.Message
 			var err error
-			if batches, more, err = l.read(ctx, subject, from, readBatches); err != nil {
+			if batches, more, err = l.Read(ctx, subject, from, end+1, journal.ReadLimit); err != nil {
 				return err
 			}
 			for _, s := range batches {
-				from = s.position + 1
+				from = s.Position + 1
 				if err := settle(s, waiting); err != nil {
 					return err
 				}
@@ -150,8 +150,8 @@ func (l *Log) outcomesBehind(ctx context.Context, p *pageOf) error {
 }
 
 // settle gives decisions the outcomes in a batch, and takes them off waiting.
-func settle(s stored, waiting map[string]*adminv1.LoggedDecision) error {
-	b, err := s.batch()
+func settle(s journal.Message, waiting map[string]*adminv1.LoggedDecision) error {
+	b, err := decodeBatch(s)
 	if err != nil {
 		return err
 	}
@@ -159,7 +159,7 @@ func settle(s stored, waiting map[string]*adminv1.LoggedDecision) error {
 	for i, encoded := range b.GetRecords() {
 		proto.Reset(r)
 		if err := proto.Unmarshal(encoded, r); err != nil {
-			return fmt.Errorf("decode record %d of batch %d: %w", i, s.position, err)
+			return fmt.Errorf("decode record %d of batch %d: %w", i, s.Position, err)
 		}
 		id := r.GetOutcome().GetDecision()
 		if d := waiting[id]; d != nil {
@@ -177,27 +177,27 @@ const maxWindow = 1 << 20
 // log can only be read forward, so it reads a window of positions at a time,
 // wide where matches are rare and narrow where they are not.
 type backward struct {
-	log     *Log
+	log     *journal.Log
 	subject string
 	before  uint64 // positions from here on have been seen
 	window  uint64
-	held    []stored // to be returned, last first
+	held    []journal.Message // to be returned, last first
 }
 
 // next returns the next older batch; false if there is none.
-func (w *backward) next(ctx context.Context) (stored, bool, error) {
-	w.window = max(w.window, readBatches)
+func (w *backward) next(ctx context.Context) (journal.Message, bool, error) {
+	w.window = max(w.window, journal.ReadLimit)
 	for len(w.held) == 0 {
 		if w.before <= 1 {
-			return stored{}, false, nil
+			return journal.Message{}, false, nil
 		}
 		from := w.before - min(w.window, w.before-1)
-		found, more, err := w.log.read(ctx, w.subject, from, readBatches)
+		found, more, err := w.log.Read(ctx, w.subject, from, w.before, journal.ReadLimit)
 		if err != nil {
-			return stored{}, false, err
+			return journal.Message{}, false, err
 		}
-		whole := !more || found[len(found)-1].position >= w.before-1
-		for len(found) > 0 && found[len(found)-1].position >= w.before {
+		whole := !more || found[len(found)-1].Position >= w.before-1
+		for len(found) > 0 && found[len(found)-1].Position >= w.before {
 			found = found[:len(found)-1]
 			whole = true
 		}
@@ -206,68 +206,11 @@ func (w *backward) next(ctx context.Context) (stored, bool, error) {
 			continue
 		}
 		w.held, w.before = found, from
-		if len(found) < readBatches/4 {
+		if len(found) < journal.ReadLimit/4 {
 			w.window = min(w.window*4, maxWindow)
 		}
 	}
 	s := w.held[len(w.held)-1]
 	w.held = w.held[:len(w.held)-1]
 	return s, true, nil
-}
-
-const (
-	// followAhead is how many batches are held for a follower.
-	followAhead = 64
-	// followBehind is how many batches a follower may be behind.
-	followBehind = 4096
-)
-
-// errBehind says that a follower is too slow.
-var errBehind = errors.New("the follower is too far behind; follow again to go on from now")
-
-// follow calls each for every batch of the subject that is stored from now on,
-// until ctx ends or each fails. It calls following once from now on is settled.
-// A slow each costs no memory: batches wait in the log, until it is so far
-// behind that follow returns errBehind.
-func (l *Log) follow(ctx context.Context, subject string, following func() error, each func(stored) error) error {
-	end, err := l.end(ctx)
-	if err != nil {
-		return err
-	}
-	e, err := l.server(ctx)
-	if err != nil {
-		return err
-	}
-	consumer, err := e.js.OrderedConsumer(ctx, streamName, jetstream.OrderedConsumerConfig{
-		FilterSubjects: []string{subject},
-		DeliverPolicy:  jetstream.DeliverByStartSequencePolicy,
-		OptStartSeq:    end + 1,
-	})
-	if err != nil {
-		return fmt.Errorf("%w: %w", errOffline, err)
-	}
-	messages, err := consumer.Messages(jetstream.PullMaxMessages(followAhead))
-	if err != nil {
-		return fmt.Errorf("%w: %w", errOffline, err)
-	}
-	defer messages.Stop()
-	if err := following(); err != nil {
-		return err
-	}
-	for {
-		m, err := messages.Next(jetstream.NextContext(ctx))
-		if err != nil {
-			return fmt.Errorf("%w: %w", errOffline, err)
-		}
-		meta, err := m.Metadata()
-		if err != nil {
-			return fmt.Errorf("read batch: %w", err)
-		}
-		if meta.NumPending > followBehind {
-			return errBehind
-		}
-		if err := each(stored{position: meta.Sequence.Stream, time: meta.Timestamp, data: m.Data()}); err != nil {
-			return err
-		}
-	}
 }

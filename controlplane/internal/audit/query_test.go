@@ -2,7 +2,6 @@ package audit
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -15,6 +14,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/reeve-authz/reeve/controlplane/internal/audit/journal"
 	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
 	decisionv1 "github.com/reeve-authz/reeve/gen/reeve/decision/v1"
 )
@@ -193,11 +193,11 @@ func TestStartTimeEndsTheSearch(t *testing.T) {
 	l := openLog(t, t.TempDir())
 	client, _ := serve(t, l)
 	pushAll(t, client, aChain(20), 1)
-	_, _, done, err := l.list(t.Context(), filter{subject: sourceA.subject(), start: time.Now().Add(2 * clockSkew)}, place{}, 1000)
+	_, _, done, err := list(t.Context(), l, filter{subject: sourceA.subject(), start: time.Now().Add(2 * clockSkew)}, place{}, 1000)
 	if err != nil || !done {
 		t.Errorf("done %v, %v", done, err)
 	}
-	page, _, _, err := l.list(t.Context(), filter{subject: sourceA.subject(), start: start}, place{}, 1000)
+	page, _, _, err := list(t.Context(), l, filter{subject: sourceA.subject(), start: start}, place{}, 1000)
 	if err != nil || len(page) != 10 {
 		t.Errorf("%d decisions, %v; want 10", len(page), err)
 	}
@@ -300,35 +300,8 @@ func TestFollow(t *testing.T) {
 	}
 }
 
-func TestSlowFollowerIsCutOff(t *testing.T) {
-	l := openLog(t, t.TempDir())
-	c := aChain(1)
-	stuck, caughtUp := make(chan struct{}), make(chan struct{})
-	failed := make(chan error, 1)
-	go func() {
-		n := 0
-		failed <- l.follow(t.Context(), subjectPrefix+".>", func() error { close(stuck); return nil }, func(stored) error {
-			if n++; n == 1 {
-				<-caughtUp // The caller takes nothing.
-			}
-			return nil
-		})
-	}()
-	<-stuck
-	for i := range followBehind + 3*followAhead {
-		if _, err := l.embedded.js.PublishAsync(sourceA.subject(), c.records[0]); err != nil {
-			t.Fatal(err)
-		}
-		if i%1000 == 0 {
-			<-l.embedded.js.PublishAsyncComplete()
-		}
-	}
-	<-l.embedded.js.PublishAsyncComplete()
-	close(caughtUp)
-	if err := <-failed; !errors.Is(err, errBehind) {
-		t.Errorf("follow returned %v, want errBehind", err)
-	}
-	if got := status.Code(statusOf(t.Context(), discard(), errBehind)); got != codes.ResourceExhausted {
+func TestSlowFollowerIsToldSo(t *testing.T) {
+	if got := status.Code(statusOf(t.Context(), discard(), journal.ErrBehind)); got != codes.ResourceExhausted {
 		t.Errorf("on the wire: %v", got)
 	}
 }

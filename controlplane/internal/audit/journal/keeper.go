@@ -1,0 +1,228 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	// lookEvery is how often the keeper looks after the log.
+	lookEvery = time.Second
+	// reviveAfter is how long the log rests before its server's store is started
+	// anew once more.
+	reviveAfter = 5 * time.Second
+	// proofBytes is the size of the message that shows that a revived store can
+	// write: more than the ends of files have room for.
+	proofBytes = 8 << 10
+)
+
+// suspect has the keeper look closely after something failed.
+func (l *Log) suspect() {
+	select {
+	case l.suspected <- struct{}{}:
+	default:
+	}
+}
+
+// ails returns why the log cannot be used, nil if it can.
+func (l *Log) ails() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.trouble
+}
+
+// settle says how the log is, and logs it when it changes.
+func (l *Log) settle(ctx context.Context, trouble error, s *stream) {
+	l.mu.Lock()
+	before := l.trouble
+	l.trouble = trouble
+	l.mu.Unlock()
+	l.stream.Store(s)
+	switch here, of := l.quorum(); {
+	case trouble == nil && before != nil:
+		l.log.InfoContext(ctx, "log can be used", slog.Int("replicas", s.replicas))
+	case trouble == nil || ctx.Err() != nil || (before != nil && before.Error() == trouble.Error()):
+	case of > 1:
+		l.log.WarnContext(ctx, "log cannot be used yet", slog.Any("error", trouble), slog.Int("servers", here), slog.Int("of", of))
+	default:
+		l.log.WarnContext(ctx, "log cannot be used", slog.Any("error", trouble))
+	}
+}
+
+// keep looks after the log until ctx ends: it finds or makes the stream, and
+// starts a store anew that cannot write. After a write error, of a full disk
+// say, NATS takes nothing until then.
+func (l *Log) keep(ctx context.Context) {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	var revived time.Time
+	doubtful, unproven := false, false
+	for ctx.Err() == nil {
+		if err := l.broken(); err != nil {
+			l.settle(ctx, err, nil)
+			if time.Since(revived) >= reviveAfter {
+				revived = time.Now()
+				l.revive(ctx)
+				unproven = l.cfg.Joined == nil
+			}
+		}
+		if (doubtful || l.stream.Load() == nil) && l.broken() == nil {
+			// find says how it is. What could not write looks well again until it
+			// is written to.
+			if unproven = unproven && l.prove(ctx) != nil; !unproven {
+				_ = l.find(ctx)
+			}
+		}
+		doubtful = false
+		select {
+		case <-ctx.Done():
+		case <-tick.C:
+			select {
+			case <-l.suspected:
+				doubtful = true
+			default:
+			}
+		}
+	}
+}
+
+// broken returns an error if the server in this process cannot write. What other
+// servers do is not its business: they have keepers of their own.
+func (l *Log) broken() error {
+	if l.server == nil {
+		return nil
+	}
+	if !l.server.JetStreamEnabled() {
+		return errors.New("the store of the log server is shut down")
+	}
+	h := l.server.Healthz(nil)
+	if h.Error == "" || (l.cfg.Joined != nil && !strings.Contains(h.Error, "write error")) {
+		return nil
+	}
+	return errors.New(h.Error)
+}
+
+// revive starts the server's store anew, and not the server: the others would
+// lose it. It may take as long as the disk does.
+func (l *Log) revive(ctx context.Context) {
+	err := l.server.ShutdownJetStream()
+	if err == nil {
+		config := l.store
+		err = l.server.EnableJetStream(&config)
+	}
+	if err != nil {
+		l.log.WarnContext(ctx, "log store not started anew", slog.Any("error", err))
+		return
+	}
+	l.log.WarnContext(ctx, "log store started anew")
+}
+
+// prove writes something.
+func (l *Log) prove(ctx context.Context) error {
+	_, err := l.publish(ctx, fenceSubject, make([]byte, proofBytes))
+	return err
+}
+
+// find finds the stream, or makes it, and says how the log is.
+func (l *Log) find(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	s, err := l.join(ctx)
+	if err != nil {
+		if here, of := l.quorum(); here*2 <= of {
+			err = fmt.Errorf("log has no quorum: %d of %d servers", here, of)
+		}
+		err = fmt.Errorf("make stream: %w", err)
+	}
+	l.settle(ctx, err, s)
+	return err
+}
+
+// quorum returns how many servers there are, and how many there should be: of the
+// joined form only.
+func (l *Log) quorum() (here, of int) {
+	if l.cfg.Joined == nil || l.server == nil {
+		return 1, 1
+	}
+	of = len(l.cfg.Joined.servers())
+	return min(len(l.server.ActivePeers()), of), of
+}
+
+// join makes the stream, or finds it and makes it what it should be.
+func (l *Log) join(ctx context.Context) (*stream, error) {
+	want := jetstream.StreamConfig{
+		Name:        streamName,
+		Description: "Records of what agents did, a batch a message.",
+		Storage:     jetstream.FileStorage,
+		Retention:   jetstream.LimitsPolicy,
+		DenyDelete:  true,
+		DenyPurge:   true,
+		Replicas:    1,
+	}
+	found, err := l.js.Stream(ctx, streamName)
+	switch {
+	case errors.Is(err, jetstream.ErrStreamNotFound):
+	case err != nil:
+		return nil, err
+	default:
+		want = found.CachedInfo().Config
+	}
+	was := want
+	l.adjust(&want)
+	if found != nil && same(was, want) {
+		return streamOf(found), nil
+	}
+	s, err := l.js.CreateOrUpdateStream(ctx, want)
+	if e := (*jetstream.APIError)(nil); errors.As(err, &e) && e.ErrorCode == codeNoReplicas && l.cfg.Replicas == 0 {
+		want.Replicas = 1
+		want.AllowDirect = true
+		s, err = l.js.CreateOrUpdateStream(ctx, want)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return streamOf(s), nil
+}
+
+// codeNoReplicas is the answer of a server that is alone.
+const codeNoReplicas = 10074
+
+// adjust sets what this package depends on. What else an operator has set stays.
+func (l *Log) adjust(c *jetstream.StreamConfig) {
+	c.Subjects = []string{SubjectPrefix + ".*.*.*", fenceSubject}
+	c.Discard = jetstream.DiscardNew
+	// Repeats are found by sequence, however late they come; the server's own
+	// window has nothing to do.
+	c.Duplicates = time.Second
+	switch {
+	case l.cfg.Replicas > 0:
+		c.Replicas = l.cfg.Replicas
+	case l.cfg.Joined != nil:
+		c.Replicas = max(c.Replicas, min(replicated, len(l.cfg.Joined.servers())))
+	case l.cfg.External != nil:
+		c.Replicas = max(c.Replicas, replicated)
+	}
+	// Any server that keeps the stream answers a direct read, with what it has
+	// heard of: of several, they are not for us.
+	c.AllowDirect = c.Replicas == 1
+	c.AllowAtomicPublish = true
+}
+
+// same reports whether nothing that adjust sets differs.
+func same(a, b jetstream.StreamConfig) bool {
+	return strings.Join(a.Subjects, " ") == strings.Join(b.Subjects, " ") && a.Discard == b.Discard &&
+		a.Duplicates == b.Duplicates && a.Replicas == b.Replicas && a.AllowDirect == b.AllowDirect && a.AllowAtomicPublish == b.AllowAtomicPublish
+}
+
+func streamOf(s jetstream.Stream) *stream {
+	c := s.CachedInfo().Config
+	// By Raft, several servers sync the messages of many publishers together
+	// anyway.
+	return &stream{Stream: s, replicas: c.Replicas, gathers: c.AllowAtomicPublish && c.Replicas == 1}
+}
