@@ -72,6 +72,7 @@ func (s *Sidecar) serve(serving, background context.Context, rooms *errgroup.Gro
 	if err != nil {
 		return errors.Join(err, conn.Close())
 	}
+	uploader.OnStuck(subscriber.Leave)
 	// The enforcer cuts what is open when it ends, which may be before the rest.
 	enforcing, cut := context.WithCancel(background)
 	defer cut()

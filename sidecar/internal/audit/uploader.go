@@ -27,6 +27,14 @@ const (
 	// linger is how long a first record waits for others to go with it: to the
 	// log each batch is a write to the disk.
 	linger = 10 * time.Millisecond
+	// answerWithin is how long the control plane may take to say that a batch is
+	// stored. It waits for a quorum of disks, which takes milliseconds.
+	answerWithin = 20 * time.Second
+	// firstStuck and longestStuck bound how long records of this boot may wait for
+	// a replica before another one is asked for: twice as long each time, for if
+	// all fail it is the log that does.
+	firstStuck   = 30 * time.Second
+	longestStuck = 16 * time.Minute
 	// flushTimeout is how long Run goes on with what is left when it is to end.
 	flushTimeout = 3 * time.Second
 )
@@ -50,13 +58,19 @@ type Uploader struct {
 	current *spool.Spool
 	earlier []*spool.Spool
 	log     *slog.Logger
+	stuck   func(cause error)
 }
+
+// OnStuck has stuck called, and again after a while, when the control plane's
+// replica has not stored records of this boot for so long that another one should
+// be asked. It must not block. To be called before Run.
+func (u *Uploader) OnStuck(stuck func(cause error)) { u.stuck = stuck }
 
 // NewUploader returns an uploader of what [spool.Open] returned. The caller
 // closes the spools after Run has returned; those of earlier boots are closed
 // by Run as they are done with, which deletes them.
 func NewUploader(client ingestv1.IngestClient, current *spool.Spool, earlier []*spool.Spool, log *slog.Logger, meter metric.Meter) (*Uploader, error) {
-	u := &Uploader{client: client, current: current, earlier: earlier, log: log}
+	u := &Uploader{client: client, current: current, earlier: earlier, log: log, stuck: func(error) {}}
 	_, err := meter.Int64ObservableGauge("reeve.audit.queue",
 		metric.WithDescription("Records that the control plane has not acknowledged."),
 		metric.WithUnit("{record}"),
@@ -128,6 +142,7 @@ func (u *Uploader) finish(ctx context.Context, s *spool.Spool) {
 // which it reports, or ctx ends.
 func (u *Uploader) upload(ctx context.Context, s *spool.Spool, over <-chan struct{}) bool {
 	pause, failing := firstPause, false
+	patience := newPatience()
 	for {
 		acknowledged := s.Acknowledged()
 		err := u.push(ctx, s, over)
@@ -138,7 +153,7 @@ func (u *Uploader) upload(ctx context.Context, s *spool.Spool, over <-chan struc
 			return false
 		}
 		if s.Acknowledged() > acknowledged {
-			pause, failing = firstPause, false
+			pause, failing, patience = firstPause, false, newPatience()
 		}
 		wait := pause/2 + rand.N(pause/2) //nolint:gosec // Jitter needs no secrecy.
 		pause = min(2*pause, longestPause)
@@ -146,9 +161,14 @@ func (u *Uploader) upload(ctx context.Context, s *spool.Spool, over <-chan struc
 			wait = refusedPause
 			u.log.ErrorContext(ctx, "records refused by the control plane: they stay here, and when the spool is full calls are denied",
 				slog.String("instance", s.Instance()), slog.Any("error", err))
-		} else if !failing {
-			failing = true
-			u.log.WarnContext(ctx, "records not uploaded", slog.String("instance", s.Instance()), slog.Any("error", err))
+		} else {
+			if !failing {
+				failing = true
+				u.log.WarnContext(ctx, "records not uploaded", slog.String("instance", s.Instance()), slog.Any("error", err))
+			}
+			if s == u.current && patience.over() {
+				u.stuck(err)
+			}
 		}
 		select {
 		case <-time.After(wait):
@@ -156,6 +176,32 @@ func (u *Uploader) upload(ctx context.Context, s *spool.Spool, over <-chan struc
 			return false
 		}
 	}
+}
+
+// A patience says when there have been failures for too long.
+type patience struct {
+	since time.Time // of the first failure; zero before any
+	wait  time.Duration
+}
+
+func newPatience() patience { return patience{wait: spread(firstStuck)} }
+
+// over takes note of a failure and reports whether the patience is over, and if
+// so begins again with twice of it.
+func (p *patience) over() bool {
+	if p.since.IsZero() {
+		p.since = time.Now()
+	}
+	if time.Since(p.since) < p.wait {
+		return false
+	}
+	p.since, p.wait = time.Now(), min(2*p.wait, longestStuck)
+	return true
+}
+
+// spread returns between d and twice of it, so that a fleet does not act in step.
+func spread(d time.Duration) time.Duration {
+	return d + rand.N(d) //nolint:gosec // Jitter needs no secrecy.
 }
 
 // refused reports whether an error will not go away by itself.
@@ -172,13 +218,16 @@ func refused(err error) bool {
 func (u *Uploader) push(ctx context.Context, s *spool.Spool, over <-chan struct{}) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	stream, err := u.client.Push(ctx)
+	stream, err := u.client.Push(ctx) // waits while there is no connection
 	if err != nil {
 		return fmt.Errorf("open stream: %w", err)
 	}
+	late := time.AfterFunc(answerWithin, cancel)
+	defer late.Stop()
 	next := int64(1)
 	var records [][]byte // None at first: that asks what is stored.
 	for {
+		late.Reset(answerWithin)
 		if err := stream.Send(&ingestv1.PushRequest{Instance: s.Instance(), FirstSequence: next, Records: records}); err != nil && !errors.Is(err, io.EOF) {
 			return fmt.Errorf("send batch: %w", err)
 		}
@@ -186,6 +235,7 @@ func (u *Uploader) push(ctx context.Context, s *spool.Spool, over <-chan struct{
 		if err != nil {
 			return fmt.Errorf("push records from %d: %w", next, err)
 		}
+		late.Stop()
 		stored := answer.GetStoredSequence()
 		if last := s.Last(); stored > last {
 			if s == u.current {

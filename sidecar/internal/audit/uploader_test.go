@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -353,6 +354,63 @@ func TestForeignRecordsOfThisInstance(t *testing.T) {
 		stop()
 		if s.Acknowledged() != 0 || !bytes.Contains(logged.Bytes(), []byte("level=ERROR")) {
 			t.Errorf("acknowledged %d; log:\n%s", s.Acknowledged(), &logged)
+		}
+	})
+}
+
+// P3: a replica that takes records and never says what is stored does not hold
+// them up for ever: others are asked for, now and then, and what it has is not
+// stored twice.
+func TestStuckUpload(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newControlPlane()
+		var silent atomic.Bool
+		release := make(chan struct{})
+		defer close(release)
+		c.after = func(int64) error {
+			if silent.Load() {
+				c.mu.Unlock()
+				<-release
+				c.mu.Lock()
+			}
+			return nil
+		}
+		client := serve(t, c)
+		s, _ := openSpools(t, spool.Config{Dir: t.TempDir(), Instance: instanceA})
+		u, err := NewUploader(client, s, nil, discard(), noop.Meter{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		stuck := make(chan time.Time, 1000)
+		u.OnStuck(func(error) { stuck <- time.Now() })
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- u.Run(ctx) }()
+		r := newRecorder(t, s, false, discard())
+		decide(t, r, 10)
+		c.await(t, instanceA, 10)
+		time.Sleep(time.Hour)
+		if len(stuck) > 0 {
+			t.Error("stuck while all is well")
+		}
+		silent.Store(true)
+		decide(t, r, 10)
+		start := time.Now()
+		time.Sleep(time.Hour)
+		if n := len(stuck); n < 4 || n > 10 {
+			t.Fatalf("stuck %d times in an hour", n)
+		}
+		if took := (<-stuck).Sub(start); took > 2*(answerWithin+firstStuck)+longestPause {
+			t.Errorf("stuck for the first time after %s", took)
+		}
+		silent.Store(false)
+		time.Sleep(time.Minute)
+		if s.Acknowledged() != 20 || len(c.stored[instanceA]) != 20 {
+			t.Errorf("acknowledged %d, stored %d, want 20", s.Acknowledged(), len(c.stored[instanceA]))
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
 		}
 	})
 }

@@ -68,10 +68,13 @@ func leavingOf(err error) leaving {
 	}
 }
 
-// Leave has the client give up the replica, if it has a stream with one, because
-// that is of no use to somebody else. It is safe for concurrent use and returns at
-// once.
+// Leave has the client give up the replica, if it has a stream with one and there
+// is another to go to, because that is of no use to somebody else. It is safe for
+// concurrent use and returns at once.
 func (c *Client) Leave(cause error) {
+	if c.cfg.Replicas.Replicas() == 1 {
+		return
+	}
 	select {
 	case c.leave <- errors.Join(errUploads, cause):
 	default: // it is leaving already
