@@ -13,13 +13,14 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/kind"
 	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/output"
+	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/resources"
 	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/session"
 	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
-	decisionv1 "github.com/reeve-authz/reeve/gen/reeve/decision/v1"
 	grantv1 "github.com/reeve-authz/reeve/gen/reeve/grant/v1"
 )
 
@@ -28,7 +29,59 @@ type granting struct {
 	agents, tools, resources, prompts, methods []string
 	selector                                   map[string]string
 	condition, description, ttl, expire        string
+	bound                                      string
 	forbid                                     bool
+}
+
+// subjectFlags adds the flags that say for whom.
+func (g *granting) subjectFlags(a *app, cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringSliceVar(&g.agents, "agent", nil, "agent, by id; may be repeated")
+	f.StringToStringVarP(&g.selector, "label", "l", nil, "agents that have this label, key=value; may be repeated")
+	completeBy(cmd, "agent", a.ids(kind.Agent, 0))
+}
+
+// targetFlags adds the flags that say what.
+func (g *granting) targetFlags(a *app, cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringArrayVar(&g.tools, "tool", nil, `tool: server/tool, server/* or *; may be repeated`)
+	f.StringArrayVar(&g.resources, "resource", nil, "resource: server/uri or server/prefix*; may be repeated")
+	f.StringArrayVar(&g.prompts, "prompt", nil, "prompt: server/prompt or server/*; may be repeated")
+	f.StringArrayVar(&g.methods, "method", nil, "other method: server/method or server/*; may be repeated")
+	completeBy(cmd, "tool", a.ids(kind.Tool, 0))
+}
+
+// subjects is for whom the flags say; nil is for nobody.
+func (g *granting) subjects() *grantv1.Subjects {
+	if len(g.agents) == 0 && len(g.selector) == 0 {
+		return nil
+	}
+	s := &grantv1.Subjects{}
+	for _, agent := range g.agents {
+		s.Agents = append(s.Agents, kind.Short(agent))
+	}
+	if len(g.selector) > 0 {
+		s.Selector = &grantv1.LabelSelector{MatchLabels: g.selector}
+	}
+	return s
+}
+
+// targets is what the flags say.
+func (g *granting) targets() []*grantv1.Target {
+	var all []*grantv1.Target
+	for _, t := range g.tools {
+		all = append(all, &grantv1.Target{Target: &grantv1.Target_Tool{Tool: t}})
+	}
+	for _, t := range g.resources {
+		all = append(all, &grantv1.Target{Target: &grantv1.Target_Resource{Resource: t}})
+	}
+	for _, t := range g.prompts {
+		all = append(all, &grantv1.Target{Target: &grantv1.Target_Prompt{Prompt: t}})
+	}
+	for _, t := range g.methods {
+		all = append(all, &grantv1.Target{Target: &grantv1.Target_Method{Method: t}})
+	}
+	return all
 }
 
 func (a *app) grantCommand() *cobra.Command {
@@ -50,16 +103,14 @@ instead: one forbid beats every allow. For what flags cannot say, use apply.`,
 	}
 	c.Flags(cmd)
 	f := cmd.Flags()
-	f.StringSliceVar(&g.agents, "agent", nil, "agent, by id; may be repeated")
-	f.StringToStringVarP(&g.selector, "label", "l", nil, "agents that have this label, key=value; may be repeated")
-	f.StringArrayVar(&g.tools, "tool", nil, `tool: server/tool, server/* or *; may be repeated`)
-	f.StringArrayVar(&g.resources, "resource", nil, "resource: server/uri or server/prefix*; may be repeated")
-	f.StringArrayVar(&g.prompts, "prompt", nil, "prompt: server/prompt or server/*; may be repeated")
-	f.StringArrayVar(&g.methods, "method", nil, "other method: server/method or server/*; may be repeated")
+	g.subjectFlags(a, cmd)
+	g.targetFlags(a, cmd)
 	f.StringVar(&g.condition, "condition", "", "CEL expression over agent, tool, args and now that must be true")
 	f.StringVar(&g.description, "description", "", "why the grant exists")
 	f.StringVar(&g.ttl, "ttl", "", "how long the grant applies, such as 8h or 30d")
 	f.StringVar(&g.expire, "expire", "", "until when the grant applies, such as 2027-01-31T00:00:00Z")
+	f.StringVar(&g.bound, "freshness-bound", "", "how long a sidecar that hears nothing may go on acting on this grant,\n"+
+		"and so how long its revocation can take, 1s to 15m (default the control plane's)")
 	f.BoolVar(&g.forbid, "forbid", false, "forbid instead of allow")
 	cmd.RunE = c.Call(a.Session, func(ctx context.Context, conn session.Conn, args []string) error {
 		m, err := a.grantOf(args[0], &g)
@@ -73,7 +124,11 @@ instead: one forbid beats every allow. For what flags cannot say, use apply.`,
 				return err
 			}
 			return a.Print(made, func(w io.Writer) error {
-				_, err := fmt.Fprintf(w, "%s created, expires %s\n", made.GetName(), output.Until(made.GetExpireTime(), a.Now()))
+				bound := ""
+				if made.GetFreshnessBound() != nil {
+					bound = ", freshness bound " + output.Duration(made.GetFreshnessBound().AsDuration())
+				}
+				_, err := fmt.Fprintf(w, "%s created, expires %s%s\n", made.GetName(), output.Until(made.GetExpireTime(), a.Now()), bound)
 				return err
 			})
 		})
@@ -90,34 +145,28 @@ func (a *app) grantOf(id string, g *granting) (*grantv1.Grant, error) {
 	}
 	m := &grantv1.Grant{
 		Name: name, Description: g.description, Effect: grantv1.Grant_ALLOW, Condition: g.condition,
-		Subjects: &grantv1.Subjects{},
+		Subjects: g.subjects(), Targets: g.targets(),
 	}
 	if g.forbid {
 		m.Effect = grantv1.Grant_FORBID
 	}
-	for _, agent := range g.agents {
-		m.Subjects.Agents = append(m.Subjects.Agents, kind.Short(agent))
-	}
-	if len(g.selector) > 0 {
-		m.Subjects.Selector = &grantv1.LabelSelector{MatchLabels: g.selector}
-	}
-	for _, t := range g.tools {
-		m.Targets = append(m.Targets, &grantv1.Target{Target: &grantv1.Target_Tool{Tool: t}})
-	}
-	for _, t := range g.resources {
-		m.Targets = append(m.Targets, &grantv1.Target{Target: &grantv1.Target_Resource{Resource: t}})
-	}
-	for _, t := range g.prompts {
-		m.Targets = append(m.Targets, &grantv1.Target{Target: &grantv1.Target_Prompt{Prompt: t}})
-	}
-	for _, t := range g.methods {
-		m.Targets = append(m.Targets, &grantv1.Target{Target: &grantv1.Target_Method{Method: t}})
+	if g.bound != "" {
+		bound, err := parseDuration(g.bound)
+		switch {
+		case err != nil:
+			return nil, session.UsageError{Err: fmt.Errorf("--freshness-bound: %w", err)}
+		case g.forbid:
+			return nil, session.UsageError{Err: errors.New("--freshness-bound is of a grant that allows: what is forbidden stays so")}
+		case bound < time.Second || bound > 15*time.Minute:
+			return nil, session.UsageError{Err: fmt.Errorf("--freshness-bound %s: give 1s to 15m", g.bound)}
+		}
+		m.FreshnessBound = durationpb.New(bound)
 	}
 	if m.ExpireTime, err = g.end(id, a.Now()); err != nil {
 		return nil, err
 	}
 	switch {
-	case len(g.agents) == 0 && len(g.selector) == 0:
+	case m.GetSubjects() == nil:
 		return nil, session.UsageError{Err: fmt.Errorf("grant %q: it is for nobody: name agents with --agent or --label", id)}
 	case len(m.GetTargets()) == 0:
 		return nil, session.UsageError{Err: fmt.Errorf("grant %q: there is nothing to call: add --tool server/tool", id)}
@@ -160,110 +209,89 @@ func parseDuration(s string) (time.Duration, error) {
 }
 
 func (a *app) revokeCommand() *cobra.Command {
-	var c session.Change
+	var (
+		c session.Change
+		g granting
+	)
 	cmd := &cobra.Command{
-		Use:   "revoke GRANT...",
-		Short: "Take grants away",
-		Long: `Remove grants. With --wait, reevectl returns when the revocation is in force:
-from then on no sidecar anywhere begins to forward a call on the revoked
-authority, and what was open on it is cut.`,
-		Example: "  reevectl revoke refunds --wait\n  reevectl revoke refunds --wait --timeout 15m --reason 'leaked prompt'",
-		Args:    between(1, 0, "GRANT"),
+		Use:   "revoke GRANT... | --agent AGENT [--tool SERVER/TOOL]",
+		Short: "Take authority away, by grant or by agent",
+		Long: `Take authority away, all of it in one transaction and without asking.
+
+Grants that are named are removed. Agents that are named, or that have a label,
+are forbidden what the flags say, or everything if they say nothing, by one new
+grant that beats all others, also those to come: its name is printed, with the
+command that lifts it.
+
+With --wait, reevectl returns when the revocation is in force: from then on no
+sidecar anywhere begins to forward a call on the revoked authority, and what was
+open on it is cut.`,
+		Example: `  # Remove grants:
+  reevectl revoke refunds --wait
+  reevectl revoke refunds credits --wait --reason 'leaked prompt'
+  # Forbid agents everything, or some things, whatever they are granted:
+  reevectl revoke --agent support --wait
+  reevectl revoke -l team=support --tool 'desk/*' --resource 'desk/*' --wait`,
+		ValidArgsFunction: a.ids(kind.Grant, 0),
 	}
 	c.Flags(cmd)
-	cmd.RunE = c.Call(a.Session, func(ctx context.Context, conn session.Conn, args []string) error {
-		err := a.remove(ctx, conn, &c, kind.Grant, args, "revoked")
-		if status.Code(err) == codes.NotFound {
-			return fmt.Errorf("%s; if it was revoked before, reevectl wait returns when that is in force",
-				output.Visible(status.Convert(err).Message()))
+	g.subjectFlags(a, cmd)
+	g.targetFlags(a, cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		switch {
+		case len(args) == 0 && g.subjects() == nil && g.targets() == nil:
+			return session.UsageError{Err: errors.New("say what to revoke: GRANT, or whose with --agent or --label")}
+		case g.subjects() == nil && g.targets() != nil:
+			return session.UsageError{Err: errors.New("say whom to forbid that: add --agent or --label")}
 		}
-		return err
-	})
+		return c.Call(a.Session, func(ctx context.Context, conn session.Conn, args []string) error {
+			return a.revoke(ctx, conn, &c, &adminv1.RevokeGrantsRequest{Subjects: g.subjects(), Targets: g.targets(), Reason: c.Reason}, args)
+		})(cmd, args)
+	}
 	return cmd
 }
 
-func (a *app) explainCommand() *cobra.Command {
-	var args, what, at string
-	cmd := &cobra.Command{
-		Use:   "explain AGENT SERVER/TOOL",
-		Short: "Say what a call would be answered, and why",
-		Long: `Decide a call as the agent's sidecar would, by the same code, and say what each
-grant that could apply has to say. Nothing is called and nothing is recorded.`,
-		Example: `  reevectl explain support desk/refund --args '{"amount": 900}'
-  reevectl explain support desk/desk://policies/returns --kind resource`,
-		Args: exactly(2, "AGENT SERVER/TOOL"),
-	}
-	cmd.Flags().StringVar(&args, "args", "", "the call's arguments, a JSON object")
-	cmd.Flags().StringVar(&what, "kind", "tool", "what is called: tool, resource, prompt or method")
-	cmd.Flags().StringVar(&at, "at", "", "the instant to decide for, such as 2027-01-31T00:00:00Z (default now)")
-	complete(cmd, "kind", []string{"tool", "resource", "prompt", "method"})
-	cmd.RunE = a.Call(func(ctx context.Context, conn session.Conn, words []string) error {
-		req := &adminv1.ExplainCallRequest{Arguments: []byte(args)}
-		var err error
-		if req.Agent, err = a.Name(kind.Agent, words[0]); err != nil {
-			return err
-		}
-		if req.Target, err = targetOf(what, words[1]); err != nil {
-			return err
-		}
-		if at != "" {
-			t, err := time.Parse(time.RFC3339, at)
-			if err != nil {
-				return session.UsageError{Err: fmt.Errorf("--at %q is not an instant such as 2027-01-31T00:00:00Z", at)}
-			}
-			req.Time = timestamppb.New(t)
-		}
-		ctx, cancel := session.Brief(ctx)
-		defer cancel()
-		resp, err := adminv1.NewGrantsClient(conn).ExplainCall(ctx, req)
+// revoke revokes the grants of the ids, which must be of one namespace, and what
+// the request has already.
+func (a *app) revoke(ctx context.Context, conn session.Conn, c *session.Change, req *adminv1.RevokeGrantsRequest, ids []string) error {
+	req.Parent = "namespaces/" + a.Namespace
+	for i, id := range ids {
+		name, err := a.Name(kind.Grant, id)
 		if err != nil {
 			return err
 		}
-		return a.Print(resp, func(w io.Writer) error { return explained(w, resp) })
-	})
-	return cmd
-}
-
-func targetOf(what, text string) (*grantv1.Target, error) {
-	switch what {
-	case "tool":
-		return &grantv1.Target{Target: &grantv1.Target_Tool{Tool: text}}, nil
-	case "resource":
-		return &grantv1.Target{Target: &grantv1.Target_Resource{Resource: text}}, nil
-	case "prompt":
-		return &grantv1.Target{Target: &grantv1.Target_Prompt{Prompt: text}}, nil
-	case "method":
-		return &grantv1.Target{Target: &grantv1.Target_Method{Method: text}}, nil
-	default:
-		return nil, session.UsageError{Err: fmt.Errorf("--kind %q: use one of tool, resource, prompt, method", what)}
-	}
-}
-
-func explained(w io.Writer, resp *adminv1.ExplainCallResponse) error {
-	verdict := "deny"
-	if resp.GetVerdict() == decisionv1.Decision_ALLOW {
-		verdict = "allow"
-	}
-	by := ""
-	if resp.GetGrant() != "" {
-		by = " by " + resp.GetGrant()
-	}
-	if _, err := fmt.Fprintf(w, "%s: %s%s (revision %d)\n", verdict, resp.GetReason(), by, resp.GetRevision()); err != nil {
-		return err
-	}
-	if len(resp.GetFindings()) == 0 {
-		return nil
-	}
-	t := &output.Table{Columns: []output.Column{{Title: "GRANT"}, {Title: "EFFECT"}, {Title: "APPLIES"}, {Title: "DETAIL", Shrinks: true}}}
-	for _, f := range resp.GetFindings() {
-		applies := "no"
-		if f.GetApplies() {
-			applies = "yes"
+		parent := "namespaces/" + kind.NamespaceOf(name)
+		if i > 0 && parent != req.GetParent() || req.GetSubjects() != nil && parent != "namespaces/"+a.Namespace {
+			return session.UsageError{Err: fmt.Errorf("%s is of another namespace: revoke what is of one namespace at a time, with -n", name)}
 		}
-		t.Add(kind.Short(f.GetGrant()), strings.ToLower(f.GetEffect().String()), applies, f.GetDetail())
+		req.Parent = parent
+		req.Names = append(req.Names, name)
 	}
-	if _, err := io.WriteString(w, "\n"); err != nil {
-		return err
-	}
-	return t.Write(w)
+	doubt := c.Doubt("it was revoked", "reevectl changes --limit 1")
+	_, err := c.Made(ctx, doubt, func(ctx context.Context, opts ...grpc.CallOption) error {
+		resp, err := adminv1.NewGrantsClient(conn).RevokeGrants(ctx, req, opts...)
+		if status.Code(err) == codes.NotFound && len(ids) > 0 {
+			return status.Errorf(codes.NotFound, "%s; if it was revoked before, reevectl wait returns when that is in force",
+				status.Convert(err).Message())
+		}
+		if err != nil {
+			return err
+		}
+		return a.Print(resp, func(w io.Writer) error {
+			for _, name := range req.GetNames() {
+				if _, err := fmt.Fprintf(w, "%s revoked\n", name); err != nil {
+					return err
+				}
+			}
+			forbid := resp.GetForbid()
+			if forbid == nil {
+				return nil
+			}
+			_, err := fmt.Fprintf(w, "%s forbids %s: %s\nlift it with: reevectl delete grant %s -n %s\n",
+				forbid.GetName(), strings.Join(resources.Subjects(forbid.GetSubjects()), ","),
+				strings.Join(resources.Targets(forbid.GetTargets()), ", "), kind.Short(forbid.GetName()), kind.NamespaceOf(forbid.GetName()))
+			return err
+		})
+	})
+	return err
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"time"
 
@@ -51,6 +52,7 @@ are the essence; -o json has the decision's id, its revision and its outcome.`,
 	f.IntVar(&s.limit, "limit", 100, "how many to show at the most; 0 is all")
 	f.BoolVarP(&s.follow, "follow", "f", false, "show decisions as they are stored, from now on")
 	complete(cmd, "verdict", []string{"allow", "deny"})
+	completeBy(cmd, "agent", a.ids(kind.Agent, 0))
 	cmd.Args = countable(cmd.Args, &s.limit)
 	cmd.RunE = a.Call(func(ctx context.Context, conn session.Conn, _ []string) error {
 		filter, err := a.filter(&s)
@@ -205,4 +207,76 @@ func printRecord(w io.Writer, r *decisionv1.Record, now time.Time) error {
 	line := fmt.Sprintf("%-8s  %-14s  %-24s  %-5s  %-15s  %s", row[0], row[1], row[2], row[3], row[4], row[5])
 	_, err := io.WriteString(w, strings.TrimRight(line, " ")+"\n")
 	return err
+}
+
+func (a *app) changesCommand() *cobra.Command {
+	var limit int
+	cmd := &cobra.Command{
+		Use:   "changes",
+		Short: "Show who changed what, when and why",
+		Long: `Show administrative changes, newest first. Each was recorded in the transaction
+that made it; -o json has the digests of what was before and after.`,
+		Example: "  reevectl changes --limit 10\n  reevectl changes -o json",
+		Args:    exactly(0, ""),
+	}
+	cmd.Flags().IntVar(&limit, "limit", 20, "how many to show at the most; 0 is all")
+	cmd.Args = countable(cmd.Args, &limit)
+	cmd.RunE = a.Call(func(ctx context.Context, conn session.Conn, _ []string) error {
+		found, err := session.Pages(ctx, limit, func(ctx context.Context, size int32, token string) (*adminv1.ListChangesResponse, error) {
+			return adminv1.NewChangesClient(conn).ListChanges(ctx, &adminv1.ListChangesRequest{PageSize: size, PageToken: token})
+		}, (*adminv1.ListChangesResponse).GetChanges)
+		if err != nil {
+			return err
+		}
+		if a.Format.Machine() {
+			return output.List(a.Out, a.Format, found)
+		}
+		return a.printChanges(a.Out, found)
+	})
+	return cmd
+}
+
+func (a *app) printChanges(w io.Writer, found []*adminv1.Change) error {
+	t := &output.Table{Columns: []output.Column{
+		{Title: "REVISION"},
+		{Title: "TIME"},
+		{Title: "ACTOR", Names: true},
+		{Title: "ACTION"},
+		{Title: "WHAT", Names: true},
+		{Title: "REASON", Shrinks: true},
+	}}
+	for _, c := range found {
+		var what []string
+		for _, e := range c.GetEntries() {
+			what = append(what, kind.Short(e.GetName()))
+		}
+		actor := c.GetActor()[strings.LastIndex(c.GetActor(), "/")+1:]
+		action := c.GetAction()[strings.LastIndex(c.GetAction(), "/")+1:]
+		t.Add(strconv.FormatInt(c.GetRevision(), 10), output.Clock(c.GetTime(), a.Now()), actor, action, strings.Join(what, ","), c.GetReason())
+	}
+	return t.Write(w)
+}
+
+func (a *app) waitCommand() *cobra.Command {
+	var c session.Change
+	cmd := &cobra.Command{
+		Use:   "wait [REVISION]",
+		Short: "Wait until a change is in force on every sidecar",
+		Long: `Wait until a revision, or everything until now, is in force: every sidecar has
+applied it, or is past its freshness bound and denies.`,
+		Example: "  reevectl wait\n  reevectl wait 1042 --timeout 15m",
+		Args:    between(0, 1, ""),
+	}
+	c.TimeoutFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		var revision int64
+		if len(args) == 1 {
+			var err error
+			if revision, err = strconv.ParseInt(args[0], 10, 64); err != nil || revision <= 0 {
+				return session.UsageError{Err: fmt.Errorf("%q is not a revision: give the number that a change told", args[0])}
+			}
+		}
+		return c.CallToWait(a.Session, revision)(cmd, args)
+	}
+	return cmd
 }

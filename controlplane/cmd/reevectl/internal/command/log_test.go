@@ -14,7 +14,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/test/bufconn"
-	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/output"
@@ -135,31 +134,6 @@ func TestDecisions(t *testing.T) {
 				t.Errorf("-want +got:\n%s", diff)
 			}
 		})
-	}
-}
-
-func TestSidecarTable(t *testing.T) {
-	t.Parallel()
-	var got bytes.Buffer
-	err := sidecarTable([]*adminv1.Sidecar{
-		{
-			Agent: "namespaces/support/agents/frontline", Instance: "0123456789abcdef", Connected: true, Revision: 42,
-			AcknowledgeAge: durationpb.New(3 * time.Second), FreshFor: durationpb.New(8200 * time.Millisecond),
-		},
-		{
-			Agent: "namespaces/support/agents/frontline", Instance: "short", Revision: 40,
-			Refusals: []*adminv1.Refusal{{Name: "namespaces/support/grants/refunds", Detail: "condition: what is this"}},
-		},
-	}, 42, false).Write(&got)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := `AGENT      INSTANCE          STREAM   HOLDS     ACK     FRESH     REFUSES
-frontline  0123456789abcdef  open     42        3s ago  for 8.2s
-frontline  short             cut off  40 of 42  never   no        refunds (condition: what is this)
-`
-	if diff := cmp.Diff(want, got.String()); diff != "" {
-		t.Errorf("-want +got:\n%s", diff)
 	}
 }
 

@@ -31,8 +31,8 @@ What -o yaml prints can be edited and applied.`,
   reevectl get tools desk/refund -o yaml
   reevectl get agents -A
   reevectl get grant refunds -o yaml | sed s/900/500/ | reevectl apply -f -`,
-		Args:      between(1, 0, "KIND"),
-		ValidArgs: kind.Words(),
+		Args:              between(1, 0, "KIND"),
+		ValidArgsFunction: a.kindAndIDs,
 	}
 	cmd.Flags().BoolVarP(&everywhere, "all-namespaces", "A", false, "of all namespaces")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -107,7 +107,7 @@ func (a *app) show(k kind.Kind, found []proto.Message, everywhere, single bool) 
 		a.Say("there are no %s yet", k.Plural)
 		return nil
 	default:
-		return resources.Table(k, found, everywhere, a.Now()).Write(a.Out)
+		return a.write(resources.Table(k, found, everywhere, a.Format == output.AsWide, a.Now()))
 	}
 }
 
@@ -118,9 +118,9 @@ func (a *app) deleteCommand() *cobra.Command {
 		Short: "Remove resources",
 		Long: `Remove resources, one transaction each. What others still need is not removed:
 the error says who they are.`,
-		Example:   "  reevectl delete tool desk/refund\n  reevectl delete agent support --wait --reason 'replaced by support-2'",
-		Args:      between(2, 0, "KIND NAME"),
-		ValidArgs: kind.Words(),
+		Example:           "  reevectl delete tool desk/refund\n  reevectl delete agent support --wait --reason 'replaced by support-2'",
+		Args:              between(2, 0, "KIND NAME"),
+		ValidArgsFunction: a.kindAndIDs,
 	}
 	c.Flags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

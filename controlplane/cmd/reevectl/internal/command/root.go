@@ -5,11 +5,15 @@ import (
 	"context"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/kind"
 	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/output"
+	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/resources"
 	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/session"
 )
 
@@ -66,8 +70,8 @@ such as namespaces/default/agents/support, names one anywhere.`,
 		&cobra.Group{ID: "keep", Title: "Keep house:"},
 	)
 	for id, commands := range map[string][]*cobra.Command{
-		"change": {a.applyCommand(), a.deleteCommand(), a.grantCommand(), a.revokeCommand(), a.agentCommand(), a.tokenCommand()},
-		"see":    {a.getCommand(), a.explainCommand(), a.decisionsCommand(), a.sidecarsCommand(), a.changesCommand(), a.waitCommand()},
+		"change": {a.applyCommand(), a.deleteCommand(), a.grantCommand(), a.revokeCommand(), a.agentCommand(), a.tokenCommand(), a.fleetCommand()},
+		"see":    {a.getCommand(), a.explainCommand(), a.decisionsCommand(), a.sidecarsCommand(), a.replicasCommand(), a.changesCommand(), a.waitCommand()},
 		"keep":   {a.adminCommand(), a.contextCommand(), a.versionCommand()},
 	} {
 		for _, c := range commands {
@@ -78,6 +82,7 @@ such as namespaces/default/agents/support, names one anywhere.`,
 	root.SetHelpCommandGroupID("keep")
 	root.SetCompletionCommandGroupID("keep")
 	complete(root, "output", output.Formats())
+	completeBy(root, "namespace", a.ids(kind.Namespace, 0))
 	return root
 }
 
@@ -97,13 +102,6 @@ func group(c *cobra.Command) *cobra.Command {
 	}
 	c.SuggestionsMinimumDistance = 2
 	return c
-}
-
-// complete has a shell complete a flag with words.
-func complete(c *cobra.Command, flag string, words []string) {
-	// The only error is that there is no such flag, and then there is nothing to
-	// complete.
-	_ = c.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
 }
 
 func (a *app) versionCommand() *cobra.Command {
@@ -143,4 +141,71 @@ func between(low, high int, words string) cobra.PositionalArgs {
 			return nil
 		}
 	}
+}
+
+// completeWithin is how long a person waits for a shell to complete a word.
+const completeWithin = 2 * time.Second
+
+// complete has a shell complete a flag with words.
+func complete(c *cobra.Command, flag string, words []string) {
+	completeBy(c, flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
+}
+
+// completeBy has a shell complete a flag by a function.
+func completeBy(c *cobra.Command, flag string, f cobra.CompletionFunc) {
+	// The only error is that there is no such flag, and then there is nothing to
+	// complete.
+	_ = c.RegisterFlagCompletionFunc(flag, f)
+}
+
+// ids completes the ids of resources of a kind, as many as high, or any number if
+// it is 0.
+func (a *app) ids(k kind.Kind, high int) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, typed []string, _ string) ([]string, cobra.ShellCompDirective) {
+		if high > 0 && len(typed) >= high || cmd.Context() == nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		ids, err := a.listIDs(cmd.Context(), k)
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveError
+		}
+		return slices.DeleteFunc(ids, func(id string) bool { return slices.Contains(typed, id) }), cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// kindAndIDs completes a kind, then the ids of resources of it.
+func (a *app) kindAndIDs(cmd *cobra.Command, typed []string, word string) ([]string, cobra.ShellCompDirective) {
+	if len(typed) == 0 {
+		return kind.Words(), cobra.ShellCompDirectiveNoFileComp
+	}
+	k, err := kind.Parse(typed[0])
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	return a.ids(k, 0)(cmd, typed[1:], word)
+}
+
+func (a *app) listIDs(ctx context.Context, k kind.Kind) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, completeWithin)
+	defer cancel()
+	c, err := a.Chosen()
+	if err != nil {
+		return nil, err
+	}
+	conn, _, err := c.Dial(a.Now())
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close() //nolint:errcheck // nothing is in flight any more
+	found, err := resources.List(ctx, conn, k, a.Namespace)
+	if err != nil {
+		return nil, err
+	}
+	var ids []string
+	for _, m := range found {
+		if named, ok := m.(interface{ GetName() string }); ok {
+			ids = append(ids, kind.Short(named.GetName()))
+		}
+	}
+	return ids, nil
 }

@@ -14,10 +14,14 @@ import (
 )
 
 // Table shows resources of one kind by their short ids, with their namespaces if
-// those do not go without saying.
-func Table(k kind.Kind, ms []proto.Message, everywhere bool, now time.Time) *output.Table {
+// those do not go without saying, and with what has no room in a narrow table if
+// it is to be wide.
+func Table(k kind.Kind, ms []proto.Message, everywhere, wide bool, now time.Time) *output.Table {
 	everywhere = everywhere && k.Namespaced
-	t := &output.Table{Columns: columns[k.Singular]}
+	t := &output.Table{Columns: slices.Clone(columns[k.Singular])}
+	if wide {
+		t.Columns = append(t.Columns, wider[k.Singular]...)
+	}
 	if everywhere {
 		t.Columns = append([]output.Column{{Title: "NAMESPACE"}}, t.Columns...)
 	}
@@ -49,7 +53,14 @@ var columns = map[string][]output.Column{
 	},
 }
 
-// row returns the name of a resource and the cells behind it.
+// wider are the columns behind those, if a table is to be wide.
+var wider = map[string][]output.Column{
+	"agent": {{Title: "DESCRIPTION"}},
+	"grant": {{Title: "BOUND"}, {Title: "CHANGED"}, {Title: "DESCRIPTION"}},
+}
+
+// row returns the name of a resource and the cells behind it, those of a wide
+// table last.
 func row(m proto.Message, now time.Time) (name string, cells []string) {
 	switch m := m.(type) {
 	case *grantv1.Namespace:
@@ -57,6 +68,7 @@ func row(m proto.Message, now time.Time) (name string, cells []string) {
 	case *grantv1.Agent:
 		return m.GetName(), []string{
 			word(m.GetState().String()), m.GetOwner(), strings.Join(labels(m.GetLabels()), ","), output.Age(m.GetCreateTime(), now),
+			m.GetDescription(),
 		}
 	case *grantv1.Server:
 		return m.GetName(), []string{m.GetHttp().GetUrl(), output.Age(m.GetUpdateTime(), now), m.GetDescription()}
@@ -64,8 +76,9 @@ func row(m proto.Message, now time.Time) (name string, cells []string) {
 		return m.GetName(), []string{word(m.GetEffect().String()), word(m.GetReach().String()), m.GetDescription()}
 	case *grantv1.Grant:
 		return m.GetName(), []string{
-			word(m.GetEffect().String()), strings.Join(subjects(m.GetSubjects()), ","), strings.Join(targets(m.GetTargets()), ","),
+			word(m.GetEffect().String()), strings.Join(Subjects(m.GetSubjects()), ","), strings.Join(Targets(m.GetTargets()), ","),
 			strings.Join(strings.Fields(m.GetCondition()), " "), output.Until(m.GetExpireTime(), now),
+			bound(m), output.Age(m.GetUpdateTime(), now), m.GetDescription(),
 		}
 	default:
 		return "", nil
@@ -83,7 +96,16 @@ func labels(m map[string]string) []string {
 	return pairs
 }
 
-func subjects(s *grantv1.Subjects) []string {
+// bound is a grant's own freshness bound, if it has one.
+func bound(m *grantv1.Grant) string {
+	if m.GetFreshnessBound() == nil {
+		return ""
+	}
+	return output.Duration(m.GetFreshnessBound().AsDuration())
+}
+
+// Subjects says whom a grant is for.
+func Subjects(s *grantv1.Subjects) []string {
 	parts := slices.Clone(s.GetAgents())
 	if l := labels(s.GetSelector().GetMatchLabels()); len(l) > 0 {
 		parts = append(parts, strings.Join(l, ","))
@@ -91,7 +113,8 @@ func subjects(s *grantv1.Subjects) []string {
 	return parts
 }
 
-func targets(ts []*grantv1.Target) []string {
+// Targets says what a grant is about.
+func Targets(ts []*grantv1.Target) []string {
 	var parts []string
 	for _, t := range ts {
 		switch t := t.GetTarget().(type) {
