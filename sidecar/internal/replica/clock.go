@@ -95,5 +95,5 @@ func apart(from, to mark) bool {
 	boot := to.boot - from.boot
 	off := to.wall.Sub(from.wall) - boot // what the wall clock is ahead
 	allowed := jumpSlack + max(boot, 0)/jumpRate
-	return boot < -from.width || off > allowed+to.width || off < -allowed-from.width
+	return off > allowed+to.width || off < -allowed-from.width
 }

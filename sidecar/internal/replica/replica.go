@@ -164,22 +164,20 @@ func (r *Replica) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-r.clocks.jumped:
-			r.recut(func(*View) bool { return true })
+			r.recut()
 			return ErrNewBoot
 		case <-r.changed:
 		case <-time.After(wait):
 		}
 		if due > 0 && r.clocks.boot() >= due {
-			r.recut(func(newest *View) bool { return newest.asked == v.asked })
+			r.recut()
 		}
 	}
 }
 
-// recut cuts what the view does not allow at this moment, if the view asks for it.
-func (r *Replica) recut(needed func(*View) bool) {
+// recut cuts what the view does not allow at this moment.
+func (r *Replica) recut() {
 	r.cutting.Lock()
 	defer r.cutting.Unlock()
-	if v := r.view.Load(); needed(v) {
-		r.cut(v)
-	}
+	r.cut(r.view.Load())
 }

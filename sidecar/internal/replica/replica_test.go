@@ -15,11 +15,15 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// A machine is a clock that the test can have sleep.
+// A machine has clocks, and the test can have it sleep, set its wall clock, and
+// hold up whoever reads that.
 type machine struct {
-	start  time.Time
-	asleep atomic.Int64
+	start       time.Time
+	asleep, set atomic.Int64
+	pauses      []pause // for the next readings of the wall clock, one each
 }
+
+type pause struct{ before, after time.Duration }
 
 func newMachine() *machine { return &machine{start: time.Now()} }
 
@@ -34,7 +38,14 @@ func now(r *Replica) time.Time {
 
 // wall is the time of day: a machine that sleeps loses none of it.
 func (m *machine) wall() time.Time {
-	return time.Now().Round(0).Add(time.Duration(m.asleep.Load()))
+	var held pause
+	if len(m.pauses) > 0 {
+		held, m.pauses = m.pauses[0], m.pauses[1:]
+	}
+	time.Sleep(held.before)
+	now := time.Now().Round(0).Add(time.Duration(m.asleep.Load() + m.set.Load()))
+	time.Sleep(held.after)
+	return now
 }
 
 func (m *machine) replica() *Replica { return newReplica(m.clock, m.wall) }
