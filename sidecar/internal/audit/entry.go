@@ -80,8 +80,12 @@ func (e *entry) end(id string, status decisionv1.Outcome_Status, took time.Durat
 	e.took.Seconds = int64(took / time.Second)
 	e.took.Nanos = int32(took % time.Second)
 	e.outcome.Reason = ""
-	if status == decisionv1.Outcome_WITHDRAWN {
-		e.outcome.Reason = reason.String()
+	switch status {
+	case decisionv1.Outcome_WITHDRAWN, decisionv1.Outcome_CUT:
+		if reason != pdp.Granted {
+			e.outcome.Reason = reason.String()
+		}
+	default:
 	}
 }
 

@@ -74,7 +74,7 @@ func (r *Recorder) Decide(c pdp.Call, d pdp.Decision) (id string, err error) {
 }
 
 // End records how the call of decision id came to an end, and how long it took.
-// reason is for WITHDRAWN. A record that cannot be written is logged and given
+// reason is for WITHDRAWN and CUT. A record that cannot be written is logged and given
 // up: the call is over, and that it was made is already on record.
 func (r *Recorder) End(id string, status decisionv1.Outcome_Status, took time.Duration, reason pdp.Reason) {
 	e := r.entries.Get().(*entry)

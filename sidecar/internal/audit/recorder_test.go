@@ -117,6 +117,8 @@ func TestRecords(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.End(withdrawn, decisionv1.Outcome_WITHDRAWN, -1, pdp.NotGranted)
+	r.End(withdrawn, decisionv1.Outcome_CUT, 0, pdp.Halted)
+	r.End(withdrawn, decisionv1.Outcome_CUT, 0, pdp.Granted) // with another
 
 	digest := sha256.Sum256([]byte(`{"a":1,"b":2}`))
 	want := []*decisionv1.Record{
@@ -139,6 +141,12 @@ func TestRecords(t *testing.T) {
 		}}},
 		{Entry: &decisionv1.Record_Outcome{Outcome: &decisionv1.Outcome{
 			Decision: instanceA + "-4", Status: decisionv1.Outcome_WITHDRAWN, Duration: &durationpb.Duration{}, Reason: "not_granted",
+		}}},
+		{Entry: &decisionv1.Record_Outcome{Outcome: &decisionv1.Outcome{
+			Decision: instanceA + "-4", Status: decisionv1.Outcome_CUT, Duration: &durationpb.Duration{}, Reason: "halted",
+		}}},
+		{Entry: &decisionv1.Record_Outcome{Outcome: &decisionv1.Outcome{
+			Decision: instanceA + "-4", Status: decisionv1.Outcome_CUT, Duration: &durationpb.Duration{},
 		}}},
 	}
 	got := records(t, s)

@@ -45,7 +45,7 @@ func (x *exchange) answer(ctx context.Context, resp *http.Response) (decisionv1.
 	case good && x.kind == message.Request:
 		return x.broken(ctx, fmt.Errorf("the answer is %q", kind))
 	default:
-		return x.plain(resp, good)
+		return x.plain(ctx, resp, good)
 	}
 }
 
@@ -65,8 +65,15 @@ func (x *exchange) session(ctx context.Context, resp *http.Response, good bool) 
 }
 
 // plain passes on an answer that is no message: an acknowledgement, or words.
-func (x *exchange) plain(resp *http.Response, good bool) (decisionv1.Outcome_Status, outcome) {
-	text, _ := io.ReadAll(io.LimitReader(resp.Body, maxText)) // what there is of it
+func (x *exchange) plain(ctx context.Context, resp *http.Response, good bool) (decisionv1.Outcome_Status, outcome) {
+	text, err := io.ReadAll(io.LimitReader(resp.Body, maxText)) // what there is of it, unless it was cut
+	if err != nil && ctx.Err() != nil {
+		status, o, refused := x.failure(ctx, err)
+		if o != outcomeCut || !x.listening() {
+			x.refuse(refused)
+		}
+		return status, o
+	}
 	if x.begun {
 		return decisionv1.Outcome_ERROR, outcomeFailed
 	}
@@ -174,16 +181,29 @@ func (x *exchange) ended(ctx context.Context, err error, last taken) (decisionv1
 		return last.status, last.outcome
 	}
 	status, o, refused := x.failure(ctx, err)
-	if answered {
-		if last.final && o == outcomeFailed {
-			return last.status, last.outcome
-		}
-		return status, o
-	}
-	if o != outcomeFailed || x.stream == 0 {
-		_ = x.write(sse.Append(nil, sse.Event{Name: "message", Data: refused.response(x.origin.id)}), true)
+	switch {
+	case last.final && o == outcomeFailed:
+		return last.status, last.outcome
+	case last.final || x.origin.id.IsZero():
+		// Nobody waits for an answer.
+	case o != outcomeFailed || x.stream == 0:
+		// It could not be had by resuming either.
+		_ = x.write(eventOf(refused.response(x.origin.id)), true)
 	}
 	return status, o
+}
+
+// tellWhy says on a stream that listens, if it has begun, why nothing more is
+// heard on it. What the protocol has for that is a message for the log.
+func (x *exchange) tellWhy(refused *refusal) {
+	if x.begun {
+		_ = x.write(eventOf(refused.notification()), true) // if the agent has gone, there is nobody to tell
+	}
+}
+
+// eventOf is a message as an event.
+func eventOf(text []byte) []byte {
+	return sse.Append(nil, sse.Event{Name: "message", Data: text})
 }
 
 // begin begins a stream of events, once.

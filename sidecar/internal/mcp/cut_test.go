@@ -33,7 +33,7 @@ func TestLapseBeforeListening(t *testing.T) {
 	g.replica.Extend(g.clock(), time.Hour, time.Now())
 	<-arrived
 	close(speak)
-	if body := <-heard; !strings.Contains(body, "list_changed") || strings.Contains(body, "error") {
+	if body := <-heard; !strings.Contains(body, "list_changed") || strings.Contains(body, `"error":`) {
 		t.Errorf("heard %s", body)
 	}
 }

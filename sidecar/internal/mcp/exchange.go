@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"os"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/reeve-authz/reeve/sidecar/grant"
@@ -194,20 +193,27 @@ func (x *exchange) listening() bool { return x.r.Method == http.MethodGet && x.o
 // stale, but the agent's stream stays: clients take its end for the end of the
 // session.
 func (x *exchange) listen(ctx context.Context) outcome {
+	told := false
 	for {
 		refused := x.authorize(ctx)
 		if refused == nil {
+			told = false
 			if o := x.forward(ctx, http.MethodGet, nil); o != outcomeCut {
 				return o
 			}
 			refused = x.authorize(ctx)
 		}
 		if refused != nil && x.permits[0].Decision.Reason != pdp.Stale {
+			x.tellWhy(refused)
 			return x.refuse(refused)
 		}
 		if !x.begun {
 			x.begin()
 			_ = x.write([]byte(":\n\n"), true) // if the agent has gone, ctx says so
+		}
+		if refused != nil && !told {
+			x.tellWhy(refused)
+			told = true
 		}
 		select {
 		case <-ctx.Done():
@@ -215,25 +221,6 @@ func (x *exchange) listen(ctx context.Context) outcome {
 		case <-time.After(staleCheck):
 		}
 	}
-}
-
-// errDraining ends streams that listen when the sidecar stops.
-var errDraining = errors.New("the sidecar is stopping")
-
-// untilDrained runs listen under a context that ends when the sidecar stops.
-func (x *exchange) untilDrained(ctx context.Context, listen func(context.Context) outcome) outcome {
-	ctx, cancel := context.WithCancelCause(ctx)
-	var watching sync.WaitGroup
-	defer watching.Wait()
-	defer cancel(nil)
-	watching.Go(func() {
-		select {
-		case <-x.h.draining:
-			cancel(errDraining)
-		case <-ctx.Done():
-		}
-	})
-	return listen(ctx)
 }
 
 // forward sends the request on and answers with what comes back. A stream that

@@ -210,6 +210,25 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) outcome {
 	}
 }
 
+// errDraining ends streams that listen when the sidecar stops.
+var errDraining = errors.New("the sidecar is stopping")
+
+// untilDrained runs listen under a context that ends when the sidecar stops.
+func (x *exchange) untilDrained(ctx context.Context, listen func(context.Context) outcome) outcome {
+	ctx, cancel := context.WithCancelCause(ctx)
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	defer cancel(nil)
+	watching.Go(func() {
+		select {
+		case <-x.h.draining:
+			cancel(errDraining)
+		case <-ctx.Done():
+		}
+	})
+	return listen(ctx)
+}
+
 // A door lets in whoever knows the secret and was not sent by a web page.
 type door struct {
 	secret [sha256.Size]byte

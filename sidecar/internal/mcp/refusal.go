@@ -90,6 +90,8 @@ func sentence(c pdp.Call, d pdp.Decision) string {
 		return fmt.Sprintf("Denied: your grant for %s is not valid yet. Retry later.", thing)
 	case pdp.Suspended:
 		return "Denied: you are suspended, or not known yet. Stop, and tell whoever runs you."
+	case pdp.Halted:
+		return "Denied: an operator has halted all agents, or all of your namespace. Stop, and wait until whoever runs you says that it is over."
 	case pdp.UnknownTool:
 		return fmt.Sprintf("Denied: there is no %s in the catalogue. Use a tool that tools/list shows.", thing)
 	case pdp.UnknownServer:
@@ -127,7 +129,23 @@ func kindWord(k pdp.Kind) string {
 func (r *refusal) response(id message.ID) []byte {
 	dst := []byte(`{"jsonrpc":"2.0","id":`)
 	dst = append(dst, id.JSON()...)
-	dst = append(dst, `,"error":{"code":`...)
+	dst = append(dst, `,"error":`...)
+	return append(r.appendError(dst), '}')
+}
+
+// notification returns the refusal as a message for the agent's log: its data is
+// what a response would have as its error.
+func (r *refusal) notification() []byte {
+	level := "error"
+	if r.status == http.StatusServiceUnavailable {
+		level = "warning" // it passes
+	}
+	dst := []byte(`{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"` + level + `","logger":"reeve","data":`)
+	return append(r.appendError(dst), "}}"...)
+}
+
+func (r *refusal) appendError(dst []byte) []byte {
+	dst = append(dst, `{"code":`...)
 	dst = strconv.AppendInt(dst, int64(r.code), 10)
 	dst = append(dst, `,"message":`...)
 	dst = strictjson.Append(dst, r.message)
@@ -135,7 +153,7 @@ func (r *refusal) response(id message.ID) []byte {
 		dst = append(dst, `,"data":`...)
 		dst = strictjson.Append(dst, r.data)
 	}
-	return append(dst, "}}"...)
+	return append(dst, '}')
 }
 
 // write answers with the refusal. A request that was understood is answered

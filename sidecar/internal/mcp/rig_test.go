@@ -242,6 +242,7 @@ type records struct {
 	mu       sync.Mutex
 	decided  []string // "name reason"; the id is instance-<position from 1>
 	outcomes []string // "id STATUS"
+	reasons  []string // "id STATUS reason"
 	refuses  bool
 	// onDecide is called with the name of each call before it is recorded.
 	onDecide func(name string)
@@ -260,10 +261,11 @@ func (r *records) Decide(c pdp.Call, d pdp.Decision) (string, error) {
 	return fmt.Sprintf("instance-%d", len(r.decided)), nil
 }
 
-func (r *records) End(id string, status decisionv1.Outcome_Status, _ time.Duration, _ pdp.Reason) {
+func (r *records) End(id string, status decisionv1.Outcome_Status, _ time.Duration, reason pdp.Reason) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.outcomes = append(r.outcomes, fmt.Sprintf("%s %s", id, status))
+	r.reasons = append(r.reasons, fmt.Sprintf("%s %s %s", id, status, reason))
 }
 
 func (r *records) refuse(refuses bool) {
@@ -275,7 +277,7 @@ func (r *records) refuse(refuses bool) {
 func (r *records) all() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return slices.Concat(r.decided, r.outcomes)
+	return slices.Concat(r.decided, r.outcomes, r.reasons)
 }
 
 // await waits until records say all of want.

@@ -34,7 +34,8 @@ type Recorder interface {
 	// recorder has logged, the call must not be forwarded.
 	Decide(call pdp.Call, d pdp.Decision) (id string, err error)
 	// End records how the call of the decision id came to an end. reason is for
-	// WITHDRAWN.
+	// WITHDRAWN and CUT: why the call was then denied; Granted for one that was
+	// cut with another.
 	End(id string, status decisionv1.Outcome_Status, took time.Duration, reason pdp.Reason)
 }
 

@@ -115,7 +115,7 @@ func (r *records) End(id string, status decisionv1.Outcome_Status, took time.Dur
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	line := fmt.Sprintf("%s %s %s", id, status, took)
-	if status == decisionv1.Outcome_WITHDRAWN {
+	if status == decisionv1.Outcome_WITHDRAWN || status == decisionv1.Outcome_CUT {
 		line += " " + reason.String()
 	}
 	r.lines = append(r.lines, line)
@@ -292,7 +292,7 @@ func TestLostWhileSending(t *testing.T) {
 					}
 					p.End(t.Context(), decisionv1.Outcome_CUT)
 					if begun {
-						g.records.check(t, "refund granted", fmt.Sprintf("i-1 CUT %s", time.Since(g.began)))
+						g.records.check(t, "refund granted", fmt.Sprintf("i-1 CUT %s %s", time.Since(g.began), d.Reason))
 						return
 					}
 					g.records.check(t, "refund granted", "i-1 WITHDRAWN 0s "+d.Reason.String())
@@ -358,7 +358,7 @@ func TestCutBeforePublishReturns(t *testing.T) {
 			t.Errorf("taken = %+v, %t", d, taken)
 		}
 		p.End(t.Context(), decisionv1.Outcome_CUT)
-		g.records.check(t, "refund granted", "i-1 CUT 1s")
+		g.records.check(t, "refund granted", "i-1 CUT 1s not_granted")
 	})
 }
 

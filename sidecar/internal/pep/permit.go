@@ -192,8 +192,11 @@ func (p *Permit) finish(ctx context.Context, status decisionv1.Outcome_Status) {
 		return // what was only admitted leaves no record
 	}
 	took, reason := time.Since(p.began), pdp.Granted
-	if status == decisionv1.Outcome_WITHDRAWN {
+	switch d, taken := p.Taken(); {
+	case status == decisionv1.Outcome_WITHDRAWN:
 		took, reason = 0, p.Decision.Reason
+	case status == decisionv1.Outcome_CUT && taken:
+		reason = d.Reason
 	}
 	e.metrics.ended(ctx, status)
 	e.recorder.End(p.ID, status, took, reason)

@@ -484,7 +484,8 @@ type Outcome struct {
 	Status Outcome_Status `protobuf:"varint,2,opt,name=status,proto3,enum=reeve.decision.v1.Outcome_Status" json:"status,omitempty"`
 	// From forwarding to the end.
 	Duration *durationpb.Duration `protobuf:"bytes,3,opt,name=duration,proto3" json:"duration,omitempty"`
-	// For WITHDRAWN, the reason that the call was then denied for.
+	// For WITHDRAWN and CUT, the reason that the call was then denied for. Empty
+	// for a call that was cut only because another one of the same message was.
 	Reason        string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
