@@ -32,7 +32,10 @@ var refund = pdp.Call{Kind: pdp.Tool, Server: "support", Name: "refund"}
 // A rig is an enforcer with a real replica, whose clock is the test's.
 type rig struct {
 	*pep.Enforcer
+	clock   replica.Clock
 	replica *replica.Replica
+	// looked is called after each look at the view.
+	looked  func()
 	records *records
 	held    *grant.Snapshot
 	began   time.Time
@@ -42,11 +45,12 @@ func newRig(t *testing.T) *rig {
 	t.Helper()
 	began := time.Now()
 	g := &rig{
-		replica: replica.New(func() time.Duration { return time.Since(began) }),
+		clock:   func() time.Duration { return time.Since(began) },
 		records: &records{}, held: grant.Empty(), began: began,
 	}
+	g.replica = replica.New(g.clock)
 	var err error
-	if g.Enforcer, err = pep.New(g.replica, g.records, slog.New(slog.DiscardHandler), noop.Meter{}); err != nil {
+	if g.Enforcer, err = pep.New(views{g}, g.records, slog.New(slog.DiscardHandler), noop.Meter{}); err != nil {
 		t.Fatal(err)
 	}
 	g.replica.OnCut(g.Recheck)
@@ -57,6 +61,17 @@ func newRig(t *testing.T) *rig {
 		&grantv1.Tool{Name: "namespaces/default/servers/support/tools/refund", Effect: grantv1.Tool_WRITE, Reach: grantv1.Tool_CLOSED},
 		may("refund", time.Hour))
 	return g
+}
+
+// views is the replica as the enforcer sees it.
+type views struct{ *rig }
+
+func (v views) View() *replica.View {
+	view := v.replica.View()
+	if v.looked != nil {
+		v.looked()
+	}
+	return view
 }
 
 func may(id string, ttl time.Duration) *grantv1.Grant {

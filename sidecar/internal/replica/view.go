@@ -52,7 +52,7 @@ func (v *View) At() (at pdp.At, live bool) {
 	default:
 		at.Age = boot - v.asked
 	}
-	return at, at.Age < max(v.bound, v.Snapshot.LongestBound()) || at.Age == 0
+	return at, at.Age == 0 || at.Age < max(v.bound, v.Snapshot.LongestBound())
 }
 
 // now returns the instant to hold expiries against: this machine's clock, but
