@@ -69,6 +69,18 @@ bench: build ## Measure beside the anchors: bench <name> <value> <unit> <ratio> 
 	$(BUILD)/bin/decide $(BENCH_DECIDE_$(BENCH))
 	$(BUILD)/bin/calls -bin $(BUILD)/bin $(BENCH_CALLS_$(BENCH))
 
+# `make revoked SCHEDULES=1000 SEED=7 REVOKED='-for 1h'` plays more, or the same
+# again; REVOKED=-network=false leaves out what needs root, ip and nft.
+SCHEDULES ?= 200
+SEED ?= 0
+REVOKED ?=
+
+.PHONY: revoked
+revoked: build build-faults $(BIN)/etcd ## Try to find a call that is allowed after its revocation, under faults
+	$(GO) build -o $(BUILD)/bin/revoked ./e2e/revoked
+	$(BUILD)/bin/revoked -bin $(BUILD)/bin -fault-bin $(BUILD)/fault -etcd $(BIN)/etcd \
+		-schedules $(SCHEDULES) -seed $(SEED) $(REVOKED)
+
 .PHONY: build
 build: ## Build the binaries into .build/bin
 	$(GO) build -ldflags '-s -w -X main.version=$(VERSION)' -o $(BUILD)/bin/ \

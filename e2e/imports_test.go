@@ -56,6 +56,8 @@ var rules = []rule{
 			"controlplane/internal/xds → controlplane/internal/snapshot",
 			"controlplane/internal/xds → controlplane/internal/rollout",
 			"controlplane/internal/admin → controlplane/internal/store",
+			"controlplane/internal/replicas → controlplane/internal/rollout",
+			"controlplane/internal/replicas → controlplane/internal/store",
 			"controlplane/internal/enroll → controlplane/internal/store",
 		},
 		why: "rooms meet through small interfaces that the composition root joins",

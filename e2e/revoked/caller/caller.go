@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"strings"
@@ -41,7 +42,7 @@ type Agent struct {
 	known   string     // the secret, as it was last read
 	calls   int
 	allowed map[string]time.Time // by target, when the newest allowed call began
-	reasons map[string]int       // why calls were denied, since they were last taken
+	reasons map[string]int       // how often calls were denied, by why
 }
 
 // patience is how long a call may take: longer than most faults last.
@@ -116,13 +117,11 @@ func (a *Agent) AllowedSince(target string, since time.Time) bool {
 	return a.allowed[target].After(since)
 }
 
-// TakeReasons returns why calls were denied since it was last called.
-func (a *Agent) TakeReasons() map[string]int {
+// Reasons returns how often calls were denied, by why.
+func (a *Agent) Reasons() map[string]int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	taken := a.reasons
-	a.reasons = make(map[string]int)
-	return taken
+	return maps.Clone(a.reasons)
 }
 
 var errSecret = errors.New("the sidecar does not take the secret")

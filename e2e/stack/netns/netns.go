@@ -99,6 +99,13 @@ func (n *Network) Cut(ctx context.Context, from, to stack.Host) error {
 	return n.nft(ctx, fmt.Sprintf("add element bridge reeve cut { %s . %s }", from.IP, to.IP))
 }
 
+// Mend ends a Cut. To mend what is not cut changes nothing.
+func (n *Network) Mend(ctx context.Context, from, to stack.Host) error {
+	// An element that is not there cannot be removed, so it is put there first.
+	element := fmt.Sprintf("element bridge reeve cut { %s . %s }", from.IP, to.IP)
+	return n.nft(ctx, "add "+element+"\ndelete "+element)
+}
+
 // Heal mends every link that was cut.
 func (n *Network) Heal(ctx context.Context) error {
 	return n.nft(ctx, "flush set bridge reeve cut")

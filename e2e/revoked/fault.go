@@ -1,0 +1,263 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"google.golang.org/protobuf/types/known/fieldmaskpb"
+
+	"github.com/reeve-authz/reeve/e2e/revoked/cluster"
+	"github.com/reeve-authz/reeve/e2e/stack"
+	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
+)
+
+// A fault is something that goes wrong for a while.
+type fault struct {
+	name      string
+	at, lasts time.Duration
+	// begin and end are done at the beginning and the end; either may be nil.
+	begin, end func(ctx context.Context) error
+}
+
+func (f *fault) String() string {
+	return fmt.Sprintf("%6v for %v: %s", f.at.Round(time.Millisecond), f.lasts.Round(time.Millisecond), f.name)
+}
+
+// A breaker makes faults for a cluster, none of them for a node that it has
+// made one for.
+type breaker struct {
+	*cluster.Cluster
+	rng  *rand.Rand
+	used map[string]bool
+	// without are kinds of faults to leave out.
+	without []string
+}
+
+// free returns the number of a node that is not used yet, and marks it as used.
+func (b *breaker) free(kind string, n int) (int, bool) {
+	for _, i := range b.rng.Perm(n) {
+		name := fmt.Sprintf("%s%d", kind, i)
+		if !b.used[name] {
+			b.used[name] = true
+			return i, true
+		}
+	}
+	return 0, false
+}
+
+// A kind of fault.
+type faultKind struct {
+	name string
+	// weight is how often it is chosen, beside others.
+	weight int
+	make   func(*breaker) *fault
+	// etcd and network are whether it needs a cluster with them.
+	etcd, network bool
+}
+
+var faultKinds = []faultKind{
+	{name: "sidecar", weight: 2, make: (*breaker).sidecar},
+	{name: "replica", weight: 2, make: (*breaker).controlPlane},
+	{name: "etcd", weight: 2, make: (*breaker).member, etcd: true},
+	{name: "burst", weight: 1, make: (*breaker).burst},
+	{name: "flicker", weight: 1, make: (*breaker).flicker},
+	{name: "clocks", weight: 1, make: (*breaker).clocks},
+	{name: "disk", weight: 1, make: (*breaker).disk},
+	{name: "cut-sidecar", weight: 2, make: (*breaker).cutSidecar, network: true},
+	{name: "cut-replica", weight: 2, make: (*breaker).cutReplica, network: true, etcd: true},
+	{name: "cut-peers", weight: 1, make: (*breaker).cutPeers, network: true, etcd: true},
+	{name: "lag", weight: 2, make: (*breaker).lag, network: true, etcd: true},
+}
+
+// random returns a fault, or nil if the one that it chose cannot be.
+func (b *breaker) random() *fault {
+	var kinds []faultKind
+	for _, k := range faultKinds {
+		if k.etcd && b.Etcd == nil || k.network && b.Network == nil || slices.Contains(b.without, k.name) {
+			continue
+		}
+		for range k.weight {
+			kinds = append(kinds, k)
+		}
+	}
+	return pick(b.rng, kinds).make(b)
+}
+
+// between returns a random duration.
+func between(rng *rand.Rand, from, to time.Duration) time.Duration {
+	return from + time.Duration(rng.Int64N(int64(to-from)))
+}
+
+// stopOrKill stops a process for a while, or kills it and starts it again.
+func (b *breaker) stopOrKill(what string, process *stack.Process) *fault {
+	if b.rng.IntN(3) > 0 {
+		return &fault{
+			name:  "stop " + what,
+			begin: func(context.Context) error { return process.Pause() },
+			end:   func(context.Context) error { return process.Resume() },
+		}
+	}
+	return &fault{
+		name:  "kill " + what,
+		begin: func(context.Context) error { process.Kill(); return nil },
+		end:   func(context.Context) error { return process.Launch() },
+	}
+}
+
+func (b *breaker) sidecar() *fault {
+	i, ok := b.free("s", len(b.Sidecars))
+	if !ok {
+		return nil
+	}
+	return b.stopOrKill(fmt.Sprintf("s%d", i), b.Sidecars[i].Process)
+}
+
+func (b *breaker) controlPlane() *fault {
+	i, ok := b.free("r", len(b.Replicas))
+	if !ok {
+		return nil
+	}
+	return b.stopOrKill(fmt.Sprintf("r%d", i), b.Replicas[i].Process)
+}
+
+// member hurts a member of etcd, mostly the one that leads.
+func (b *breaker) member() *fault {
+	i, ok := b.free("e", len(b.Etcd.Members))
+	if !ok {
+		return nil
+	}
+	if b.rng.IntN(3) == 0 {
+		return b.stopOrKill(fmt.Sprintf("e%d", i), b.Etcd.Members[i])
+	}
+	for n := range b.Etcd.Members {
+		b.used[fmt.Sprintf("e%d", n)] = true
+	}
+	chosen := b.Etcd.Members[i]
+	f := b.stopOrKill("etcd's leader", nil)
+	kill := f.name[:4] == "kill"
+	f.begin = func(ctx context.Context) error {
+		if leader, err := b.Etcd.Leader(ctx); err == nil {
+			chosen = b.Etcd.Members[leader]
+		}
+		if kill {
+			chosen.Kill()
+			return nil
+		}
+		return chosen.Pause()
+	}
+	f.end = func(context.Context) error {
+		if kill {
+			return chosen.Launch()
+		}
+		return chosen.Resume()
+	}
+	return f
+}
+
+// burst is many changes that take nothing, which a revocation overtakes.
+func (b *breaker) burst() *fault {
+	grants := make([]string, 0, 16)
+	for range cap(grants) {
+		g := cluster.DirectGrant(pick(b.rng, cluster.Agents), pick(b.rng, cluster.Servers), pick(b.rng, cluster.Direct))
+		grants = append(grants, g.GetName())
+	}
+	through := b.rng.IntN(len(b.Replicas))
+	return &fault{name: "many changes", begin: func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		for i, name := range grants {
+			g := cluster.DirectGrant("a0", cluster.Servers[0], cluster.Direct[0])
+			g.Name, g.Description = name, fmt.Sprintf("changed %d", i)
+			// It fails if the grant is not there, or the replica.
+			_, _ = adminv1.NewGrantsClient(b.Conn(through)).UpdateGrant(ctx, &adminv1.UpdateGrantRequest{
+				Grant: g, UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"description"}},
+			})
+		}
+		return nil
+	}}
+}
+
+// flicker lets a sidecar run only for moments: a slow consumer.
+func (b *breaker) flicker() *fault {
+	i, ok := b.free("s", len(b.Sidecars))
+	if !ok {
+		return nil
+	}
+	lasts := between(b.rng, 300*time.Millisecond, 1500*time.Millisecond)
+	return &fault{name: fmt.Sprintf("flicker s%d for %v", i, lasts), begin: func(ctx context.Context) error {
+		return flicker(ctx, b.Sidecars[i].Process, lasts)
+	}}
+}
+
+func flicker(ctx context.Context, p *stack.Process, lasts time.Duration) error {
+	for end := time.Now().Add(lasts); time.Now().Before(end) && ctx.Err() == nil; {
+		if err := p.Pause(); err != nil {
+			return err
+		}
+		time.Sleep(30 * time.Millisecond)
+		if err := p.Resume(); err != nil {
+			return err
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+	return nil
+}
+
+// clocks puts a sidecar's clocks off: the wall clock alone, or both, as a sleep
+// does.
+func (b *breaker) clocks() *fault {
+	for i, s := range b.Sidecars {
+		if s.Clocks == "" || b.used[fmt.Sprintf("s%d", i)] {
+			continue
+		}
+		b.used[fmt.Sprintf("s%d", i)] = true
+		wall := between(b.rng, -10*time.Minute, 10*time.Minute)
+		sleep := time.Duration(0)
+		if b.rng.IntN(2) == 0 {
+			sleep = between(b.rng, 0, 20*time.Second)
+			wall = s.Wall + sleep
+		}
+		return &fault{name: fmt.Sprintf("s%d: wall clock off by %v, slept %v more", i, wall, sleep), begin: func(context.Context) error {
+			return s.SetClocks(wall, s.Boot+sleep)
+		}}
+	}
+	return nil
+}
+
+// disk fills the disk that a sidecar's spool is on.
+func (b *breaker) disk() *fault {
+	for i, s := range b.Sidecars {
+		if s.Disk == "" || b.used[fmt.Sprintf("s%d", i)] {
+			continue
+		}
+		b.used[fmt.Sprintf("s%d", i)] = true
+		filler := filepath.Join(s.Disk, "filler")
+		return &fault{
+			name:  fmt.Sprintf("fill the disk of s%d", i),
+			begin: func(context.Context) error { return fillDisk(filler) },
+			end:   func(context.Context) error { return os.Remove(filler) },
+		}
+	}
+	return nil
+}
+
+// fillDisk writes a file until there is no more space.
+func fillDisk(path string) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	for _, size := range []int{1 << 20, 1 << 12, 1} {
+		for err == nil {
+			_, err = f.Write(make([]byte, size))
+		}
+		err = nil
+	}
+	return errors.Join(err, f.Close())
+}

@@ -1,0 +1,93 @@
+// Command revoked tries to find a call that is allowed after the wait for its
+// revocation returned. It plays random schedules of faults and revocations on
+// real clusters, holds every record and every call that reached a tool against
+// them, and shows by switching mechanisms off that it would find one.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// settings are the flags.
+type settings struct {
+	bin, faultBin, etcd string
+	schedules           int
+	seed                uint64
+	first               int
+	lasts               time.Duration
+	bound               time.Duration
+	network             bool
+	controls            bool
+	clusters, without   string
+	keep                bool
+}
+
+var errRed = errors.New("the checker is red")
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	var s settings
+	names := make([]string, len(faultKinds))
+	for i, k := range faultKinds {
+		names[i] = k.name
+	}
+	flag.StringVar(&s.bin, "bin", ".build/bin", "folder of the built binaries")
+	flag.StringVar(&s.faultBin, "fault-bin", ".build/fault", "folder of the binaries in which mechanisms can be switched off")
+	flag.StringVar(&s.etcd, "etcd", ".bin/etcd", "the etcd binary")
+	flag.IntVar(&s.schedules, "schedules", 200, "how many schedules to play")
+	flag.Uint64Var(&s.seed, "seed", 0, "what the schedules are made from; 0 is another one each time")
+	flag.IntVar(&s.first, "first", 0, "number of the first schedule, to play one again")
+	flag.DurationVar(&s.lasts, "for", 0, "play schedules for so long, however many there are")
+	flag.DurationVar(&s.bound, "bound", time.Second, "the freshness bound")
+	flag.BoolVar(&s.network, "network", true, "cut links between network namespaces; needs root, ip and nft")
+	flag.BoolVar(&s.controls, "controls", true, "show for each mechanism that the checker is red without it")
+	flag.StringVar(&s.clusters, "clusters", "replicated,single", "kinds of clusters to play on, side by side")
+	flag.StringVar(&s.without, "without", "", "kinds of faults to leave out, by commas: "+strings.Join(names, ", "))
+	flag.BoolVar(&s.keep, "keep", false, "keep what the processes wrote")
+	flag.Parse()
+	if s.seed == 0 {
+		s.seed = uint64(time.Now().UnixNano())
+	}
+	if err := run(ctx, s, os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "revoked:", err)
+		os.Exit(1)
+	}
+}
+
+// run plays the schedules and then the controls, and writes the last line.
+func run(ctx context.Context, s settings, out io.Writer) error {
+	began := time.Now()
+	say(out, "seed %d\n", s.seed)
+	total, err := playAll(ctx, s, out)
+	if err != nil {
+		return err
+	}
+	say(out, "schedules took %v\n", time.Since(began).Round(time.Second))
+	red, all := 0, 0
+	if s.controls {
+		if red, all, err = playControls(ctx, s, out); err != nil {
+			return err
+		}
+	}
+	say(out, "revoked: %d schedules, %d allows checked, %d late, %d of %d negative controls red\n",
+		total.schedules, total.allows, total.late, red, all)
+	if total.late > 0 || total.other > 0 || red < all {
+		return errRed
+	}
+	return nil
+}
+
+// say writes progress. Where nobody reads it, the exit code tells.
+func say(out io.Writer, format string, args ...any) {
+	_, _ = fmt.Fprintf(out, format, args...)
+}

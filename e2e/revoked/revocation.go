@@ -1,0 +1,291 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/fieldmaskpb"
+
+	"github.com/reeve-authz/reeve/e2e/revoked/cluster"
+	"github.com/reeve-authz/reeve/e2e/revoked/oracle"
+	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
+	grantv1 "github.com/reeve-authz/reeve/gen/reeve/grant/v1"
+)
+
+// A revocation is authority to be taken, and how to give it back.
+type revocation struct {
+	name string
+	// at is when to take it, from the schedule's beginning; through and waiter
+	// are the replicas by which it is taken and waited for.
+	at              time.Duration
+	through, waiter int
+	covers          map[oracle.Unit]bool
+	// command is whether reevectl does it, and waits.
+	command []string
+	// take returns the revision of the revocation.
+	take func(ctx context.Context, conn *grpc.ClientConn) (int64, error)
+	// give is done as often as need be.
+	give func(ctx context.Context, conn *grpc.ClientConn) error
+}
+
+func (r *revocation) String() string {
+	return fmt.Sprintf("%6v take %s through r%d, wait at r%d", r.at.Round(time.Millisecond), r.name, r.through, r.waiter)
+}
+
+// units returns those that are given by default and that match.
+func units(match func(oracle.Unit) bool) map[oracle.Unit]bool {
+	covers := make(map[oracle.Unit]bool)
+	for _, u := range cluster.Given() {
+		if match(u) {
+			covers[u] = true
+		}
+	}
+	return covers
+}
+
+// pick returns one of some things.
+func pick[T any](rng *rand.Rand, things []T) T { return things[rng.IntN(len(things))] }
+
+// kinds are the ways to take authority. The last are rare: they take much, and
+// little is left to be seen beside them.
+var kinds = []func(*rand.Rand) *revocation{
+	deletion, deletion, byCommand, forbiddance, forbiddance, relabelling, suspension, halt,
+}
+
+func newRevocation(rng *rand.Rand) *revocation { return pick(rng, kinds)(rng) }
+
+// deletion removes the grants of an agent for a tool, at one server or at both.
+func deletion(rng *rand.Rand) *revocation {
+	agent, tool := pick(rng, cluster.Agents), pick(rng, cluster.Direct)
+	servers := slices.Clone(cluster.Servers[rng.IntN(len(cluster.Servers)):])
+	var grants []*grantv1.Grant
+	var names []string
+	for _, s := range servers {
+		g := cluster.DirectGrant(agent, s, tool)
+		grants, names = append(grants, g), append(names, g.GetName())
+	}
+	return &revocation{
+		name: fmt.Sprintf("grants %s for %s at %s", agent, tool, strings.Join(servers, ", ")),
+		covers: units(func(u oracle.Unit) bool {
+			server, t, _ := strings.Cut(u.Target, "/")
+			return u.Agent == agent && t == tool && slices.Contains(servers, server)
+		}),
+		take: func(ctx context.Context, conn *grpc.ClientConn) (int64, error) {
+			if len(names) == 1 {
+				resp, err := adminv1.NewGrantsClient(conn).DeleteGrant(ctx, &adminv1.DeleteGrantRequest{Name: names[0]})
+				return resp.GetRevision(), err
+			}
+			resp, err := adminv1.NewGrantsClient(conn).RevokeGrants(ctx, &adminv1.RevokeGrantsRequest{Parent: cluster.Namespace, Names: names})
+			return resp.GetRevision(), err
+		},
+		give: func(ctx context.Context, conn *grpc.ClientConn) error {
+			for _, g := range grants {
+				if err := create(ctx, conn, g); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+}
+
+// byCommand is a deletion by reevectl revoke --wait.
+func byCommand(rng *rand.Rand) *revocation {
+	agent, tool, server := pick(rng, cluster.Agents), pick(rng, cluster.Direct), pick(rng, cluster.Servers)
+	g := cluster.DirectGrant(agent, server, tool)
+	id := strings.TrimPrefix(g.GetName(), cluster.Namespace+"/grants/")
+	return &revocation{
+		name:    "grant " + id + " by reevectl",
+		covers:  map[oracle.Unit]bool{{Agent: agent, Target: server + "/" + tool}: true},
+		command: []string{"revoke", id, "-n", "lab", "--wait", "--timeout", "20s"},
+		give:    func(ctx context.Context, conn *grpc.ClientConn) error { return create(ctx, conn, g) },
+	}
+}
+
+// forbiddance forbids agents by a label: one tool, or everything.
+func forbiddance(rng *rand.Rand) *revocation {
+	wing, target := pick(rng, []string{"east", "west"}), pick(rng, cluster.Targets()[:len(cluster.Targets())-1])
+	request := &adminv1.RevokeGrantsRequest{
+		Parent:   cluster.Namespace,
+		Subjects: &grantv1.Subjects{Selector: &grantv1.LabelSelector{MatchLabels: map[string]string{"wing": wing}}},
+		Reason:   fmt.Sprintf("checker %d", rng.Uint32()),
+	}
+	name := "everything from wing " + wing
+	if rng.IntN(3) > 0 {
+		request.Targets = []*grantv1.Target{{Target: &grantv1.Target_Tool{Tool: target}}}
+		name = target + " from wing " + wing
+	}
+	return &revocation{
+		name: name,
+		covers: units(func(u oracle.Unit) bool {
+			return cluster.Wing(u.Agent) == wing && (request.Targets == nil || u.Target == target)
+		}),
+		take: func(ctx context.Context, conn *grpc.ClientConn) (int64, error) {
+			resp, err := adminv1.NewGrantsClient(conn).RevokeGrants(ctx, request)
+			return resp.GetRevision(), err
+		},
+		give: func(ctx context.Context, conn *grpc.ClientConn) error { return removeForbids(ctx, conn) },
+	}
+}
+
+// removeForbids removes whatever forbids: what an answer did not tell, too.
+func removeForbids(ctx context.Context, conn *grpc.ClientConn) error {
+	grants := adminv1.NewGrantsClient(conn)
+	page, err := grants.ListGrants(ctx, &adminv1.ListGrantsRequest{Parent: cluster.Namespace, PageSize: 1000})
+	if err != nil {
+		return err
+	}
+	for _, g := range page.GetGrants() {
+		if g.GetEffect() != grantv1.Grant_FORBID {
+			continue
+		}
+		if _, err := grants.DeleteGrant(ctx, &adminv1.DeleteGrantRequest{Name: g.GetName()}); err != nil && status.Code(err) != codes.NotFound {
+			return err
+		}
+	}
+	return nil
+}
+
+// relabelling changes a label that a grant selects by.
+func relabelling(rng *rand.Rand) *revocation {
+	agent := pick(rng, cluster.Agents)
+	relabel := func(ctx context.Context, conn *grpc.ClientConn, value string) (int64, error) {
+		a := cluster.AgentOf(agent)
+		a.Labels["crew"] = value
+		resp, err := adminv1.NewAgentsClient(conn).UpdateAgent(ctx, &adminv1.UpdateAgentRequest{
+			Agent: a, UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"labels"}},
+		})
+		if err != nil {
+			return 0, err
+		}
+		return revisionOf(resp.GetEtag())
+	}
+	return &revocation{
+		name: "label crew=day from " + agent,
+		covers: units(func(u oracle.Unit) bool {
+			return u.Agent == agent && strings.HasSuffix(u.Target, "/"+cluster.ByLabel)
+		}),
+		take: func(ctx context.Context, conn *grpc.ClientConn) (int64, error) { return relabel(ctx, conn, "night") },
+		give: func(ctx context.Context, conn *grpc.ClientConn) error {
+			_, err := relabel(ctx, conn, "day")
+			return err
+		},
+	}
+}
+
+// suspension suspends an agent.
+func suspension(rng *rand.Rand) *revocation {
+	agent := pick(rng, cluster.Agents)
+	name := cluster.Namespace + "/agents/" + agent
+	return &revocation{
+		name:   "agent " + agent,
+		covers: units(func(u oracle.Unit) bool { return u.Agent == agent }),
+		take: func(ctx context.Context, conn *grpc.ClientConn) (int64, error) {
+			resp, err := adminv1.NewAgentsClient(conn).SuspendAgent(ctx, &adminv1.SuspendAgentRequest{Name: name})
+			if err != nil {
+				return 0, err
+			}
+			return revisionOf(resp.GetEtag())
+		},
+		give: func(ctx context.Context, conn *grpc.ClientConn) error {
+			_, err := adminv1.NewAgentsClient(conn).ResumeAgent(ctx, &adminv1.ResumeAgentRequest{Name: name})
+			if status.Code(err) == codes.FailedPrecondition { // it is active
+				return nil
+			}
+			return err
+		},
+	}
+}
+
+// halt halts the namespace, or everything.
+func halt(rng *rand.Rand) *revocation {
+	name := pick(rng, []string{"fleet", cluster.Namespace + "/fleet"})
+	return &revocation{
+		name:   name,
+		covers: units(func(oracle.Unit) bool { return true }),
+		take: func(ctx context.Context, conn *grpc.ClientConn) (int64, error) {
+			resp, err := adminv1.NewFleetClient(conn).HaltFleet(ctx, &adminv1.HaltFleetRequest{Name: name})
+			if err != nil {
+				return 0, err
+			}
+			return revisionOf(resp.GetEtag())
+		},
+		give: func(ctx context.Context, conn *grpc.ClientConn) error {
+			_, err := adminv1.NewFleetClient(conn).ResumeFleet(ctx, &adminv1.ResumeFleetRequest{Name: name})
+			if status.Code(err) == codes.NotFound {
+				return nil
+			}
+			return err
+		},
+	}
+}
+
+// slowDeletion removes the grant that has a long bound of its own, which is
+// there only in its schedule.
+func slowDeletion() *revocation {
+	g := cluster.SlowGrant()
+	return &revocation{
+		name:   "the grant with a bound of " + cluster.SlowBound.String(),
+		covers: map[oracle.Unit]bool{{Agent: cluster.SlowAgent, Target: cluster.Servers[0] + "/" + cluster.Slow}: true},
+		take: func(ctx context.Context, conn *grpc.ClientConn) (int64, error) {
+			resp, err := adminv1.NewGrantsClient(conn).DeleteGrant(ctx, &adminv1.DeleteGrantRequest{Name: g.GetName()})
+			return resp.GetRevision(), err
+		},
+		// It was given before, and is not given back: others' waits would be as
+		// long as its bound.
+		give: func(ctx context.Context, conn *grpc.ClientConn) error {
+			_, err := adminv1.NewGrantsClient(conn).DeleteGrant(ctx, &adminv1.DeleteGrantRequest{Name: g.GetName()})
+			if status.Code(err) == codes.NotFound {
+				return nil
+			}
+			return err
+		},
+	}
+}
+
+func create(ctx context.Context, conn *grpc.ClientConn, g *grantv1.Grant) error {
+	_, err := adminv1.NewGrantsClient(conn).CreateGrant(ctx, &adminv1.CreateGrantRequest{Grant: g})
+	if status.Code(err) == codes.AlreadyExists {
+		return nil
+	}
+	return err
+}
+
+// revisionOf reads an etag, which is the revision of the change.
+func revisionOf(etag string) (int64, error) {
+	var revision int64
+	if _, err := fmt.Sscan(etag, &revision); err != nil || revision <= 0 {
+		return 0, fmt.Errorf("etag %q is no revision", etag)
+	}
+	return revision, nil
+}
+
+// await waits until a revision is in force and returns how long that took, by
+// the control plane's account.
+func await(ctx context.Context, conn *grpc.ClientConn, revision int64) error {
+	stream, err := adminv1.NewSidecarsClient(conn).AwaitRevision(ctx, &adminv1.AwaitRevisionRequest{Revision: revision})
+	if err != nil {
+		return err
+	}
+	for {
+		progress, err := stream.Recv()
+		if err != nil {
+			return err
+		}
+		if progress.GetInForce() {
+			return nil
+		}
+	}
+}
+
+// errUncertain reports that a revocation may have been done or not: then there
+// is no revision to wait for.
+var errUncertain = errors.New("it is uncertain whether it was taken")
