@@ -24,7 +24,7 @@ import (
 // serve waits for an identity, then serves the agent until serving ends. What
 // it starts in rooms runs until background ends, so that calls in progress can
 // be enforced and recorded while they drain.
-func (s *Sidecar) serve(serving, background context.Context, rooms *errgroup.Group) error {
+func (s *Sidecar) serve(serving, background context.Context, rooms *errgroup.Group, b *boot) error {
 	select {
 	case <-s.source.Ready():
 	case <-serving.Done():
@@ -34,26 +34,24 @@ func (s *Sidecar) serve(serving, background context.Context, rooms *errgroup.Gro
 	if err != nil {
 		return err
 	}
-	meter := s.telemetry.Meters.Meter("github.com/reeve-authz/reeve/sidecar")
-
-	recorder, err := audit.NewRecorder(s.spool, peer.Name, !s.cfg.AgentIsolated, s.log, meter)
+	recorder, err := audit.NewRecorder(b.spool, peer.Name, !s.cfg.AgentIsolated, s.log, b.meter)
 	if err != nil {
 		return err
 	}
-	s.recorder.Store(recorder)
-	enforcer, err := pep.New(s.replica, recorder, s.log, meter)
+	b.recorder.Store(recorder)
+	enforcer, err := pep.New(b.replica, recorder, s.log, b.meter)
 	if err != nil {
 		return err
 	}
-	s.replica.OnCut(enforcer.Recheck)
-	door, err := mcp.New(mcp.Config{Enforcer: enforcer, Secret: s.endpoint.Secret, Log: s.log, Meter: meter})
+	b.replica.OnCut(enforcer.Recheck)
+	door, err := mcp.New(mcp.Config{Enforcer: enforcer, Secret: s.endpoint.Secret, Log: s.log, Meter: b.meter})
 	if err != nil {
 		return err
 	}
 	defer door.Close(background)
 
 	conn, err := link.New(link.Config{
-		Addresses: s.cfg.ControlPlane, Log: s.log, Meter: meter,
+		Addresses: s.cfg.ControlPlane, Log: s.log, Meter: b.meter,
 		Options: []grpc.DialOption{
 			grpc.WithTransportCredentials(credentials.NewTLS(identity.ClientTLS(s.source, peer.ID.TrustDomain()))),
 		},
@@ -62,29 +60,30 @@ func (s *Sidecar) serve(serving, background context.Context, rooms *errgroup.Gro
 		return fmt.Errorf("connect to the control plane: %w", err)
 	}
 	subscriber, err := xds.New(xds.Config{
-		Conn: conn, Replicas: conn, Replica: s.replica, Clock: s.clock, Agent: peer.Name,
-		Instance: s.instance, Version: s.cfg.Version, Log: s.log, Meter: meter,
+		Conn: conn, Replicas: conn, Replica: b.replica, Clock: s.clock, Agent: peer.Name,
+		Instance: b.instance, Version: s.cfg.Version, Log: s.log, Meter: b.meter,
 	})
 	if err != nil {
 		return errors.Join(err, conn.Close())
 	}
-	uploader, err := audit.NewUploader(ingestv1.NewIngestClient(conn), s.spool, s.earlier, s.log, meter)
+	uploader, err := audit.NewUploader(ingestv1.NewIngestClient(conn), b.spool, b.earlier, s.log, b.meter)
 	if err != nil {
 		return errors.Join(err, conn.Close())
 	}
+	b.subscriber.Store(subscriber)
 	uploader.OnStuck(subscriber.Leave)
 	// The enforcer cuts what is open when it ends, which may be before the rest.
 	enforcing, cut := context.WithCancel(background)
 	defer cut()
 	rooms.Go(func() error {
-		err := enforce(background, uploader.Run, s.replica.Run, subscriber.Run,
+		err := enforce(background, uploader, b.replica.Run, subscriber.Run,
 			func(context.Context) error { return enforcer.Run(enforcing) })
 		return errors.Join(err, conn.Close())
 	})
 
-	s.log.InfoContext(serving, "serving", slog.String("agent", peer.Name), slog.String("instance", s.instance),
+	s.log.InfoContext(serving, "serving", slog.String("agent", peer.Name), slog.String("instance", b.instance),
 		slog.String("address", s.endpoint.URL), slog.String("secret_file", secretFile(s.cfg.StateDir)))
-	return s.serveAgent(serving, background, mcp.NewServer(door), cut)
+	return s.serveAgent(serving, background, b, mcp.NewServer(door), cut)
 }
 
 // cutWithin is how long an agent has to take the answer to a call that was cut.
@@ -99,18 +98,22 @@ func shutDown(ctx context.Context, server *http.Server, patience time.Duration) 
 }
 
 // enforce runs what keeps open calls within their authority until ctx ends or
-// one of it fails. upload ends last: ending the others makes records.
-func enforce(ctx context.Context, upload func(context.Context) error, runs ...func(context.Context) error) error {
+// one of it fails. The uploads end last: ending the others makes records. After a
+// failure what is left is for the next boot.
+func enforce(ctx context.Context, uploader *audit.Uploader, runs ...func(context.Context) error) error {
 	uploading, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	uploaded := make(chan error, 1)
-	go func() { uploaded <- upload(uploading) }()
+	go func() { uploaded <- uploader.Run(uploading) }()
 
 	group, ctx := errgroup.WithContext(ctx)
 	for _, run := range runs {
 		group.Go(func() error { return run(ctx) })
 	}
 	err := group.Wait()
+	if err != nil {
+		uploader.Abandon()
+	}
 	stop()
 	return errors.Join(err, <-uploaded)
 }
@@ -118,20 +121,24 @@ func enforce(ctx context.Context, upload func(context.Context) error, runs ...fu
 // serveAgent serves until serving ends, then lets calls in progress finish for
 // up to the drain timeout. What goes on after that is cut: the agent is told and
 // the outcome recorded before the connections are closed.
-func (s *Sidecar) serveAgent(serving, background context.Context, server *http.Server, cut func()) error {
+func (s *Sidecar) serveAgent(serving, background context.Context, b *boot, server *http.Server, cut func()) error {
 	ended := make(chan struct{})
 	stop := context.AfterFunc(serving, func() {
 		defer close(ended)
-		s.log.InfoContext(background, "draining", slog.Duration("at_most", s.cfg.DrainTimeout))
-		if shutDown(background, server, s.cfg.DrainTimeout) {
+		patience := s.cfg.DrainTimeout
+		if background.Err() != nil {
+			patience = 0 // nothing is enforced any more
+		}
+		s.log.InfoContext(background, "draining", slog.Duration("at_most", patience))
+		if shutDown(background, server, patience) {
 			return
 		}
 		cut()
-		if !shutDown(background, server, cutWithin) {
+		if !shutDown(context.WithoutCancel(background), server, cutWithin) {
 			_ = server.Close() // an agent that does not even take its answer
 		}
 	})
-	err := server.Serve(s.mcp)
+	err := server.Serve(b.mcp)
 	if stop() {
 		return fmt.Errorf("serve the agent: %w", errors.Join(err, server.Close()))
 	}

@@ -4,8 +4,6 @@ package sidecar
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -21,10 +19,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/reeve-authz/reeve/sidecar/identity"
-	"github.com/reeve-authz/reeve/sidecar/internal/audit"
 	"github.com/reeve-authz/reeve/sidecar/internal/enroll"
 	"github.com/reeve-authz/reeve/sidecar/internal/replica"
-	"github.com/reeve-authz/reeve/sidecar/internal/spool"
 	"github.com/reeve-authz/reeve/sidecar/ops"
 )
 
@@ -47,37 +43,30 @@ type Sidecar struct {
 	log       *slog.Logger
 
 	lock     *os.File
-	instance string
 	source   *identity.Source
 	enroller *enroll.Client
 	clock    replica.Clock
-	replica  *replica.Replica
-	recorder atomic.Pointer[audit.Recorder] // nil until there is an identity
-	spool    *spool.Spool
-	earlier  []*spool.Spool
-	mcp      net.Listener
 	ops      net.Listener // nil without
 	endpoint Endpoint
+	boot     atomic.Pointer[boot] // nil before the first
 }
 
 // New takes the state directory, binds the listeners and leaves the endpoint for
 // the agent. An error wraps ErrConfig if a changed configuration mends it. After
 // New, Run must be called: it alone releases what New took.
-func New(cfg Config, telemetry Telemetry) (_ *Sidecar, err error) {
-	if err := cfg.validate(); err != nil {
-		return nil, err
-	}
+func New(cfg Config, telemetry Telemetry) (*Sidecar, error) {
 	clock, err := replica.BootClock()
 	if err != nil {
 		return nil, err
 	}
-	s := &Sidecar{
-		cfg: cfg, telemetry: telemetry, log: telemetry.Log,
-		instance: newInstance(),
-		source:   identity.NewSource(),
-		clock:    clock,
-		replica:  replica.New(clock),
+	return newSidecar(cfg, telemetry, clock)
+}
+
+func newSidecar(cfg Config, telemetry Telemetry, clock replica.Clock) (_ *Sidecar, err error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
 	}
+	s := &Sidecar{cfg: cfg, telemetry: telemetry, log: telemetry.Log, source: identity.NewSource(), clock: clock}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.release())
@@ -89,21 +78,17 @@ func New(cfg Config, telemetry Telemetry) (_ *Sidecar, err error) {
 	if s.enroller, err = enroll.New(s.enrollConfig(), s.source, s.log); err != nil {
 		return nil, err
 	}
-	if s.mcp, err = listen("mcp-listen", cfg.MCPListen); err != nil {
+	b, err := s.newBoot(cfg.MCPListen)
+	if err != nil {
 		return nil, err
 	}
+	s.boot.Store(b)
 	if cfg.OpsListen != "" {
 		if s.ops, err = listen("ops-listen", cfg.OpsListen); err != nil {
 			return nil, err
 		}
 	}
-	s.spool, s.earlier, err = spool.Open(spool.Config{
-		Dir: filepath.Join(cfg.StateDir, "spool"), Instance: s.instance, MaxBytes: cfg.SpoolMaxBytes,
-	}, s.log)
-	if err != nil {
-		return nil, err
-	}
-	if s.endpoint, err = newEndpoint(cfg.StateDir, s.mcp.Addr()); err != nil {
+	if s.endpoint, err = newEndpoint(cfg.StateDir, b.mcp.Addr()); err != nil {
 		return nil, err
 	}
 	return s, nil
@@ -122,7 +107,10 @@ func (s *Sidecar) OpsAddr() net.Addr {
 }
 
 // Run serves until ctx ends, lets calls in progress finish for up to the drain
-// timeout, and releases everything. It returns nil after a clean end.
+// timeout, and releases everything. It returns nil after a clean end. When the
+// machine's clocks show that it was copied, or that one of them was set, it cuts
+// every call and begins again as another instance, with nothing to act on until it
+// is heard from the control plane; the agent's endpoint stays what it is.
 func (s *Sidecar) Run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, s.release()) }()
 
@@ -143,7 +131,7 @@ func (s *Sidecar) Run(ctx context.Context) (err error) {
 	rooms.Go(func() error { return s.enroller.Run(background) })
 	rooms.Go(func() error {
 		defer stop(errServed)
-		return s.serve(serving, background, rooms)
+		return s.serveBoots(serving, background)
 	})
 	return rooms.Wait()
 }
@@ -202,47 +190,48 @@ func (s *Sidecar) checks() []ops.Check {
 			return err
 		}},
 		{Name: "records", Ready: func(ctx context.Context) error {
-			if r := s.recorder.Load(); r != nil {
+			if r := s.boot.Load().recorder.Load(); r != nil {
 				return r.Check(ctx)
 			}
 			return errors.New("nothing is served before there is an identity")
 		}},
 		{Name: "fresh", Ready: func(context.Context) error {
-			if s.replica.View().Live() {
+			b := s.boot.Load()
+			if b.replica.View().Live() {
 				return nil
 			}
-			return errors.New("has not heard from the control plane within its freshness bound: every call is denied")
+			return s.staleness(b)
 		}},
 	}
+}
+
+// staleness says that every call is denied, and what is known of the reason.
+func (s *Sidecar) staleness(b *boot) error {
+	err := fmt.Errorf("has not heard from the control plane (%s) within its freshness bound: every call is denied", strings.Join(s.cfg.ControlPlane, ", "))
+	if c := b.subscriber.Load(); c != nil {
+		if last := c.Status().Err; last != nil {
+			return fmt.Errorf("%w; last: %w", err, last)
+		}
+	}
+	return err
 }
 
 // release gives back what New took. What Run has ended already is closed again
 // without effect.
 func (s *Sidecar) release() error {
 	var errs []error
-	for _, l := range []net.Listener{s.mcp, s.ops} {
-		if l == nil {
-			continue
-		}
-		if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+	if s.ops != nil {
+		if err := s.ops.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 			errs = append(errs, err)
 		}
 	}
-	for _, sp := range append(s.earlier, s.spool) {
-		if sp != nil {
-			errs = append(errs, sp.Close())
-		}
+	if b := s.boot.Load(); b != nil {
+		errs = append(errs, b.close())
 	}
 	if s.lock != nil {
 		errs = append(errs, s.lock.Close())
 	}
 	return errors.Join(errs...)
-}
-
-func newInstance() string {
-	id := make([]byte, 16)
-	_, _ = rand.Read(id) // documented never to fail
-	return hex.EncodeToString(id)
 }
 
 // takeDir makes a directory that only this user can enter and locks it for this

@@ -59,7 +59,14 @@ type Uploader struct {
 	earlier []*spool.Spool
 	log     *slog.Logger
 	stuck   func(cause error)
+	// abandoned is closed, by abandon, when what is left is for the next boot.
+	abandoned chan struct{}
+	abandon   func()
 }
+
+// Abandon has Run end at once when it is to end, and not send what is left. It may
+// be called at any time, and more than once.
+func (u *Uploader) Abandon() { u.abandon() }
 
 // OnStuck has stuck called, and again after a while, when the control plane's
 // replica has not stored records of this boot for so long that another one should
@@ -70,7 +77,11 @@ func (u *Uploader) OnStuck(stuck func(cause error)) { u.stuck = stuck }
 // closes the spools after Run has returned; those of earlier boots are closed
 // by Run as they are done with, which deletes them.
 func NewUploader(client ingestv1.IngestClient, current *spool.Spool, earlier []*spool.Spool, log *slog.Logger, meter metric.Meter) (*Uploader, error) {
-	u := &Uploader{client: client, current: current, earlier: earlier, log: log, stuck: func(error) {}}
+	u := &Uploader{
+		client: client, current: current, earlier: earlier, log: log,
+		stuck: func(error) {}, abandoned: make(chan struct{}),
+	}
+	u.abandon = sync.OnceFunc(func() { close(u.abandoned) })
 	_, err := meter.Int64ObservableGauge("reeve.audit.queue",
 		metric.WithDescription("Records that the control plane has not acknowledged."),
 		metric.WithUnit("{record}"),
@@ -121,6 +132,7 @@ func (u *Uploader) Run(ctx context.Context) error {
 	defer flush.Stop()
 	select {
 	case <-done:
+	case <-u.abandoned:
 	case <-flush.C:
 		u.log.WarnContext(work, "records left for the next start", slog.Int64("records", u.queue()))
 	}
