@@ -317,5 +317,6 @@ func TestMain(m *testing.M) {
 	if dir := childDir(); dir != "" {
 		serveUntilKilled(dir)
 	}
-	goleak.VerifyTestMain(m)
+	// A log server without a client listener leaves this goroutine behind.
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/nats-io/nats-server/v2/server.(*Server).StartRouting"))
 }

@@ -131,17 +131,25 @@ func (l *Log) prove(ctx context.Context) error {
 
 // find finds the stream, or makes it, and says how the log is.
 func (l *Log) find(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	if here, of := l.quorum(); here*2 <= of {
+		err := fmt.Errorf("log has no quorum: %d of %d servers", here, of)
+		l.settle(ctx, err, nil)
+		return err
+	}
+	asking, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
-	s, err := l.join(ctx)
+	s, err := l.join(asking)
 	if err != nil {
-		if here, of := l.quorum(); here*2 <= of {
-			err = fmt.Errorf("log has no quorum: %d of %d servers", here, of)
-		}
-		err = fmt.Errorf("make stream: %w", err)
+		err = fmt.Errorf("find or make stream: %w", err)
 	}
 	l.settle(ctx, err, s)
 	return err
+}
+
+// Leads reports whether the server in this process is the one that all messages
+// go through.
+func (l *Log) Leads() bool {
+	return l.server != nil && l.server.JetStreamIsStreamLeader("$G", streamName)
 }
 
 // quorum returns how many servers there are, and how many there should be: of the
