@@ -12,6 +12,18 @@
 //	}
 package fault
 
+// A Point is where tests can hold a sidecar up, as a busy machine would.
+type Point uint8
+
+// The points.
+const (
+	// Publishing is when a change has been received, before it is published.
+	Publishing Point = iota
+	// Forwarding is when a call has been decided and recorded, before it is looked
+	// at again and forwarded.
+	Forwarding
+)
+
 // A Mechanism is one thing that P2 rests on.
 type Mechanism uint8
 

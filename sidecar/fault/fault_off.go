@@ -7,6 +7,9 @@ import "time"
 // Off reports whether a mechanism is switched off: it never is.
 func Off(Mechanism) bool { return false }
 
+// Stall holds the caller up at a point: it never does.
+func Stall(Point) {}
+
 // WallOffset is added to every reading of the wall clock: nothing.
 func WallOffset() time.Duration { return 0 }
 

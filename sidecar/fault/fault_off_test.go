@@ -12,6 +12,9 @@ func TestNothingIsOff(t *testing.T) {
 			t.Errorf("mechanism %d is off", m)
 		}
 	}
+	t.Setenv("REEVE_FAULT_STALL", "publish=1h,forward=1h")
+	Stall(Publishing)
+	Stall(Forwarding)
 	if WallOffset() != 0 || BootOffset() != 0 {
 		t.Errorf("clocks are off by %v and %v", WallOffset(), BootOffset())
 	}

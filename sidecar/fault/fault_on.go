@@ -30,6 +30,28 @@ var switchedOff = sync.OnceValue(func() (off [len(names)]bool) {
 // Off reports whether the environment switches a mechanism off. It is read once.
 func Off(m Mechanism) bool { return switchedOff()[m] }
 
+// points are the points as REEVE_FAULT_STALL lists them, each with how long the
+// caller is held up there: "publish=300ms,forward=5ms".
+var points = [...]string{Publishing: "publish", Forwarding: "forward"}
+
+var stalls = sync.OnceValue(func() (held [len(points)]time.Duration) {
+	for entry := range strings.SplitSeq(os.Getenv("REEVE_FAULT_STALL"), ",") {
+		name, value, _ := strings.Cut(entry, "=")
+		if p := slices.Index(points[:], name); p >= 0 {
+			held[p], _ = time.ParseDuration(value) // what is no duration holds nobody up
+		}
+	}
+	return held
+})
+
+// Stall holds the caller up at a point, for as long as the environment says. It
+// is read once.
+func Stall(p Point) {
+	if d := stalls()[p]; d > 0 {
+		time.Sleep(d)
+	}
+}
+
 // WallOffset is added to every reading of the wall clock. It follows the file
 // within a few milliseconds. Safe for concurrent use.
 func WallOffset() time.Duration { return time.Duration(clocks().wall.Load()) }

@@ -18,6 +18,16 @@ func TestOff(t *testing.T) {
 	}
 }
 
+func TestStall(t *testing.T) {
+	t.Setenv("REEVE_FAULT_STALL", "publish=30ms")
+	began := time.Now()
+	Stall(Forwarding)
+	Stall(Publishing)
+	if took := time.Since(began); took < 30*time.Millisecond || took > 10*time.Second {
+		t.Errorf("held up for %v", took)
+	}
+}
+
 func TestOffsets(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "clocks")
 	t.Setenv("REEVE_CLOCK_OFFSETS", path)

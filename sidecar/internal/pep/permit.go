@@ -69,6 +69,7 @@ func (p *Permit) Forward(ctx context.Context, send func(ctx context.Context, ser
 	p.sent = make(chan struct{})
 	defer close(p.sent)
 
+	fault.Stall(fault.Forwarding)
 	// Open first, then look again: whoever publishes a new view after this
 	// finds the permit open, and what was published before this is seen here.
 	p.open()

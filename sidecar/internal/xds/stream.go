@@ -136,6 +136,7 @@ func (c *Client) receive(ctx context.Context, g discoveryStream, m *discoveryv3.
 		out.answers = nil
 	}
 	if out.publish != nil {
+		fault.Stall(fault.Publishing)
 		if err := c.cfg.Replica.Publish(out.publish); err != nil {
 			return err
 		}
