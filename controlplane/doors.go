@@ -7,6 +7,7 @@ import (
 	"net"
 	"time"
 
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -215,7 +216,13 @@ func (c *ControlPlane) options(config *tls.Config) []grpc.ServerOption {
 // themselves: a door would wait for them until the drain timeout, and meanwhile
 // sidecars, told to make their calls elsewhere, would go stale. A handler that is
 // left behind ends at its next Recv or Send; Run waits for it.
-func (c *ControlPlane) endWithDoors(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
+func (c *ControlPlane) endWithDoors(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
+	if info.FullMethod == discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResources_FullMethodName {
+		// There are thousands, and the publisher ends them itself.
+		c.streams.Add(1)
+		defer c.streams.Done()
+		return handle(srv, stream)
+	}
 	ended := make(chan error, 1)
 	c.streams.Go(func() { ended <- handle(srv, stream) })
 	select {

@@ -2,9 +2,9 @@ package xds
 
 import (
 	"cmp"
-	"fmt"
 	"iter"
 	"slices"
+	"strconv"
 	"strings"
 
 	"google.golang.org/grpc/mem"
@@ -61,7 +61,7 @@ type frame struct {
 func (f frame) encode() mem.BufferSlice {
 	var b []byte
 	b = protowire.AppendTag(b, 1, protowire.BytesType)
-	b = protowire.AppendString(b, fmt.Sprint(f.revision))
+	b = protowire.AppendString(b, strconv.FormatInt(f.revision, 10))
 	b = protowire.AppendTag(b, 4, protowire.BytesType)
 	b = protowire.AppendString(b, typeURLs[f.t])
 	b = protowire.AppendTag(b, 5, protowire.BytesType)
@@ -203,7 +203,15 @@ func (k *chunker) add(c change) {
 func (k *chunker) frames(lane string, revision int64) []frame {
 	for i := range k.chunks {
 		k.chunks[i].revision = revision
-		k.chunks[i].nonce = fmt.Sprintf("%s%d.%d.%d", lane, revision, i+1, len(k.chunks))
+		k.chunks[i].nonce = nonceOf(lane, revision, i+1, len(k.chunks))
 	}
 	return k.chunks
+}
+
+func nonceOf(lane string, revision int64, chunk, chunks int) string {
+	b := append(make([]byte, 0, 32), lane...)
+	b = strconv.AppendInt(b, revision, 10)
+	b = strconv.AppendInt(append(b, '.'), int64(chunk), 10)
+	b = strconv.AppendInt(append(b, '.'), int64(chunks), 10)
+	return string(b)
 }

@@ -54,10 +54,10 @@ func (f freshness) Renew(ctx context.Context, r *grantv1.RenewRequest) (*grantv1
 		Stream: r.GetStream(), Agent: peer.Name, Key: peer.KeyDigest, Revision: head,
 	})
 	if err != nil {
-		f.server.metrics.asked(ctx, "refused")
+		f.server.metrics.asked(ctx, outcomeRefused)
 		return nil, statusOf(err)
 	}
-	f.server.metrics.asked(ctx, "granted")
+	f.server.metrics.asked(ctx, outcomeGranted)
 	return &grantv1.RenewResponse{
 		RequestId: r.GetRequestId(),
 		Revision:  held,

@@ -15,6 +15,18 @@ type metrics struct {
 	renewed metric.Int64Counter
 }
 
+// The outcomes that are counted, made once: thousands of sidecars answer at once.
+var (
+	outcomeACK     = outcome("ack")
+	outcomeNACK    = outcome("nack")
+	outcomeGranted = outcome("granted")
+	outcomeRefused = outcome("refused")
+)
+
+func outcome(name string) []metric.AddOption {
+	return []metric.AddOption{metric.WithAttributeSet(attribute.NewSet(attribute.String("outcome", name)))}
+}
+
 func newMetrics(meter metric.Meter) (*metrics, error) {
 	if meter == nil {
 		meter = noop.Meter{}
@@ -39,12 +51,13 @@ func newMetrics(meter metric.Meter) (*metrics, error) {
 func (m *metrics) opened(ctx context.Context) { m.streams.Add(ctx, 1) }
 func (m *metrics) closed(ctx context.Context) { m.streams.Add(ctx, -1) }
 
-// answered counts an answer; outcome is ack or nack.
-func (m *metrics) answered(ctx context.Context, outcome string) {
-	m.answers.Add(ctx, 1, metric.WithAttributes(attribute.String("outcome", outcome)))
+// answered counts an answer; outcome is outcomeACK or outcomeNACK.
+func (m *metrics) answered(ctx context.Context, outcome []metric.AddOption) {
+	m.answers.Add(ctx, 1, outcome...)
 }
 
-// asked counts a request for freshness; outcome is granted or refused.
-func (m *metrics) asked(ctx context.Context, outcome string) {
-	m.renewed.Add(ctx, 1, metric.WithAttributes(attribute.String("outcome", outcome)))
+// asked counts a request for freshness; outcome is outcomeGranted or
+// outcomeRefused.
+func (m *metrics) asked(ctx context.Context, outcome []metric.AddOption) {
+	m.renewed.Add(ctx, 1, outcome...)
 }

@@ -10,6 +10,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -62,11 +63,13 @@ type Server struct {
 	limits    limits
 	log       *slog.Logger
 	metrics   *metrics
+	sharing   *sharing
+	fanout    *fanout
 
 	mu       sync.Mutex
 	draining bool
 	total    int
-	streams  map[string]map[*stream]struct{} // by agent
+	streams  map[string][]*stream // by agent; a slice is replaced, never changed
 	ids      map[string]*stream
 	current  map[instance]*stream // the newest of each instance
 }
@@ -89,7 +92,8 @@ func New(cfg Config) (*Server, error) {
 		limits:    limits{total: cfg.MaxStreams, perAgent: cfg.MaxStreamsPerAgent},
 		log:       cfg.Log,
 		metrics:   m,
-		streams:   make(map[string]map[*stream]struct{}),
+		sharing:   newSharing(),
+		streams:   make(map[string][]*stream),
 		ids:       make(map[string]*stream),
 		current:   make(map[instance]*stream),
 	}
@@ -99,6 +103,7 @@ func New(cfg Config) (*Server, error) {
 	if s.limits.perAgent == 0 {
 		s.limits.perAgent = 64
 	}
+	s.fanout = newFanout(s.wake)
 	cfg.Snapshots.Follow(s.publish)
 	return s, nil
 }
@@ -117,11 +122,10 @@ func (s *Server) Close() {
 	s.draining = true
 	var all []*stream
 	for _, of := range s.streams {
-		for st := range of {
-			all = append(all, st)
-		}
+		all = append(all, of...)
 	}
 	s.mu.Unlock()
+	s.fanout.close()
 	for _, st := range all {
 		st.end(errDraining)
 	}
@@ -143,21 +147,17 @@ func (s *Server) publish(newest *snapshot.Snapshot, agents []string) {
 		}
 	}
 	s.rollout.Publish(newest.Revision(), touched)
-	for _, st := range s.streamsOf(agents) {
-		st.wake()
-	}
+	s.fanout.add(agents)
 }
 
-func (s *Server) streamsOf(agents []string) []*stream {
+// wake has the streams of an agent look at the newest snapshot.
+func (s *Server) wake(agent string) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	var all []*stream
-	for _, agent := range agents {
-		for st := range s.streams[agent] {
-			all = append(all, st)
-		}
+	all := s.streams[agent]
+	s.mu.Unlock()
+	for _, st := range all {
+		st.wake()
 	}
-	return all
 }
 
 // discovery serves AggregatedDiscoveryService.
@@ -228,10 +228,7 @@ func (s *Server) add(ctx context.Context, st *stream) error {
 		st.deadline.Stop() // nobody else knows the stream
 		return err
 	}
-	if s.streams[agent] == nil {
-		s.streams[agent] = make(map[*stream]struct{})
-	}
-	s.streams[agent][st] = struct{}{}
+	s.streams[agent] = append(slices.Clone(s.streams[agent]), st)
 	s.ids[st.id] = st
 	s.total++
 	s.metrics.opened(ctx)
@@ -282,7 +279,7 @@ func (s *Server) remove(ctx context.Context, st *stream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	agent := st.peer.Name
-	delete(s.streams[agent], st)
+	s.streams[agent] = slices.DeleteFunc(slices.Clone(s.streams[agent]), func(other *stream) bool { return other == st })
 	delete(s.ids, st.id)
 	if len(s.streams[agent]) == 0 {
 		delete(s.streams, agent)

@@ -146,11 +146,11 @@ func (s *stream) noted(ctx context.Context, r request) {
 	switch {
 	case r.nonce == "":
 	case r.nack:
-		s.server.metrics.answered(ctx, "nack")
+		s.server.metrics.answered(ctx, outcomeNACK)
 		s.server.log.WarnContext(ctx, "resources refused",
 			slog.String("agent", s.peer.Name), slog.String("nonce", r.nonce), slog.String("detail", r.detail))
 	default:
-		s.server.metrics.answered(ctx, "ack")
+		s.server.metrics.answered(ctx, outcomeACK)
 	}
 }
 
@@ -218,6 +218,8 @@ func (s *stream) wakeLocked() {
 	if !ok {
 		return
 	}
+	// Never sent from here: whoever wakes streams wakes others too, and a sidecar
+	// that does not read makes its sender wait, whatever it has answered.
 	s.sending = true
 	s.senders.Go(func() { s.send(f) })
 }
@@ -226,7 +228,7 @@ func (s *stream) wakeLocked() {
 func (s *stream) send(f frame) {
 	for ok := true; ok; {
 		// Blocks while the sidecar does not read, until the stream ends.
-		if err := s.grpc.SendMsg(f); err != nil {
+		if err := s.grpc.SendMsg(s.server.sharing.encode(f)); err != nil {
 			s.end(err)
 			return
 		}

@@ -1,0 +1,93 @@
+package xds
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/reeve-authz/reeve/controlplane/internal/snapshot"
+)
+
+// Changes that come faster than a fleet can be told of them are merged, one
+// agent's change does not wait for the fleet's, and everybody has a turn after
+// the last change that concerns them.
+func TestFanout(t *testing.T) {
+	const agents, changes = 500, 10
+	var fleet []string
+	for i := range agents {
+		fleet = append(fleet, fmt.Sprint(i))
+	}
+	var woken []string
+	begun, proceed := make(chan struct{}), make(chan struct{})
+	f := newFanout(func(agent string) {
+		if woken = append(woken, agent); len(woken) == 1 {
+			close(begun)
+			<-proceed
+		}
+	})
+	f.add(fleet)
+	<-begun // the first one is being told
+	for range changes - 1 {
+		f.add(fleet)
+	}
+	f.add([]string{"417"})
+	close(proceed)
+	f.runs.Wait()
+	if n := len(woken); n != agents+2 {
+		t.Errorf("%d turns for %d changes of %d agents, want one each, and one more for the first and for the one", n, changes, agents)
+	}
+	if woken[1] != "417" {
+		t.Errorf("the one agent's change waited for %d others", slices.Index(woken, "417")-1)
+	}
+	if slices.Index(woken[1:], woken[0]) < 0 {
+		t.Error("the first agent was not woken for the changes after its turn")
+	}
+	f.close()
+	f.add(fleet)
+	if f.running {
+		t.Error("it runs after it was closed")
+	}
+}
+
+// What says the same to many is encoded once, and nothing else is taken for it.
+func TestSharing(t *testing.T) {
+	s := newSharing()
+	entry := func(name string) *snapshot.Entry {
+		return &snapshot.Entry{Type: snapshot.Grants, Name: name, Revision: 5, Wire: []byte(name)}
+	}
+	a, b := entry("a"), entry("b")
+	of := func(revision int64, removed string, entries ...*snapshot.Entry) frame {
+		f := frame{t: snapshot.Grants, revision: revision, nonce: nonceOf(normalLane, revision, 1, 1), entries: entries}
+		if removed != "" {
+			f.removed = []string{removed}
+		}
+		return f
+	}
+	first := s.encode(of(5, "", a))
+	if again := s.encode(of(5, "", a)); &again[0] != &first[0] {
+		t.Error("encoded again for the second stream")
+	}
+	for _, f := range []frame{of(5, "", b), of(5, "", a, b), of(5, "x", a), of(6, "", a), of(5, "", a)} {
+		got, want := s.encode(f), f.encode()
+		if string(join(got)) != string(want.Materialize()) {
+			t.Errorf("%s: encoded as something else", f.nonce)
+		}
+	}
+	if s.revision != 6 || len(s.kept) != 1 {
+		t.Errorf("%d frames are kept of revision %d, want only the newest one's", len(s.kept), s.revision)
+	}
+	for i := range 10 * maxShared {
+		s.encode(of(6, fmt.Sprint(i)))
+	}
+	if n := len(s.kept); n > maxShared {
+		t.Errorf("%d frames are kept", n)
+	}
+}
+
+func join(e encoded) []byte {
+	var all []byte
+	for _, b := range e {
+		all = append(all, b.ReadOnlyData()...)
+	}
+	return all
+}
