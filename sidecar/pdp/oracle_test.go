@@ -169,8 +169,10 @@ func someTarget(r *rand.Rand) *grantv1.Target {
 	named := server + pick(r, append(tools, "*"))
 	if r.IntN(5) == 0 {
 		return pick(r, []*grantv1.Target{
-			{Target: &grantv1.Target_Tool{Tool: "*"}}, {Target: &grantv1.Target_Resource{Resource: "*"}},
-			{Target: &grantv1.Target_Prompt{Prompt: "*"}}, {Target: &grantv1.Target_Method{Method: "*"}},
+			{Target: &grantv1.Target_Tool{Tool: "*"}},
+			{Target: &grantv1.Target_Resource{Resource: "*"}},
+			{Target: &grantv1.Target_Prompt{Prompt: "*"}},
+			{Target: &grantv1.Target_Method{Method: "*"}},
 		})
 	}
 	switch r.IntN(9) {

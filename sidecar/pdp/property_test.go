@@ -161,6 +161,11 @@ func TestHaltedNeverAllows(t *testing.T) {
 			rt.Fatal(err)
 		}
 		halted := before.Apply(100, []grant.Entry{halt}, nil)
+		for _, server := range servers {
+			if d := pdp.Admit(halted, server, pdp.At{Now: morning}); d.Allow || d.Reason != pdp.Halted {
+				rt.Fatalf("it is halted, and what needs no grant is answered %v", d)
+			}
+		}
 		for _, q := range qs {
 			if d := pdp.Decide(halted, q.call, q.asked()); d.Allow || d.Reason != pdp.Halted && d.Reason != pdp.Stale {
 				rt.Fatalf("%v is halted, and the decision is %v", q.call, d)

@@ -46,8 +46,10 @@ func TestRevokeGrants(t *testing.T) {
 	want := &grantv1.Grant{
 		Name: resp.GetForbid().GetName(), Description: "a leak", Effect: grantv1.Grant_FORBID, Subjects: req.GetSubjects(),
 		Targets: []*grantv1.Target{
-			{Target: &grantv1.Target_Tool{Tool: "*"}}, {Target: &grantv1.Target_Resource{Resource: "*"}},
-			{Target: &grantv1.Target_Prompt{Prompt: "*"}}, {Target: &grantv1.Target_Method{Method: "*"}},
+			{Target: &grantv1.Target_Tool{Tool: "*"}},
+			{Target: &grantv1.Target_Resource{Resource: "*"}},
+			{Target: &grantv1.Target_Prompt{Prompt: "*"}},
+			{Target: &grantv1.Target_Method{Method: "*"}},
 		},
 		ExpireTime: timestamppb.New(time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC)),
 	}
@@ -107,7 +109,8 @@ func TestRevokeGrantsRefused(t *testing.T) {
 		"from nobody": {&adminv1.RevokeGrantsRequest{Names: []string{name("refunds")}, Targets: []*grantv1.Target{{Target: &grantv1.Target_Tool{Tool: "*"}}}}, codes.InvalidArgument, []string{"subjects"}},
 		"missing": {
 			&adminv1.RevokeGrantsRequest{Names: []string{name("refunds"), name("refunds-2"), name("refund")}, Subjects: support},
-			codes.NotFound, []string{name("refunds-2"), name("refund") + `"`, `did you mean "refunds"?`},
+			codes.NotFound,
+			[]string{name("refunds-2"), name("refund") + `"`, `did you mean "refunds"?`},
 		},
 		"twice":     {&adminv1.RevokeGrantsRequest{Names: []string{name("refunds"), name("refunds")}}, codes.InvalidArgument, []string{"names[1]", "twice"}},
 		"elsewhere": {&adminv1.RevokeGrantsRequest{Names: []string{"namespaces/other/grants/refunds"}}, codes.InvalidArgument, []string{"names[0]", "is not in"}},

@@ -270,6 +270,14 @@ func TestEntryIsProjected(t *testing.T) {
 	if err != nil || held.Revision() != 9 || held.Len() != 1 {
 		t.Errorf("held as %v (%v)", held, err)
 	}
+	halt := &grantv1.FleetState{Name: "fleet", State: grantv1.FleetState_HALTED, Reason: "secret plans", Actor: "somebody", CreateTime: timestamppb.Now()}
+	e, err = newEntry(halt.GetName(), 8, halt)
+	if err != nil || !e.Takes || e.Type != FleetStates || strings.Contains(string(e.Wire), "secret") || strings.Contains(string(e.Wire), "somebody") {
+		t.Errorf("a stop button is streamed as %+v (%v)", e, err)
+	}
+	if held, err := NewView([]*Entry{e}).Held(9); err != nil || !held.Halted() {
+		t.Errorf("held as %v (%v)", held, err)
+	}
 	if _, err := newEntry("x", 1, &adminv1.Admin{}); err == nil {
 		t.Error("an administrator can be streamed")
 	}

@@ -194,7 +194,9 @@ func (x *exchange) ended(ctx context.Context, err error, last taken) (decisionv1
 }
 
 // tellWhy says on a stream that listens, if it has begun, why nothing more is
-// heard on it. What the protocol has for that is a message for the log.
+// heard on it. What the protocol has for that is a message for the log; in the
+// revision that deprecates those (2026-07-28, SEP-2577) every stream answers a
+// request, and is told by the answer.
 func (x *exchange) tellWhy(refused *refusal) {
 	if x.begun {
 		_ = x.write(eventOf(refused.notification()), true) // if the agent has gone, there is nobody to tell
