@@ -128,5 +128,5 @@ func openFiles() (int, error) {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return 0, fmt.Errorf("read limit of open files: %w", err)
 	}
-	return int(min(limit.Max, 1<<30)), nil //nolint:gosec // bounded
+	return int(min(limit.Max, 1<<30)), nil
 }

@@ -57,7 +57,7 @@ func (f *Clients) watch(ctx context.Context, c *client, endpoint string, roots *
 		opened <- err
 		return
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }() // what it was needed for is over
 	g, err := open(ctx, conn)
 	opened <- err
 	if err != nil {

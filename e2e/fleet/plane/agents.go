@@ -14,11 +14,10 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/reeve-authz/reeve/e2e/fleet/swarm"
 	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
 	enrollv1 "github.com/reeve-authz/reeve/gen/reeve/enroll/v1"
 	grantv1 "github.com/reeve-authz/reeve/gen/reeve/grant/v1"
-
-	"github.com/reeve-authz/reeve/e2e/fleet/swarm"
 	"github.com/reeve-authz/reeve/sidecar/identity"
 )
 
@@ -83,7 +82,7 @@ func (p *Plane) enrolFrom(ctx context.Context, address net.IP, first int, identi
 			if conn, err = p.dialEnrolment(token.GetCaDigest(), address); err != nil {
 				return err
 			}
-			defer conn.Close()
+			defer func() { _ = conn.Close() }() // what it was needed for is over
 		}
 		certificate, err := attest(ctx, conn, token.GetToken())
 		if err != nil {

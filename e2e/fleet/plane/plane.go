@@ -13,9 +13,8 @@ import (
 
 	"google.golang.org/grpc"
 
-	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
-
 	"github.com/reeve-authz/reeve/e2e/stack"
+	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
 )
 
 // Config says what to run.

@@ -102,7 +102,7 @@ func (c *sidecar) keep(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }() // what it was needed for is over
 	g, err := conn.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, streamMethod)
 	if err != nil {
 		return fmt.Errorf("open stream: %w", err)

@@ -105,7 +105,7 @@ func readResource(b []byte) (name, version string, err error) {
 			return "", "", fmt.Errorf("read resource: %w", protowire.ParseError(m))
 		}
 		b = b[n+m:]
-		switch number {
+		switch int32(number) {
 		case 1:
 			version = string(value)
 		case 3:
