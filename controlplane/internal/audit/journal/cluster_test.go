@@ -11,6 +11,9 @@ import (
 	"math/big"
 	"net"
 	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -76,8 +79,46 @@ func (a *authority) source(tb testing.TB, id spiffeid.ID) *identity.Source {
 	return src
 }
 
+// files writes an SVID of id that is good for 127.0.0.1, with its key and root.
+func (a *authority) files(tb testing.TB, dir string, id spiffeid.ID) External {
+	tb.Helper()
+	key, err := identity.NewKey()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	cert := sign(tb, &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		KeyUsage: x509.KeyUsageDigitalSignature, URIs: []*url.URL{id.URL()}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}, a.cert, key, a.key)
+	keyPEM, err := identity.EncodeKey(key)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	x := External{CAFile: filepath.Join(dir, "ca.pem"), CertFile: filepath.Join(dir, "cert.pem"), KeyFile: filepath.Join(dir, "key.pem")}
+	for file, data := range map[string][]byte{
+		x.CAFile: identity.EncodeCertificates(a.cert.Raw), x.CertFile: identity.EncodeCertificates(cert.Raw), x.KeyFile: keyPEM,
+	} {
+		if err := os.WriteFile(file, data, 0o600); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	return x
+}
+
+func atoi(tb testing.TB, s string) int {
+	tb.Helper()
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return n
+}
+
 // cluster is several servers of the joined form.
 type cluster struct {
+	authority *authority
+	sources   []*identity.Source
 	cfgs []Config
 	logs []*Log // nil: stopped
 }
@@ -100,11 +141,12 @@ func newCluster(tb testing.TB, n int) *cluster {
 	tb.Helper()
 	a := newAuthority(tb)
 	addresses := freeAddresses(tb, n)
-	c := &cluster{logs: make([]*Log, n)}
+	c := &cluster{authority: a, logs: make([]*Log, n)}
 	for i := range n {
+		c.sources = append(c.sources, a.source(tb, identity.ControlPlaneID(trustDomain)))
 		c.cfgs = append(c.cfgs, Config{Dir: tb.TempDir(), Joined: &Joined{
 			Name: fmt.Sprint("replica-", i), Listen: addresses[i], Routes: addresses,
-			TLS: identity.PeerTLS(a.source(tb, identity.ControlPlaneID(trustDomain)), trustDomain),
+			TLS: identity.PeerTLS(c.sources[i], trustDomain),
 		}})
 	}
 	tb.Cleanup(func() {

@@ -22,6 +22,7 @@ func (x *External) connect(log *slog.Logger) (*nats.Conn, error) {
 		nats.RetryOnFailedConnect(true),
 		nats.MaxReconnects(-1),
 		nats.ReconnectWait(reconnectEvery),
+		nats.ReconnectBufSize(-1), // What cannot be sent now has failed.
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil {
 				log.Warn("log server lost", slog.Any("error", err))

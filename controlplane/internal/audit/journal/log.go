@@ -201,6 +201,8 @@ func (l *Log) End(ctx context.Context) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
 	info, err := s.Info(ctx)
 	if err != nil {
 		l.suspect()
@@ -225,6 +227,8 @@ func (l *Log) Put(ctx context.Context, subject string, data []byte, after uint64
 }
 
 func (l *Log) publish(ctx context.Context, subject string, data []byte, options ...jetstream.PublishOpt) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
 	ack, err := l.js.Publish(ctx, subject, data, options...)
 	if err != nil {
 		return 0, l.failed(err)

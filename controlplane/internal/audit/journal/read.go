@@ -22,6 +22,8 @@ func (l *Log) Last(ctx context.Context, subject string) (Message, bool, error) {
 	if err != nil {
 		return Message{}, false, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
 	m, err := s.GetLastMsgForSubject(ctx, subject)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return Message{}, false, nil
