@@ -45,11 +45,21 @@ type Config struct {
 	// KEKFile holds the key encryption key; empty is "kek" in DataDir.
 	KEKFile string
 	// EtcdEndpoints are the addresses of an etcd to use in place of the embedded
-	// one. One control plane may use it at a time: each waits for the sidecars
-	// that it serves itself, and knows of no others.
+	// one, by any number of control planes with the same key encryption key and
+	// one log.
 	EtcdEndpoints []string
 	// EtcdCA, EtcdCert and EtcdKey are PEM files for mutual TLS with etcd.
 	EtcdCA, EtcdCert, EtcdKey string
+	// PeerListen is the address for the other control planes of the etcd, mutual
+	// TLS. It is used with EtcdEndpoints only, and then needed.
+	PeerListen string
+	// PeerAdvertise is the address by which the others reach PeerListen; empty is
+	// the first of Advertise with PeerListen's port. Each has its own: who starts
+	// at an address takes the place of who was there.
+	PeerAdvertise string
+	// Replica is the name of this control plane among the others, for people;
+	// empty is the host's name, with PeerListen's port.
+	Replica string
 	// NATSURLs are the addresses of a NATS to keep the log on in place of the
 	// embedded one, nats:// or tls://.
 	NATSURLs []string
@@ -110,11 +120,33 @@ func (c *Config) complete() error {
 	if len(c.EtcdEndpoints) == 0 && (c.EtcdCA != "" || c.EtcdCert != "" || c.EtcdKey != "") {
 		return fmt.Errorf("%w: etcd-ca, etcd-cert and etcd-key need etcd-endpoints", ErrConfig)
 	}
+	if err := c.completePeers(); err != nil {
+		return err
+	}
 	if c.KEKFile == "" {
 		c.KEKFile = filepath.Join(c.DataDir, "kek")
 	}
 	if len(c.Advertise) == 0 {
 		c.Advertise = []string{"127.0.0.1", "localhost", "::1"}
+	}
+	return nil
+}
+
+// completePeers refuses addresses at which no other control plane can reach this
+// one, where there can be others.
+func (c *Config) completePeers() error {
+	if len(c.EtcdEndpoints) == 0 {
+		return nil
+	}
+	if _, _, err := net.SplitHostPort(c.PeerListen); err != nil {
+		return fmt.Errorf("%w: peer-listen %q is not host:port", ErrConfig, c.PeerListen)
+	}
+	if c.PeerAdvertise == "" {
+		return nil
+	}
+	host, port, err := net.SplitHostPort(c.PeerAdvertise)
+	if err != nil || port == "" || port == "0" || host == "" || net.ParseIP(host).IsUnspecified() {
+		return fmt.Errorf("%w: peer-advertise %q is not host:port as others reach this control plane", ErrConfig, c.PeerAdvertise)
 	}
 	return nil
 }

@@ -13,25 +13,27 @@ import (
 	"sync"
 	"time"
 
-	"github.com/google/uuid"
 	"go.opentelemetry.io/otel/metric"
 	"golang.org/x/sync/errgroup"
-	"google.golang.org/protobuf/types/known/durationpb"
-	"google.golang.org/protobuf/types/known/timestamppb"
+	"google.golang.org/grpc/credentials"
 
 	"github.com/reeve-authz/reeve/controlplane/internal/audit/journal"
 	"github.com/reeve-authz/reeve/controlplane/internal/ca"
+	"github.com/reeve-authz/reeve/controlplane/internal/replicas"
 	"github.com/reeve-authz/reeve/controlplane/internal/rollout"
 	"github.com/reeve-authz/reeve/controlplane/internal/snapshot"
 	"github.com/reeve-authz/reeve/controlplane/internal/store"
 	"github.com/reeve-authz/reeve/controlplane/internal/xds"
-	storev1 "github.com/reeve-authz/reeve/gen/reeve/store/v1"
 	"github.com/reeve-authz/reeve/sidecar/identity"
 	"github.com/reeve-authz/reeve/sidecar/ops"
 )
 
-// opsDrain is how long a scrape in progress may go on at the end.
-const opsDrain = time.Second
+const (
+	// opsDrain is how long a scrape in progress may go on at the end.
+	opsDrain = time.Second
+	// departWithin is how long the store may take to write down the end.
+	departWithin = 2 * time.Second
+)
 
 // Telemetry is where a control plane tells what it does. All fields are needed.
 type Telemetry struct {
@@ -54,14 +56,13 @@ type ControlPlane struct {
 	source    *identity.Source
 	snapshots *snapshot.Snapshots
 	rollout   *rollout.Rollout
+	replicas  *replicas.Replicas
 	publisher *xds.Server
 	doors     []*door
 	closing   chan struct{}  // closed when the doors close
 	streams   sync.WaitGroup // handlers of streams
 
-	incarnation string
-	earlier     []*storev1.Presence
-	ops         net.Listener // nil without
+	ops net.Listener // nil without
 }
 
 // New opens the store and the log, makes what the first start has to make, and
@@ -78,10 +79,9 @@ func New(ctx context.Context, cfg Config, telemetry Telemetry) (_ *ControlPlane,
 	}
 	c := &ControlPlane{
 		cfg: cfg, telemetry: telemetry, log: telemetry.Log,
-		source:      source,
-		snapshots:   snapshot.New(telemetry.Log),
-		closing:     make(chan struct{}),
-		incarnation: uuid.NewString(),
+		source:    source,
+		snapshots: snapshot.New(telemetry.Log),
+		closing:   make(chan struct{}),
 	}
 	defer func() {
 		if err != nil {
@@ -103,10 +103,13 @@ func New(ctx context.Context, cfg Config, telemetry Telemetry) (_ *ControlPlane,
 	if c.audit, err = journal.Open(ctx, records, c.log); err != nil {
 		return nil, err
 	}
+	if err = c.listen(ctx); err != nil {
+		return nil, err
+	}
 	if err = c.announce(ctx); err != nil {
 		return nil, err
 	}
-	if err = c.listen(ctx); err != nil {
+	if err = c.build(); err != nil {
 		return nil, err
 	}
 	if err = cfg.bootstrap(ctx, c.store, c.authority, c.address(adminDoor), c.log); err != nil {
@@ -115,38 +118,54 @@ func New(ctx context.Context, cfg Config, telemetry Telemetry) (_ *ControlPlane,
 	return c, nil
 }
 
-// announce writes down that this process may grant freshness, before it can, and
-// learns how long those may still be fresh whom an earlier process served.
+// announce writes down that this process may grant freshness, before it can.
 func (c *ControlPlane) announce(ctx context.Context) error {
-	var err error
-	if _, c.earlier, err = c.store.Presences(ctx); err != nil {
+	name, address, err := c.replica()
+	if err != nil {
 		return err
 	}
-	c.rollout = rollout.New(rollout.Config{Bound: c.cfg.FreshnessBound})
-	return c.store.PutPresence(ctx, &storev1.Presence{
-		Incarnation: c.incarnation, CreateTime: timestamppb.Now(), Bound: durationpb.New(c.cfg.FreshnessBound),
+	c.rollout = rollout.New(rollout.Config{Bound: c.cfg.FreshnessBound, Replica: name})
+	c.replicas, err = replicas.New(replicas.Config{
+		Store: c.store, Rollout: c.rollout, Bound: c.cfg.FreshnessBound, Name: name, Address: address,
+		Dial: func(address string) (replicas.Peer, error) {
+			return replicas.Dial(address, credentials.NewTLS(identity.ClientTLS(c.source, c.authority.TrustDomain())))
+		},
+		Log: c.log, Meter: c.meter(),
 	})
+	if err != nil {
+		return err
+	}
+	return c.replicas.Announce(ctx)
 }
 
-// forgetEarlier removes what earlier processes announced once nobody whom they
-// served can be fresh any more.
-func (c *ControlPlane) forgetEarlier(ctx context.Context) error {
-	if len(c.earlier) == 0 {
-		return nil
-	}
-	newest, _ := c.snapshots.Newest()
-	if err := c.rollout.Await(ctx, newest.Revision(), nil); err != nil {
-		return nil //nolint:nilerr // the process ends; the next one waits again
-	}
-	for _, p := range c.earlier {
-		if err := c.store.EndPresence(ctx, p.GetIncarnation()); err != nil {
-			return err
-		}
-		if err := c.store.DeletePresence(ctx, p.GetIncarnation()); err != nil {
-			c.log.WarnContext(ctx, "presence of an earlier process not removed", slog.Any("error", err))
+// replica is the process's name among the others, and the address at which they
+// reach it; none if there can be no others.
+func (c *ControlPlane) replica() (name, address string, err error) {
+	name = c.cfg.Replica
+	if name == "" {
+		if name, err = os.Hostname(); err != nil {
+			return "", "", err
 		}
 	}
-	return nil
+	if len(c.doors) <= peerDoor {
+		return name, "", nil
+	}
+	listener := c.doors[peerDoor].listener.Addr().String()
+	if c.cfg.Replica == "" {
+		_, port, err := net.SplitHostPort(listener)
+		if err != nil {
+			return "", "", err
+		}
+		name += "-" + port
+	}
+	if c.cfg.PeerAdvertise != "" {
+		return name, c.cfg.PeerAdvertise, nil
+	}
+	return name, c.cfg.advertisedAddress(listener), nil
+}
+
+func (c *ControlPlane) meter() metric.Meter {
+	return c.telemetry.Meters.Meter("github.com/reeve-authz/reeve/controlplane")
 }
 
 // Run serves until ctx ends, lets calls in progress finish for up to the drain
@@ -168,6 +187,7 @@ func (c *ControlPlane) Run(ctx context.Context) (err error) {
 	}
 	rooms.Go(func() error { return c.store.Run(background) })
 	rooms.Go(func() error { return ended(background, c.snapshots.Run(background, c.store)) })
+	rooms.Go(func() error { return ended(background, c.replicas.Run(background)) })
 	rooms.Go(func() error {
 		return ended(background, c.authority.RunControlPlane(background, c.source, c.cfg.serverNames()))
 	})
@@ -184,7 +204,7 @@ func (c *ControlPlane) Run(ctx context.Context) (err error) {
 			open.Go(func() error { return d.serve(serving) })
 			c.log.InfoContext(serving, "serving", slog.String("door", d.name), slog.String("address", d.listener.Addr().String()))
 		}
-		return c.forgetEarlier(serving)
+		return nil
 	})
 	open.Go(func() error { // a room that fails closes the doors
 		select {
@@ -251,10 +271,22 @@ func (c *ControlPlane) release() error {
 	if c.audit != nil {
 		errs = append(errs, c.audit.Close())
 	}
+	if c.replicas != nil {
+		c.depart()
+	}
 	if c.store != nil {
 		errs = append(errs, c.store.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// depart says that this process serves no more, so that nobody has to find out.
+func (c *ControlPlane) depart() {
+	ctx, cancel := context.WithTimeout(context.Background(), departWithin) //nolint:forbidigo // whoever called has ended
+	defer cancel()
+	if err := c.replicas.End(ctx); err != nil {
+		c.log.WarnContext(ctx, "end not written down; the others wait until they find out", slog.Any("error", err))
+	}
 }
 
 func closeListener(l net.Listener) error {

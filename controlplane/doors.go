@@ -22,6 +22,7 @@ import (
 	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
 	enrollv1 "github.com/reeve-authz/reeve/gen/reeve/enroll/v1"
 	ingestv1 "github.com/reeve-authz/reeve/gen/reeve/ingest/v1"
+	peerv1 "github.com/reeve-authz/reeve/gen/reeve/peer/v1"
 	"github.com/reeve-authz/reeve/sidecar/identity"
 )
 
@@ -43,6 +44,7 @@ const (
 	adminDoor = iota
 	sidecarDoor
 	enrollDoor
+	peerDoor // with other control planes only
 )
 
 // door is a listener and what is served on it.
@@ -72,19 +74,25 @@ func (d *door) serve(ctx context.Context) error {
 	return nil
 }
 
-// listen binds every door and builds what is served at
-// it.
+// A bind says where a door is.
+type bind struct {
+	name, address string
+	drain         time.Duration
+}
+
+// listen binds every door.
 func (c *ControlPlane) listen(ctx context.Context) error {
-	for _, d := range []struct {
-		name, address string
-		drain         time.Duration
-	}{
+	binds := []bind{
 		adminDoor: {"admin", c.cfg.AdminListen, c.cfg.DrainTimeout},
 		// Sidecars' streams never end by themselves, and sidecars are built to
 		// lose them: what they sent and did not hear of, they send again.
 		sidecarDoor: {"sidecar", c.cfg.SidecarListen, min(c.cfg.DrainTimeout, sidecarDrain)},
 		enrollDoor:  {"enroll", c.cfg.EnrollListen, c.cfg.DrainTimeout},
-	} {
+	}
+	if len(c.cfg.EtcdEndpoints) > 0 {
+		binds = append(binds, bind{"peer", c.cfg.PeerListen, min(c.cfg.DrainTimeout, sidecarDrain)})
+	}
+	for _, d := range binds {
 		listener, err := listenTCP(ctx, d.address)
 		if err != nil {
 			return fmt.Errorf("%s-listen: %w", d.name, err)
@@ -97,7 +105,11 @@ func (c *ControlPlane) listen(ctx context.Context) error {
 			return fmt.Errorf("ops-listen: %w", err)
 		}
 	}
-	var err error
+	return nil
+}
+
+// build builds what is served at every door.
+func (c *ControlPlane) build() (err error) {
 	if c.doors[adminDoor].server, err = c.adminServer(); err != nil {
 		return err
 	}
@@ -105,6 +117,9 @@ func (c *ControlPlane) listen(ctx context.Context) error {
 		return err
 	}
 	c.doors[enrollDoor].server = c.enrollServer()
+	if len(c.doors) > peerDoor {
+		c.doors[peerDoor].server = c.peerServer()
+	}
 	return nil
 }
 
@@ -121,7 +136,7 @@ func (c *ControlPlane) adminServer() (*grpc.Server, error) {
 			s, stale := c.snapshots.Newest()
 			return s, stale
 		},
-		Fleet:     c.rollout,
+		Fleet:     c.replicas,
 		Authority: c.authority,
 		Advertised: admin.Advertised{
 			TrustDomain:    c.authority.TrustDomain().Name(),
@@ -143,16 +158,13 @@ func (c *ControlPlane) adminServer() (*grpc.Server, error) {
 
 // sidecarServer serves agents' sidecars, each what is its own agent's.
 func (c *ControlPlane) sidecarServer() (*grpc.Server, error) {
-	meter := c.telemetry.Meters.Meter("github.com/reeve-authz/reeve/controlplane")
+	meter := c.meter()
 	publisher, err := xds.New(xds.Config{
 		Snapshots: c.snapshots,
 		Rollout:   c.rollout,
-		Head: func(ctx context.Context) (int64, error) {
-			head, err := c.store.Head(ctx)
-			return head.Revision, err
-		},
-		Log:   c.log,
-		Meter: meter,
+		Head:      c.replicas.Head,
+		Log:       c.log,
+		Meter:     meter,
 	})
 	if err != nil {
 		return nil, err
@@ -176,6 +188,13 @@ func (c *ControlPlane) enrollServer() *grpc.Server {
 			MaxConnectionIdle: enrollIdle, Time: keepaliveEvery, Timeout: keepaliveTimeout,
 		}))...)
 	enrollv1.RegisterEnrollmentServer(s, enroll.NewServer(c.store, c.authority, c.log))
+	return s
+}
+
+// peerServer serves the other control planes of the store, and nobody else.
+func (c *ControlPlane) peerServer() *grpc.Server {
+	s := grpc.NewServer(c.options(identity.ServerTLS(c.source, c.admit(identity.ControlPlane)))...)
+	peerv1.RegisterPeersServer(s, c.replicas.Server())
 	return s
 }
 

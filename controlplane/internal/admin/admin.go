@@ -48,17 +48,20 @@ type View interface {
 	Held(agent string) (*grant.Snapshot, error)
 }
 
-// A Fleet knows what sidecars hold. Safe for concurrent use.
+// A Fleet knows what the sidecars of all control planes hold. Safe for concurrent
+// use.
 type Fleet interface {
 	// List returns the sidecars that are connected or may still be fresh, in
-	// order of agent and instance.
-	List() []*adminv1.Sidecar
-	// Applied returns the newest revision that sidecars are meant to hold.
-	Applied() int64
+	// order of agent and instance, and the names of the control planes that did
+	// not answer, whose sidecars are missing.
+	List(ctx context.Context) (all []*adminv1.Sidecar, unreachable []string)
+	// Replicas returns the control planes that serve sidecars, or did and may
+	// have left some fresh, in order of name and incarnation.
+	Replicas(ctx context.Context) []*adminv1.Replica
 	// Await returns nil when the revision, which the store must have reached, is
-	// in force, and not before. Until then it calls progress whenever there is
-	// some, and with in_force set before it returns nil. It fails with the error
-	// of progress, or of ctx when that ends first.
+	// in force everywhere, and not before. Until then it calls progress whenever
+	// there is some, and with in_force set before it returns nil. It fails with
+	// the error of progress, or of ctx when that ends first.
 	Await(ctx context.Context, revision int64, progress func(*adminv1.AwaitRevisionResponse) error) error
 }
 

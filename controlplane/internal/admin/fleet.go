@@ -16,7 +16,7 @@ type sidecars struct {
 }
 
 // ListSidecars implements adminv1.SidecarsServer.
-func (s *sidecars) ListSidecars(_ context.Context, req *adminv1.ListSidecarsRequest) (*adminv1.ListSidecarsResponse, error) {
+func (s *sidecars) ListSidecars(ctx context.Context, req *adminv1.ListSidecarsRequest) (*adminv1.ListSidecarsResponse, error) {
 	prefix := req.GetParent() + "/"
 	if n, err := grant.ParseName(req.GetParent()); req.GetParent() == "namespaces/-" {
 		prefix = "namespaces/"
@@ -29,8 +29,10 @@ func (s *sidecars) ListSidecars(_ context.Context, req *adminv1.ListSidecarsRequ
 	if err != nil {
 		return nil, err
 	}
-	resp := &adminv1.ListSidecarsResponse{Revision: s.cfg.Fleet.Applied()}
-	for _, c := range s.cfg.Fleet.List() {
+	newest, _ := s.cfg.Newest()
+	all, unreachable := s.cfg.Fleet.List(ctx)
+	resp := &adminv1.ListSidecarsResponse{Revision: newest.Revision(), UnreachableReplicas: unreachable}
+	for _, c := range all {
 		at := c.GetAgent() + "/" + c.GetInstance()
 		if !strings.HasPrefix(c.GetAgent(), prefix) || at <= after {
 			continue
@@ -43,6 +45,11 @@ func (s *sidecars) ListSidecars(_ context.Context, req *adminv1.ListSidecarsRequ
 		resp.Sidecars = append(resp.Sidecars, c)
 	}
 	return resp, nil
+}
+
+// ListReplicas implements adminv1.SidecarsServer.
+func (s *sidecars) ListReplicas(ctx context.Context, _ *adminv1.ListReplicasRequest) (*adminv1.ListReplicasResponse, error) {
+	return &adminv1.ListReplicasResponse{Replicas: s.cfg.Fleet.Replicas(ctx)}, nil
 }
 
 // AwaitRevision implements adminv1.SidecarsServer.

@@ -23,6 +23,7 @@ import (
 
 	"github.com/reeve-authz/reeve/controlplane/internal/admin"
 	"github.com/reeve-authz/reeve/controlplane/internal/ca"
+	"github.com/reeve-authz/reeve/controlplane/internal/replicas"
 	"github.com/reeve-authz/reeve/controlplane/internal/rollout"
 	"github.com/reeve-authz/reeve/controlplane/internal/snapshot"
 	"github.com/reeve-authz/reeve/controlplane/internal/store"
@@ -45,6 +46,7 @@ type house struct {
 	source    *identity.Source
 	snapshots *snapshot.Snapshots
 	rollout   *rollout.Rollout
+	replicas  *replicas.Replicas
 	running   sync.WaitGroup
 	end       context.CancelFunc
 }
@@ -104,6 +106,12 @@ func build(ctx context.Context, dir string) (*house, error) {
 	if h.authority, err = ca.Open(ctx, h.store, cfg, log); err == nil {
 		err = h.authority.IssueControlPlane(h.source, ca.ServerNames{})
 	}
+	if err == nil {
+		h.replicas, err = replicas.New(replicas.Config{Store: h.store, Rollout: h.rollout, Bound: bound, Name: "one", Log: log})
+	}
+	if err == nil {
+		err = h.replicas.Announce(ctx)
+	}
 	if err != nil {
 		return nil, errors.Join(err, h.close())
 	}
@@ -133,7 +141,7 @@ func (h *house) newest() (admin.View, <-chan struct{}) {
 // is called.
 func (h *house) serve(newest func() (admin.View, <-chan struct{})) (address string, stop func(), err error) {
 	administration, err := admin.New(admin.Config{
-		Store: h.store, Newest: newest, Fleet: h.rollout, Authority: h.authority,
+		Store: h.store, Newest: newest, Fleet: h.replicas, Authority: h.authority,
 		Advertised: admin.Advertised{
 			TrustDomain: td.Name(), EnrollAddress: "enroll.test:7445", SidecarAddress: "sidecar.test:7444",
 		},

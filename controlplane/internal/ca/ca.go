@@ -134,7 +134,7 @@ func open(kept *storev1.Authority, cfg Config) (*Authority, error) {
 	}
 	key, err := unseal(kek, kept.GetSealedKey(), root.Raw)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %s does not open what the store holds; put back the file that was made with this store", err, cfg.KEKFile)
+		return nil, fmt.Errorf("%w: %s does not open what the store holds; copy the file that was made with this store, which other control planes of it have", err, cfg.KEKFile)
 	}
 	if !key.PublicKey.Equal(root.PublicKey) {
 		return nil, errors.New("the key is not the certificate's")

@@ -28,7 +28,7 @@ func readKEK(file string) ([]byte, error) {
 	data, err := os.ReadFile(file)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return nil, fmt.Errorf("%w at %s; put back the file that was made with this store", errNoKEK, file)
+		return nil, fmt.Errorf("%w at %s; copy the file that was made with this store, which other control planes of it have", errNoKEK, file)
 	case err != nil:
 		return nil, fmt.Errorf("%w: %w", ErrKEK, err)
 	}

@@ -128,8 +128,10 @@ func (r *Rollout) AwaitHere(ctx context.Context, revision int64, questions <-cha
 	}()
 	open := questions != nil
 	var told time.Time
+	var last *adminv1.AwaitRevisionResponse
 	for {
 		a, next, advanced := r.look(w)
+		last = a.Progress
 		if len(a.Left) > 0 || a.Progress.GetInForce() || time.Since(told) >= progressEvery {
 			told = time.Now()
 			if err := tell(a); err != nil {
@@ -158,7 +160,7 @@ func (r *Rollout) AwaitHere(ctx context.Context, revision int64, questions <-cha
 				}
 				r.learn(w, q)
 			case <-w.answered:
-				if err := r.tellAnswers(w, a.Progress, tell); err != nil {
+				if err := r.tellAnswers(w, last, tell); err != nil {
 					timer.Stop()
 					return err
 				}
@@ -176,8 +178,7 @@ func (r *Rollout) AwaitHere(ctx context.Context, revision int64, questions <-cha
 				r.learn(w, q)
 			}
 		case <-w.answered:
-			p := &adminv1.AwaitRevisionResponse{Revision: revision, InForce: true}
-			if err := r.tellAnswers(w, p, tell); err != nil {
+			if err := r.tellAnswers(w, last, tell); err != nil {
 				return err
 			}
 		case <-ctx.Done():

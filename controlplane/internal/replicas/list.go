@@ -1,0 +1,171 @@
+package replicas
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/reeve-authz/reeve/controlplane/internal/rollout"
+	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
+	storev1 "github.com/reeve-authz/reeve/gen/reeve/store/v1"
+)
+
+// listWithin is how long the others may take to tell whom they serve.
+const listWithin = time.Second
+
+// A listing is what one control plane tells of itself; the zero value nothing.
+type listing struct {
+	presence *storev1.Presence
+	sidecars []*adminv1.Sidecar
+	revision int64
+	err      error
+}
+
+// listings asks all who have not ended, this process first.
+func (r *Replicas) listings(ctx context.Context, present []*storev1.Presence) []listing {
+	all := []listing{{sidecars: r.cfg.Rollout.List(), revision: r.cfg.Rollout.Applied()}}
+	for _, p := range present {
+		if p.GetEndTime() == nil && !r.isOwn(p.GetIncarnation()) {
+			all = append(all, listing{presence: p})
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, listWithin)
+	defer cancel()
+	var asking sync.WaitGroup
+	for i := range all[1:] {
+		l := &all[1+i]
+		asking.Go(func() {
+			var peer Peer
+			if peer, l.err = r.peer(l.presence.GetAddress()); l.err == nil {
+				l.sidecars, l.revision, l.err = peer.ListHere(ctx, l.presence.GetIncarnation())
+			}
+			if l.err == nil {
+				r.heard(l.presence.GetIncarnation())
+			}
+		})
+	}
+	asking.Wait()
+	return all
+}
+
+// present reads the presences, or returns those of the last look if the store
+// does not answer.
+func (r *Replicas) present(ctx context.Context) []*storev1.Presence {
+	head, present, err := r.cfg.Store.Presences(ctx)
+	if err == nil {
+		r.note(head, present)
+		return present
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.last
+}
+
+// List returns the sidecars that are connected to a control plane or may still be
+// fresh, in order of agent and instance, each once; and the names of the control
+// planes that did not answer, whose sidecars are missing.
+func (r *Replicas) List(ctx context.Context) (all []*adminv1.Sidecar, unreachable []string) {
+	merged := make(map[[2]string]*adminv1.Sidecar)
+	for _, l := range r.listings(ctx, r.present(ctx)) {
+		if l.err != nil {
+			unreachable = append(unreachable, cmp.Or(l.presence.GetReplica(), l.presence.GetIncarnation()))
+			continue
+		}
+		for _, s := range l.sidecars {
+			id := [2]string{s.GetAgent(), s.GetInstance()}
+			merged[id] = merge(merged[id], s)
+		}
+	}
+	for _, s := range merged {
+		all = append(all, s)
+	}
+	slices.SortFunc(all, func(a, b *adminv1.Sidecar) int {
+		return cmp.Or(cmp.Compare(a.GetAgent(), b.GetAgent()), cmp.Compare(a.GetInstance(), b.GetInstance()))
+	})
+	slices.Sort(unreachable)
+	return all, unreachable
+}
+
+// merge is what two control planes know of one sidecar, either of which may be
+// changed: what the one knows that it is connected to, or came to last.
+func merge(a, b *adminv1.Sidecar) *adminv1.Sidecar {
+	if a == nil {
+		return b
+	}
+	if a.GetConnected() != b.GetConnected() {
+		if b.GetConnected() {
+			a, b = b, a
+		}
+	} else if b.GetConnectTime().AsTime().After(a.GetConnectTime().AsTime()) || b.GetRevision() > a.GetRevision() {
+		a, b = b, a
+	}
+	a.Revision = max(a.GetRevision(), b.GetRevision())
+	if b.GetFreshFor().AsDuration() > a.GetFreshFor().AsDuration() {
+		a.FreshFor = b.GetFreshFor()
+	}
+	if a.GetAcknowledgeAge() == nil || b.GetAcknowledgeAge() != nil && b.GetAcknowledgeAge().AsDuration() < a.GetAcknowledgeAge().AsDuration() {
+		a.AcknowledgeAge = b.GetAcknowledgeAge()
+	}
+	return a
+}
+
+// Applied returns the newest revision that this control plane has published.
+func (r *Replicas) Applied() int64 { return r.cfg.Rollout.Applied() }
+
+// Replicas returns the control planes that serve sidecars, or did and may have
+// left some fresh, in order of name and incarnation.
+func (r *Replicas) Replicas(ctx context.Context) []*adminv1.Replica {
+	present := r.present(ctx)
+	r.mu.Lock()
+	longest := r.head.LongestBound
+	r.mu.Unlock()
+	var all []*adminv1.Replica
+	answers := make(map[string]listing)
+	for _, l := range r.listings(ctx, present) {
+		answers[l.presence.GetIncarnation()] = l // this process's under none
+	}
+	for _, p := range present {
+		lasts := rollout.Outlast(max(longest, p.GetBound().AsDuration()))
+		if p.GetEndTime() != nil {
+			if left := time.Until(r.sawEnd(p.GetIncarnation()).Add(lasts)); left > 0 {
+				all = append(all, replicaOf(p, adminv1.Replica_ENDED, left))
+			}
+			continue
+		}
+		l := answers[p.GetIncarnation()]
+		if r.isOwn(p.GetIncarnation()) {
+			l = answers[""]
+		}
+		if l.err != nil {
+			all = append(all, replicaOf(p, adminv1.Replica_UNREACHABLE, lasts))
+			continue
+		}
+		m := replicaOf(p, adminv1.Replica_SERVING, 0)
+		m.Revision = l.revision
+		for _, s := range l.sidecars {
+			if s.GetConnected() {
+				m.Sidecars++
+			}
+		}
+		all = append(all, m)
+	}
+	slices.SortFunc(all, func(a, b *adminv1.Replica) int {
+		return cmp.Or(cmp.Compare(a.GetReplica(), b.GetReplica()), cmp.Compare(a.GetIncarnation(), b.GetIncarnation()))
+	})
+	return all
+}
+
+func replicaOf(p *storev1.Presence, state adminv1.Replica_State, freshFor time.Duration) *adminv1.Replica {
+	m := &adminv1.Replica{
+		Replica: p.GetReplica(), Incarnation: p.GetIncarnation(), Address: p.GetAddress(),
+		State: state, StartTime: p.GetCreateTime(),
+	}
+	if freshFor > 0 {
+		m.FreshFor = durationpb.New(freshFor)
+	}
+	return m
+}
