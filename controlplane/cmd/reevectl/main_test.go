@@ -12,6 +12,7 @@ import (
 	"go.opentelemetry.io/otel/metric/noop"
 
 	"github.com/reeve-authz/reeve/controlplane"
+	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/profile"
 )
 
 func TestMain(m *testing.M) {
@@ -50,7 +51,14 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup: func(e *testscript.Env) error {
-			e.Setenv("REEVECTL_CONFIG", filepath.Join(dir, "data", "bootstrap", "context.yaml"))
+			bootstrap := filepath.Join(dir, "data", "bootstrap")
+			e.Setenv("BOOTSTRAP", bootstrap)
+			e.Setenv("REEVECTL_CONFIG", filepath.Join(bootstrap, "context.yaml"))
+			contexts, err := profile.Load(filepath.Join(bootstrap, "context.yaml"))
+			if err != nil {
+				return err
+			}
+			e.Setenv("ADDRESS", contexts.Contexts[0].Addresses.String())
 			return nil
 		},
 	})

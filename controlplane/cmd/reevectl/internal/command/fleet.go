@@ -34,10 +34,11 @@ refuses is under it, with its own words.`,
 	}
 	cmd.Flags().BoolVarP(&everywhere, "all-namespaces", "A", false, "of all namespaces")
 	cmd.RunE = a.Call(func(ctx context.Context, conn session.Conn, _ []string) error {
-		found, revision, err := a.listSidecars(ctx, conn, everywhere)
+		found, page, err := a.listSidecars(ctx, conn, everywhere)
 		if err != nil {
 			return err
 		}
+		defer a.sayUnreachable(page)
 		if a.Format.Machine() {
 			return output.List(a.Out, a.Format, found)
 		}
@@ -45,7 +46,7 @@ refuses is under it, with its own words.`,
 			a.Say("there are no sidecars: enrol one with reevectl token create AGENT")
 			return nil
 		}
-		t := fleet.Sidecars(found, fleet.View{Revision: revision, Everywhere: everywhere, Wide: a.Format == output.AsWide, Now: a.Now()})
+		t := fleet.Sidecars(found, fleet.View{Revision: page.GetRevision(), Everywhere: everywhere, Wide: a.Format == output.AsWide, Now: a.Now()})
 		return a.write(t)
 	})
 	return cmd
@@ -59,25 +60,29 @@ func (a *app) write(t *output.Table) error {
 	return t.Write(a.Out)
 }
 
-// listSidecars returns the sidecars of the namespace or of all, with the newest
-// revision. It says which control planes could not be asked.
-func (a *app) listSidecars(ctx context.Context, conn session.Conn, everywhere bool) (found []*adminv1.Sidecar, revision int64, err error) {
+// listSidecars returns the sidecars of the namespace or of all, and the last page
+// of them.
+func (a *app) listSidecars(ctx context.Context, conn session.Conn, everywhere bool,
+) (found []*adminv1.Sidecar, last *adminv1.ListSidecarsResponse, err error) {
 	parent := "namespaces/" + a.Namespace
 	if everywhere {
 		parent = "namespaces/-"
 	}
-	var unreachable []string
 	found, err = session.Pages(ctx, 0, func(ctx context.Context, size int32, token string) (*adminv1.ListSidecarsResponse, error) {
 		page, err := adminv1.NewSidecarsClient(conn).ListSidecars(ctx,
 			&adminv1.ListSidecarsRequest{Parent: parent, PageSize: size, PageToken: token})
-		revision, unreachable = page.GetRevision(), page.GetUnreachableReplicas()
+		last = page
 		return page, err
 	}, (*adminv1.ListSidecarsResponse).GetSidecars)
-	if len(unreachable) > 0 {
-		a.Say("note: %s did not answer, so the sidecars there are missing here: see reevectl replicas",
-			output.Visible(strings.Join(unreachable, ", ")))
+	return found, last, err
+}
+
+// sayUnreachable says which control planes could not be asked for their sidecars.
+func (a *app) sayUnreachable(page *adminv1.ListSidecarsResponse) {
+	if who := page.GetUnreachableReplicas(); len(who) > 0 {
+		a.Say("note: %s did not answer, so sidecars there are missing here: see reevectl replicas",
+			output.Visible(strings.Join(who, ", ")))
 	}
-	return found, revision, err
 }
 
 func (a *app) replicasCommand() *cobra.Command {
@@ -255,11 +260,12 @@ reevectl sidecars -A shows; those behind are fresh and lack a change.`,
 			if err != nil {
 				return err
 			}
-			sidecars, revision, err := a.listSidecars(ctx, conn, true)
+			sidecars, page, err := a.listSidecars(ctx, conn, true)
 			if err != nil {
 				return err
 			}
-			return a.showFleet(states, replicas, fleet.Sum(sidecars, revision))
+			defer a.sayUnreachable(page)
+			return a.showFleet(states, replicas, fleet.Sum(sidecars, page.GetRevision()))
 		}),
 	}
 }
