@@ -2,6 +2,8 @@ package xds
 
 import (
 	"context"
+	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -117,6 +119,192 @@ func TestAnswerToAnother(t *testing.T) {
 		p.live(false)
 		if len(used) < 60 {
 			t.Errorf("asked %d times in a minute", len(used))
+		}
+	})
+}
+
+// gaps returns the times between requests for freshness within d.
+func (p *plane) gaps(d time.Duration) (all []time.Duration) {
+	p.set(func() { p.renewed = nil })
+	time.Sleep(d)
+	p.set(func() {
+		for i := 1; i < len(p.renewed); i++ {
+			all = append(all, p.renewed[i].Sub(p.renewed[i-1]))
+		}
+	})
+	return all
+}
+
+// P8: the shortest bound held says how often to ask, for as long as it is held.
+// No two requests are the same time apart, so that a fleet does not ask in step.
+func TestAsksByTheShortestBound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPlane(t, nil)
+		s := p.serve()
+		check := func(third time.Duration) {
+			t.Helper()
+			gaps := p.gaps(time.Minute)
+			if n := int(time.Minute / third); len(gaps) < n-1 || len(gaps) > n*10/9+1 {
+				t.Errorf("asked %d times in a minute, want about %d", len(gaps)+1, n)
+			}
+			same := 0
+			for i, gap := range gaps {
+				if gap > third || gap < third*9/10 {
+					t.Errorf("asked after %s, want up to a tenth less than %s", gap, third)
+				}
+				if i > 0 && gap == gaps[i-1] {
+					same++
+				}
+			}
+			if same > 1 {
+				t.Errorf("asked in step %d times", same)
+			}
+		}
+		s.send("n2.1.1 grants short~3s@2 long~10m@2")
+		s.answer("n2.1.1")
+		time.Sleep(bound / 3)
+		check(time.Second)
+		s.send("n3.1.1 grants -short")
+		s.answer("n3.1.1")
+		time.Sleep(bound / 3)
+		check(bound / 3)
+	})
+}
+
+// P8: a bound of a second survives a lost request.
+func TestLostRequestUnderShortBound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPlane(t, nil)
+		s := p.serve()
+		s.send("n2.1.1 grants short~1s@2")
+		s.answer("n2.1.1")
+		time.Sleep(bound / 3)
+		asked := 0
+		p.set(func() {
+			p.renew = func(ctx context.Context, r *grantv1.RenewRequest) (*grantv1.RenewResponse, error) {
+				if asked++; asked%2 == 0 {
+					<-ctx.Done()
+				}
+				return p.granted(ctx, r)
+			}
+		})
+		for range 6000 {
+			time.Sleep(10 * time.Millisecond)
+			if at, live := p.replica.View().At(); !live || at.Age >= time.Second {
+				t.Fatalf("live: %t at age %s", live, at.Age)
+			}
+		}
+		if asked < 60 {
+			t.Errorf("asked %d times in a minute", asked)
+		}
+	})
+}
+
+// P8: a grant that comes while the last answer is too old for it is asked for at
+// once, and one for which it is still young enough in time.
+func TestAsksForNewGrant(t *testing.T) {
+	for _, age := range []time.Duration{500 * time.Millisecond, 2500 * time.Millisecond} {
+		synctest.Test(t, func(t *testing.T) {
+			p := newPlane(t, nil)
+			s := p.serve()
+			time.Sleep(bound)
+			synctest.Wait()
+			at, _ := p.replica.View().At()
+			time.Sleep(bound/3*9/10 - at.Age) // right before the next request
+			for at.Age = bound; at.Age > time.Second; at, _ = p.replica.View().At() {
+				time.Sleep(10 * time.Millisecond)
+			}
+			time.Sleep(age - at.Age)
+			before := p.renewals()
+			s.send("n2.1.1 grants short~2s@2")
+			s.answer("n2.1.1")
+			synctest.Wait()
+			if asked := p.renewals() > before; asked != (age > 2*time.Second) {
+				t.Errorf("at age %s asked: %t", age, asked)
+			}
+			for range 4000 {
+				if at, _ := p.replica.View().At(); at.Age >= 2*time.Second {
+					t.Fatalf("the grant is stale at age %s", at.Age)
+				}
+				time.Sleep(time.Millisecond)
+			}
+		})
+	}
+}
+
+// P8: a control plane that does not grant is given up while there is time to ask
+// another, and its stream ends for that.
+func TestGivesUpWhoDoesNotGrant(t *testing.T) {
+	for name, c := range map[string]struct {
+		err      error
+		from, to time.Duration
+	}{
+		"no quorum":      {status.Error(codes.Unavailable, "no quorum"), 0, bound / 2},
+		"behind":         {status.Error(codes.FailedPrecondition, "behind"), 0, bound / 2},
+		"unknown stream": {status.Error(codes.NotFound, "unknown"), 0, renewRetry},
+		"silent":         {nil, renewTimeout, renewTimeout + renewRetry},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := newPlane(t, nil)
+				p.serve()
+				var first time.Time
+				p.set(func() {
+					p.renew = func(ctx context.Context, _ *grantv1.RenewRequest) (*grantv1.RenewResponse, error) {
+						if first.IsZero() {
+							first = time.Now()
+						}
+						if c.err == nil {
+							<-ctx.Done()
+						}
+						return nil, c.err
+					}
+				})
+				for p.client.Status().Connected {
+					time.Sleep(10 * time.Millisecond)
+				}
+				p.set(func() {
+					if took := time.Since(first); took < c.from || took > c.to {
+						t.Errorf("given up after %s, want from %s to %s", took, c.from, c.to)
+					}
+				})
+				if err := p.client.Status().Err; !errors.Is(err, errCannotGrant) {
+					t.Errorf("ended by %v", err)
+				}
+				if !p.replica.View().Live() {
+					t.Error("given up when it was too late")
+				}
+			})
+		})
+	}
+}
+
+// P8: a sidecar that is receiving its set is let go on: as long as there is
+// progress, that it is behind is no reason to leave.
+func TestBehindWhileLoading(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPlane(t, nil)
+		p.set(func() {
+			p.renew = func(ctx context.Context, _ *grantv1.RenewRequest) (*grantv1.RenewResponse, error) {
+				select {
+				case <-ctx.Done():
+				case <-time.After(2 * time.Second):
+				}
+				return nil, status.Error(codes.FailedPrecondition, "behind")
+			}
+		})
+		s := <-p.opened
+		for i, line := range []string{"n1.1.1 agents me@1", "n2.1.1 grants a@2", "n3.1.1 grants b@3", "n4.1.1 grants c@4"} {
+			s.send(line)
+			s.answer(strings.Fields(line)[0])
+			time.Sleep(behindPatience - 3*time.Second)
+			if !p.client.Status().Connected {
+				t.Fatalf("left after part %d", i)
+			}
+		}
+		time.Sleep(behindPatience)
+		if err := p.client.Status().Err; !errors.Is(err, errCannotGrant) {
+			t.Errorf("still there, after nothing more came; it ended by %v", err)
 		}
 	})
 }

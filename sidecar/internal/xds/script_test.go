@@ -15,6 +15,7 @@ import (
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	grantv1 "github.com/reeve-authz/reeve/gen/reeve/grant/v1"
@@ -195,6 +196,7 @@ func resource(word string) proto.Message {
 	if !ok {
 		namespace, id = "default", word
 	}
+	id, own, _ := strings.Cut(id, "~")
 	id, forbids := strings.CutPrefix(id, "!")
 	g := &grantv1.Grant{
 		Name: grant.GrantName(namespace, id), Effect: grantv1.Grant_ALLOW,
@@ -203,6 +205,9 @@ func resource(word string) proto.Message {
 	}
 	if forbids {
 		g.Effect = grantv1.Grant_FORBID
+	}
+	if d, err := time.ParseDuration(own); err == nil {
+		g.FreshnessBound = durationpb.New(d)
 	}
 	if id == "bad" {
 		g.Targets = nil
