@@ -48,8 +48,9 @@ func ServerOptions() []grpc.ServerOption {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 		grpc.MaxConcurrentStreams(64),
 		grpc.MaxRecvMsgSize(8 << 20),
-		// Most connections are idle, and buffers are kept for each.
-		grpc.ReadBufferSize(4 << 10),
+		// Most connections are idle, and buffers are kept for each. An ACK has a
+		// few hundred bytes, and what is longer is read past the buffer.
+		grpc.ReadBufferSize(1 << 10),
 		grpc.WriteBufferSize(4 << 10),
 		// A window that gRPC may grow costs a ping and its answer for every ACK: it
 		// measures the connection with each message that comes.

@@ -144,6 +144,9 @@ func (s *subscription) answer(r request) error {
 		}
 	}
 	s.outstanding = slices.Delete(s.outstanding, 0, n)
+	if len(s.outstanding) == 0 {
+		s.outstanding = nil // most streams are idle
+	}
 	return nil
 }
 

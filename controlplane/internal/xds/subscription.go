@@ -128,9 +128,13 @@ func (s *subscription) next(revision int64, view *snapshot.View) (f frame, ok bo
 	switch {
 	case len(s.urgent) > 0:
 		out.frame, s.urgent = s.urgent[0], s.urgent[1:]
+		if len(s.urgent) == 0 {
+			s.urgent = nil
+		}
 	case len(s.normal) > 0:
 		out.frame, s.normal = s.normal[0], s.normal[1:]
 		if len(s.normal) == 0 {
+			s.normal = nil // what was sent is not held on to
 			out.completes = s.revision
 			s.unanswered++
 		}
