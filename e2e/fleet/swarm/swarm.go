@@ -26,12 +26,12 @@ const (
 	maxBackoff = 5 * time.Second
 )
 
-// keepaliveEvery is how often an idle connection is probed, about. It is below
-// the control plane's period, so that the probes of a whole fleet are spread by
-// the fleet and never come from one clock.
+// How often an idle connection is probed, give or take a quarter, and how long
+// it may take to be made, as a sidecar has it.
 const (
 	keepaliveEvery   = 20 * time.Second
-	keepaliveTimeout = 20 * time.Second
+	keepaliveTimeout = 15 * time.Second
+	connectTimeout   = 5 * time.Second
 )
 
 // An Identity is who a simulated sidecar is.
@@ -215,7 +215,7 @@ func (s *Swarm) why() error {
 func Dial(endpoint string, roots *x509.CertPool, id Identity) (*grpc.ClientConn, error) {
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: id.Address}, KeepAlive: -1}
 	config := &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{id.Certificate}, ServerName: "127.0.0.1"}
-	spread := time.Duration(rand.Int64N(int64(keepaliveEvery / 4))) //nolint:gosec // spreads a herd, and is no secret
+	every := keepaliveEvery*3/4 + time.Duration(rand.Int64N(int64(keepaliveEvery/2))) //nolint:gosec // spreads a herd, and is no secret
 	return grpc.NewClient("passthrough:///"+endpoint,
 		grpc.WithTransportCredentials(credentials.NewTLS(config)),
 		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
@@ -224,9 +224,9 @@ func Dial(endpoint string, roots *x509.CertPool, id Identity) (*grpc.ClientConn,
 		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(Raw{})),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: minBackoff, Multiplier: 2, Jitter: 0.5, MaxDelay: maxBackoff},
-			MinConnectTimeout: time.Minute,
+			MinConnectTimeout: connectTimeout,
 		}),
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveEvery - spread, Timeout: keepaliveTimeout}),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: every, Timeout: keepaliveTimeout}),
 		grpc.WithDisableServiceConfig(), grpc.WithIdleTimeout(0),
 		grpc.WithReadBufferSize(4<<10), grpc.WithWriteBufferSize(4<<10),
 		grpc.WithStaticStreamWindowSize(64<<10), grpc.WithStaticConnWindowSize(64<<10),

@@ -44,6 +44,9 @@ func options(r *rand.Rand) []grpc.DialOption {
 			Time:    pingEvery*3/4 + time.Duration(r.Int64N(int64(pingEvery/2))),
 			Timeout: pingTimeout,
 		}),
+		// Windows that gRPC may grow cost a ping and its answer for every response,
+		// on both sides.
+		grpc.WithStaticStreamWindowSize(1 << 20), grpc.WithStaticConnWindowSize(1 << 20),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
 	}
 }
