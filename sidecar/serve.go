@@ -77,7 +77,10 @@ func (s *Sidecar) serve(serving, background context.Context, rooms *errgroup.Gro
 	defer cut()
 	rooms.Go(func() error {
 		err := enforce(background, uploader, b.replica.Run, subscriber.Run,
-			func(context.Context) error { return enforcer.Run(enforcing) })
+			func(ctx context.Context) error {
+				defer context.AfterFunc(ctx, cut)()
+				return enforcer.Run(enforcing)
+			})
 		return errors.Join(err, conn.Close())
 	})
 
