@@ -207,7 +207,10 @@ func suspension(rng *rand.Rand) *revocation {
 
 // halt halts the namespace, or everything.
 func halt(rng *rand.Rand) *revocation {
-	name := pick(rng, []string{"fleet", cluster.Namespace + "/fleet"})
+	return haltOf(pick(rng, []string{"fleet", cluster.Namespace + "/fleet"}))
+}
+
+func haltOf(name string) *revocation {
 	return &revocation{
 		name:   name,
 		covers: units(func(oracle.Unit) bool { return true }),

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -56,12 +57,22 @@ func (r *runner) play(ctx context.Context, s *schedule) (late []string, err erro
 			return nil, err
 		}
 	}
+	var backup string
+	if s.restore {
+		if backup, err = r.backUp(ctx); err != nil {
+			return nil, err
+		}
+	}
+	ordered := func() error { return nil }
+	if s.registers {
+		ordered = r.exercise(ctx, s.title)
+	}
 	taken, err := r.disturb(ctx, s)
-	if err != nil {
-		return nil, fmt.Errorf("%w in\n%v", err, s)
+	if wrong := ordered(); err != nil || wrong != nil {
+		return nil, fmt.Errorf("%w in\n%v%s", errors.Join(err, wrong), s, r.tails())
 	}
 	if s.restore {
-		if err := r.restoreStore(ctx); err != nil {
+		if err := r.restoreStore(ctx, backup); err != nil {
 			return nil, fmt.Errorf("%w in\n%v", err, s)
 		}
 	}
@@ -102,8 +113,7 @@ func (r *runner) disturb(ctx context.Context, s *schedule) ([]*oracle.Revocation
 	for _, v := range s.revocations {
 		group.Go(func() error {
 			pause(ctx, v.at)
-			began := time.Now()
-			returned, err := r.revoke(ctx, v)
+			took, returned, err := r.revoke(ctx, v)
 			mu.Lock()
 			defer mu.Unlock()
 			if errors.Is(err, errUncertain) {
@@ -113,7 +123,9 @@ func (r *runner) disturb(ctx context.Context, s *schedule) ([]*oracle.Revocation
 			if err != nil {
 				return fmt.Errorf("take %s: %w", v.name, err)
 			}
-			r.waits = append(r.waits, returned.Sub(began))
+			if v.command == nil {
+				r.waits = append(r.waits, took)
+			}
 			taken = append(taken, &oracle.Revocation{Name: v.name, Covers: v.covers, Returned: returned})
 			return nil
 		})
@@ -123,15 +135,15 @@ func (r *runner) disturb(ctx context.Context, s *schedule) ([]*oracle.Revocation
 }
 
 // revoke takes authority, by one replica after the other until one answers, and
-// returns when the wait returned.
-func (r *runner) revoke(ctx context.Context, v *revocation) (returned time.Time, err error) {
+// returns how long the wait took after that, and when it returned.
+func (r *runner) revoke(ctx context.Context, v *revocation) (wait time.Duration, returned time.Time, err error) {
 	ctx, cancel := context.WithTimeout(ctx, persist)
 	defer cancel()
 	if v.command != nil {
 		if _, err := r.Reevectl(ctx, v.command...); err != nil {
-			return time.Time{}, fmt.Errorf("%w: %w", errUncertain, err)
+			return 0, time.Time{}, fmt.Errorf("%w: %w", errUncertain, err)
 		}
-		return time.Now(), nil
+		return 0, time.Now(), nil
 	}
 	var revision int64
 	err = r.through(ctx, v.through, func(ctx context.Context, conn *grpc.ClientConn) (err error) {
@@ -141,12 +153,14 @@ func (r *runner) revoke(ctx context.Context, v *revocation) (returned time.Time,
 		return err
 	})
 	if err != nil {
-		return time.Time{}, err
+		return 0, time.Time{}, err
 	}
+	committed := time.Now()
 	err = r.through(ctx, v.waiter, func(ctx context.Context, conn *grpc.ClientConn) error {
 		return await(ctx, conn, revision)
 	})
-	return time.Now(), err
+	returned = time.Now()
+	return returned.Sub(committed), returned, err
 }
 
 // through asks replicas in turn until one answers, the first one first. What is
@@ -171,15 +185,13 @@ func (r *runner) through(ctx context.Context, first int, ask func(context.Contex
 	}
 }
 
-// transient reports whether another attempt may do better.
-func transient(code codes.Code) bool {
-	switch code {
-	case codes.Unavailable, codes.DeadlineExceeded, codes.Aborted, codes.Canceled, codes.Internal, codes.Unknown, codes.ResourceExhausted:
-		return true
-	default:
-		return false
-	}
+// transientCodes are those after which another attempt may do better, and the one
+// before may have been done.
+var transientCodes = []codes.Code{
+	codes.Unavailable, codes.DeadlineExceeded, codes.Aborted, codes.Canceled, codes.Internal, codes.Unknown, codes.ResourceExhausted,
 }
+
+func transient(code codes.Code) bool { return slices.Contains(transientCodes, code) }
 
 // recover gives back what was taken until all is well again.
 func (r *runner) recover(ctx context.Context, s *schedule, taken []*oracle.Revocation) error {
@@ -189,8 +201,12 @@ func (r *runner) recover(ctx context.Context, s *schedule, taken []*oracle.Revoc
 	}
 	var err error
 	unanswered := false
+	given := slices.Clone(s.revocations)
+	if s.restore {
+		given = append(given, haltOf("fleet"))
+	}
 	for deadline := now.Add(recovery); time.Now().Before(deadline); {
-		for i, v := range s.revocations {
+		for i, v := range given {
 			giving, cancel := context.WithTimeout(ctx, attempt)
 			err := v.give(giving, r.Conn(v.through+i))
 			cancel()

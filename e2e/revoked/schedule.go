@@ -19,6 +19,9 @@ type schedule struct {
 	// restore is whether the store is put back to what it was at the schedule's
 	// beginning, when all is revoked.
 	restore bool
+	// registers is whether clients write and read grants of nobody's meanwhile,
+	// to see whether the admin API is linearizable.
+	registers bool
 	// dwell is how long agents go on calling when all is revoked and faults are
 	// over.
 	dwell time.Duration
@@ -53,6 +56,7 @@ func newSchedule(seed uint64, number int, c *cluster.Cluster, without []string) 
 		s.revocations = append(s.revocations, slowDeletion())
 	}
 	s.restore = c.Etcd == nil && number%restoreEvery == restoreEvery-1
+	s.registers = !s.restore
 	for _, r := range s.revocations {
 		r.at = between(rng, 50*time.Millisecond, 800*time.Millisecond)
 		r.through, r.waiter = rng.IntN(len(c.Replicas)), rng.IntN(len(c.Replicas))

@@ -41,6 +41,10 @@ type Config struct {
 	Bound time.Duration
 	// Off are mechanisms that are switched off, as REEVE_FAULT_OFF lists them.
 	Off string
+	// Faulty is whether all processes are of FaultBin, though nothing be off.
+	Faulty bool
+	// Stall holds sidecars up, as REEVE_FAULT_STALL says.
+	Stall string
 }
 
 // A Sidecar is one sidecar and its agent.
@@ -88,7 +92,7 @@ var crew = []string{"a0", "a0", "a1", "a1", "a2", "a3"}
 
 // The sidecars that can be hurt in a way of their own, by number.
 const (
-	clocked  = 4 // its clocks can be put off
+	clocked  = 4 // its clocks can be put off, and it is slow to publish and to forward
 	confined = 2 // its disk can be filled
 )
 
@@ -188,10 +192,10 @@ func (c *Cluster) serveTools(ctx context.Context) error {
 // environment is what switches mechanisms off, and bin has the binaries that
 // look at it.
 func (c *Cluster) environment() (bin string, environment []string) {
-	if c.cfg.Off == "" {
+	if c.cfg.Off == "" && !c.cfg.Faulty {
 		return c.cfg.Bin, nil
 	}
-	return c.cfg.FaultBin, []string{"REEVE_FAULT_OFF=" + c.cfg.Off}
+	return c.cfg.FaultBin, []string{"REEVE_FAULT_OFF=" + c.cfg.Off, "REEVE_FAULT_STALL=" + c.cfg.Stall}
 }
 
 func (c *Cluster) startControlPlanes(ctx context.Context) error {
@@ -267,7 +271,7 @@ func (c *Cluster) newSidecar(i int, agent string) (*Sidecar, error) {
 	switch i {
 	case clocked:
 		bin, s.Clocks = c.cfg.FaultBin, filepath.Join(dir, "clocks")
-		environment = append(environment, "REEVE_CLOCK_OFFSETS="+s.Clocks)
+		environment = append([]string{"REEVE_CLOCK_OFFSETS=" + s.Clocks, "REEVE_FAULT_STALL=publish=20ms,forward=2ms"}, environment...)
 	case confined:
 		if err := mountDisk(dir); err == nil {
 			s.Disk = dir
@@ -304,6 +308,13 @@ func (s *Sidecar) SetClocks(wall, boot time.Duration) error {
 func (c *Cluster) Reevectl(ctx context.Context, args ...string) ([]byte, error) {
 	config := filepath.Join(c.Replicas[0].DataDir, "bootstrap", "context.yaml")
 	return stack.Run(ctx, c.outside(), nil, filepath.Join(c.cfg.Bin, "reevectl"), append([]string{"--config", config}, args...)...)
+}
+
+// Maintain runs a command of the control plane's program on the first replica's
+// data directory.
+func (c *Cluster) Maintain(ctx context.Context, command, file string) ([]byte, error) {
+	return stack.Run(ctx, c.Host("r", 0), nil, filepath.Join(c.cfg.Bin, "reeve-controlplane"), command, file,
+		"--data-dir", c.Replicas[0].DataDir, "--kek-file", filepath.Join(c.cfg.Dir, "kek"))
 }
 
 // Close ends everything and tells what went wrong in the tool servers.

@@ -1,0 +1,174 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/fieldmaskpb"
+
+	"github.com/reeve-authz/reeve/e2e/revoked/cluster"
+	"github.com/reeve-authz/reeve/e2e/revoked/history"
+	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
+	grantv1 "github.com/reeve-authz/reeve/gen/reeve/grant/v1"
+)
+
+const (
+	// clients is how many write and read the same grants through all replicas,
+	// and registers how many grants there are.
+	clients   = 3
+	registers = 2
+	// between what a client does it waits so long.
+	clientPause = 30 * time.Millisecond
+	// searching is how long an order of a history is looked for.
+	searching = 10 * time.Second
+)
+
+// A register is a grant of nobody's, of which only the description matters.
+type register struct {
+	history history.History
+	name    string
+}
+
+// values are unique in this process.
+var values atomic.Int64
+
+// A client does one thing after the other, and remembers the newest value that
+// it knows of each register, with its etag.
+type client struct {
+	*runner
+	number int
+	rng    *rand.Rand
+	known  map[*register]*grantv1.Grant
+}
+
+// exercise has clients create, read, update and delete grants through all
+// replicas until stop is called, which returns an error if what they were told
+// fits no order. Then the grants are gone.
+func (r *runner) exercise(ctx context.Context, title string) (stop func() error) {
+	working, cancel := context.WithCancel(ctx)
+	grants := make([]*register, registers)
+	for i := range grants {
+		grants[i] = &register{name: fmt.Sprintf("%s/grants/register-%d", cluster.Namespace, values.Add(1))}
+	}
+	var group sync.WaitGroup
+	errs := make([]error, clients)
+	for n := range clients {
+		c := client{
+			runner: r, number: n, known: make(map[*register]*grantv1.Grant),
+			rng: rand.New(rand.NewPCG(uint64(values.Add(1)), 0)), //nolint:gosec // clients need no secrets
+		}
+		group.Go(func() {
+			for working.Err() == nil && errs[n] == nil {
+				errs[n] = c.step(ctx, pick(c.rng, grants))
+				pause(working, clientPause)
+			}
+		})
+	}
+	return func() error {
+		cancel()
+		group.Wait()
+		err := errors.Join(errs...)
+		for _, g := range grants {
+			if wrong := g.history.Check(searching); wrong != nil {
+				err = errors.Join(err, fmt.Errorf("%s: the admin API is not linearizable: %s: %w", title, g.name, wrong))
+			}
+			if e := r.remove(ctx, g.name); e != nil {
+				err = errors.Join(err, fmt.Errorf("remove %s: %w", g.name, e))
+			}
+		}
+		return err
+	}
+}
+
+// step does one thing. An error is an answer that nobody should be given.
+func (c *client) step(ctx context.Context, g *register) error {
+	ctx, cancel := context.WithTimeout(ctx, attempt)
+	defer cancel()
+	api := adminv1.NewGrantsClient(c.Conn(c.rng.IntN(len(c.Replicas))))
+	held := c.known[g]
+	r := history.Request{Kind: pick(c.rng, []history.Kind{history.Get, history.Create, history.Update, history.Update, history.Delete})}
+	if held == nil && (r.Kind == history.Update || r.Kind == history.Delete) {
+		r.Kind = history.Get
+	}
+	wanted := &grantv1.Grant{
+		Name: g.name, Effect: grantv1.Grant_ALLOW, Description: fmt.Sprintf("value %d", values.Add(1)),
+		Subjects:   &grantv1.Subjects{Selector: &grantv1.LabelSelector{MatchLabels: map[string]string{"crew": "nobody"}}},
+		Targets:    []*grantv1.Target{{Target: &grantv1.Target_Tool{Tool: cluster.Targets()[0]}}},
+		ExpireTime: cluster.DirectGrant("a0", cluster.Servers[0], cluster.Direct[0]).GetExpireTime(),
+	}
+	if r.Kind == history.Create || r.Kind == history.Update {
+		r.Value = wanted.GetDescription()
+	}
+	if r.Kind == history.Update || r.Kind == history.Delete {
+		r.Expect, wanted.Etag = held.GetDescription(), held.GetEtag()
+	}
+	var got *grantv1.Grant
+	var err error
+	begin := time.Now()
+	switch r.Kind {
+	case history.Create:
+		got, err = api.CreateGrant(ctx, &adminv1.CreateGrantRequest{Grant: wanted})
+	case history.Update:
+		got, err = api.UpdateGrant(ctx, &adminv1.UpdateGrantRequest{
+			Grant: wanted, UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"description"}},
+		})
+	case history.Delete:
+		_, err = api.DeleteGrant(ctx, &adminv1.DeleteGrantRequest{Name: g.name, Etag: wanted.GetEtag()})
+	default:
+		got, err = api.GetGrant(ctx, &adminv1.GetGrantRequest{Name: g.name})
+	}
+	end := time.Now()
+	answer, err := answerOf(r.Kind, err)
+	if err != nil {
+		return err
+	}
+	answer.Value = got.GetDescription()
+	g.history.Add(c.number, r, begin, answer, end)
+	switch {
+	case answer.Unknown:
+	case got != nil:
+		c.known[g] = got
+	default:
+		delete(c.known, g)
+	}
+	return nil
+}
+
+// answerOf says what an error tells of a register.
+func answerOf(kind history.Kind, err error) (a history.Answer, unexpected error) {
+	switch code := status.Code(err); {
+	case code == codes.OK:
+	case code == codes.NotFound:
+		a.Missing = true
+	case code == codes.AlreadyExists && kind == history.Create, code == codes.Aborted && kind != history.Get && kind != history.Create:
+		a.Refused = true
+	case slices.Contains(transientCodes, code):
+		a.Unknown = true
+	default:
+		return a, fmt.Errorf("a request of kind %d: %w", kind, err)
+	}
+	return a, nil
+}
+
+// remove removes a grant, whoever has to do it.
+func (r *runner) remove(ctx context.Context, name string) error {
+	var err error
+	for i := range 10 * len(r.Replicas) {
+		asking, cancel := context.WithTimeout(ctx, attempt)
+		_, err = adminv1.NewGrantsClient(r.Conn(i)).DeleteGrant(asking, &adminv1.DeleteGrantRequest{Name: name})
+		cancel()
+		if err == nil || status.Code(err) == codes.NotFound {
+			return nil
+		}
+		pause(ctx, 100*time.Millisecond)
+	}
+	return err
+}
