@@ -203,6 +203,23 @@ func (x *exchange) tellWhy(refused *refusal) {
 	}
 }
 
+// lastWords is how long a stream that listens stays after its agent was told why
+// nothing more is heard on it. Clients take its end for the end of the session,
+// and of the calls in it whose answers they have not read yet.
+const lastWords = time.Second
+
+// farewell tells why a stream that listens ends, and returns when it may.
+func (x *exchange) farewell(ctx context.Context, refused *refusal) {
+	if !x.begun {
+		return
+	}
+	x.tellWhy(refused)
+	select {
+	case <-ctx.Done():
+	case <-time.After(lastWords):
+	}
+}
+
 // eventOf is a message as an event.
 func eventOf(text []byte) []byte {
 	return sse.Append(nil, sse.Event{Name: "message", Data: text})

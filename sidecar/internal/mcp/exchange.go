@@ -204,7 +204,7 @@ func (x *exchange) listen(ctx context.Context) outcome {
 			refused = x.authorize(ctx)
 		}
 		if refused != nil && x.permits[0].Decision.Reason != pdp.Stale {
-			x.tellWhy(refused)
+			x.farewell(ctx, refused)
 			return x.refuse(refused)
 		}
 		if !x.begun {
