@@ -26,6 +26,8 @@ BENCH_DECIDE_full :=
 BENCH_DECIDE_short := -quick
 BENCH_CALLS_full :=
 BENCH_CALLS_short := -rounds 1 -calls 50 -grants 100
+BENCH_FLEET_full := -sizes 1,100,5000 -rounds 50
+BENCH_FLEET_short := -sizes 1,50 -rounds 5
 
 ##@ Every day
 
@@ -65,9 +67,29 @@ e2e: build ## Built binaries, real faults: kill -9, hostile input, the README's 
 
 .PHONY: bench
 bench: build ## Measure beside the anchors: bench <name> <value> <unit> <ratio> <target>
-	$(GO) build -o $(BUILD)/bin/ ./e2e/bench/decide ./e2e/bench/calls
+	$(GO) build -o $(BUILD)/bin/ ./e2e/bench/decide ./e2e/bench/calls ./e2e/fleet
 	$(BUILD)/bin/decide $(BENCH_DECIDE_$(BENCH))
 	$(BUILD)/bin/calls -bin $(BUILD)/bin $(BENCH_CALLS_$(BENCH))
+	$(BUILD)/bin/fleet revoke -bin $(BUILD)/bin $(BENCH_FLEET_$(BENCH))
+
+# `make bench-fleet SIZES=5000 STORM_SIZES=` leaves out what is not asked for.
+# Sidecars of a size, and as many streams of the floor, are open files of one
+# process: see ulimit -n.
+SIZES ?= 100,1000,5000,10000
+STORM_SIZES ?= 1000,5000
+.PHONY: bench-fleet
+bench-fleet: build $(BIN)/etcd ## Measure one control plane, and three, under simulated sidecars, beside a bare broadcast
+	$(GO) build -o $(BUILD)/bin/fleet ./e2e/fleet
+	test -z "$(SIZES)" || $(BUILD)/bin/fleet bench -bin $(BUILD)/bin -sizes $(SIZES)
+	test -z "$(STORM_SIZES)" || $(BUILD)/bin/fleet bench -bin $(BUILD)/bin -etcd $(BIN)/etcd -replicas 3 -sizes $(STORM_SIZES)
+
+# SOAK is how long each size stays silent.
+SOAK ?= 10m
+SOAK_SIZES ?= 2500,10000
+.PHONY: soak
+soak: build ## Keep silent sidecars connected, and fail if one stream is lost
+	$(GO) build -o $(BUILD)/bin/fleet ./e2e/fleet
+	$(BUILD)/bin/fleet soak -bin $(BUILD)/bin -sizes $(SOAK_SIZES) -for $(SOAK)
 
 # `make revoked SCHEDULES=1000 SEED=7 REVOKED='-for 1h'` plays more, or the same
 # again; REVOKED=-network=false leaves out what needs root, ip and nft.
