@@ -58,13 +58,8 @@ func (c *Config) validate() error {
 			return fmt.Errorf("%w: %s is empty", ErrConfig, f.name)
 		}
 	}
-	for _, f := range []struct {
-		name  string
-		value []string
-	}{{"control-plane", c.ControlPlane}, {"enroll-address", c.EnrollAddress}} {
-		if err := link.Validate(f.value); err != nil {
-			return fmt.Errorf("%w: %s: %w", ErrConfig, f.name, err)
-		}
+	if err := c.validateAddresses(); err != nil {
+		return err
 	}
 	if c.JoinToken != "" && c.CADigest == "" {
 		return fmt.Errorf("%w: a join token needs ca-digest, by which the sidecar knows its control plane", ErrConfig)
@@ -74,6 +69,18 @@ func (c *Config) validate() error {
 	}
 	if c.DrainTimeout < 0 {
 		return fmt.Errorf("%w: drain-timeout must not be negative", ErrConfig)
+	}
+	return nil
+}
+
+func (c *Config) validateAddresses() error {
+	for _, f := range []struct {
+		name  string
+		value []string
+	}{{"control-plane", c.ControlPlane}, {"enroll-address", c.EnrollAddress}} {
+		if err := link.Validate(f.value); err != nil {
+			return fmt.Errorf("%w: %s: %w", ErrConfig, f.name, err)
+		}
 	}
 	return nil
 }

@@ -142,6 +142,9 @@ var errServed = errors.New("served")
 // Enroll enrols the state directory's sidecar with cfg's join token, unless it
 // is enrolled already, and returns its agent's resource name.
 func Enroll(ctx context.Context, cfg Config, log *slog.Logger) (agent string, err error) {
+	if err := cfg.validateAddresses(); err != nil {
+		return "", err
+	}
 	lock, err := takeDir(cfg.StateDir)
 	if err != nil {
 		return "", err

@@ -21,13 +21,20 @@ func runCommand() *cobra.Command {
 		Long: `Run the sidecar until SIGINT or SIGTERM, then let calls in progress finish for
 up to --drain-timeout. A sidecar that is not enrolled yet enrols first, if it has
 a join token.
+
+Give the addresses of all replicas of the control plane, or a name that stands for
+them. The sidecar is connected to one of them, chosen at random, and goes to the
+next, while what it holds is still fresh, when that one is of no help.
 ` + precedence,
 		Example: `  # A sidecar that was enrolled into the default directory
   reeve-sidecar run
 
   # A container that enrols itself at its first start
   REEVE_SIDECAR_JOIN_TOKEN=… reeve-sidecar run --state-dir /var/lib/reeve \
-    --control-plane reeve:7444 --enroll-address reeve:7445 --ca-digest sha256:…`,
+    --control-plane reeve:7444 --enroll-address reeve:7445 --ca-digest sha256:…
+
+  # Three replicas of the control plane
+  reeve-sidecar run --control-plane cp-0:7444,cp-1:7444,cp-2:7444`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return run(c, &o) },
 	}

@@ -5,6 +5,8 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"errors"
+	"io"
 	"log/slog"
 	"math/big"
 	"net"
@@ -13,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -375,5 +378,62 @@ func TestNewRefuses(t *testing.T) {
 		if _, err := New(cfg, identity.NewSource(), slog.New(slog.DiscardHandler)); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
+	}
+}
+
+// Replicas are tried in turn: whoever does not answer, or is somebody else, keeps
+// nobody from the others.
+func TestInTurn(t *testing.T) {
+	for name, addresses := range map[string][]string{
+		"one is fine":  {"gone:1", "silent:1", "stranger:1", "cp:1"},
+		"none is ours": {"stranger:1", "stranger:2"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				cp, stranger := newControlPlane(t), newControlPlane(t)
+				cfg := cp.config(t)
+				cfg.Addresses = addresses
+				source := identity.NewSource()
+				c, err := New(cfg, source, slog.New(slog.DiscardHandler))
+				if err != nil {
+					t.Fatal(err)
+				}
+				c.dial = func(ctx context.Context, address string) (net.Conn, error) {
+					switch host, _, _ := strings.Cut(address, ":"); host {
+					case "gone":
+						return nil, syscall.ECONNREFUSED
+					case "silent":
+						here, there := net.Pipe()
+						context.AfterFunc(t.Context(), func() { there.Close() })
+						go func() { _, _ = io.Copy(io.Discard, there) }()
+						return here, nil
+					case "stranger":
+						return stranger.listener.DialContext(ctx)
+					default:
+						return cp.listener.DialContext(ctx)
+					}
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				ended := make(chan error, 1)
+				go func() { ended <- c.Run(ctx) }()
+				time.Sleep(time.Minute)
+				synctest.Wait()
+				_, err = source.Peer()
+				if name == "none is ours" {
+					if failed := <-ended; err == nil || !errors.Is(failed, errFinal) || !strings.Contains(failed.Error(), "stranger:2") {
+						t.Errorf("enrolled: %v; ended with %v, want errFinal that names the addresses", err == nil, failed)
+					}
+					cancel()
+					return
+				}
+				if err != nil || cp.attested.Load() != 1 {
+					t.Errorf("after a minute: %v, attested %d times", err, cp.attested.Load())
+				}
+				cancel()
+				if err := <-ended; err != nil {
+					t.Error(err)
+				}
+			})
+		})
 	}
 }
