@@ -203,6 +203,8 @@ func (w *wire) Close() error {
 
 // granted is how a control plane renews that has nothing to object.
 func (p *plane) granted(_ context.Context, r *grantv1.RenewRequest) (*grantv1.RenewResponse, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	return &grantv1.RenewResponse{
 		RequestId: r.GetRequestId(), Revision: p.revision, Bound: durationpb.New(p.bound), Now: timestamppb.Now(),
 	}, nil

@@ -117,7 +117,7 @@ func TestOneIsFine(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				planes := newPlanes(t, 3, nil)
 				for _, p := range planes {
-					p.bound = time.Second
+					p.set(func() { p.bound = time.Second })
 					go p.play()
 				}
 				watched := planes[0]
@@ -188,7 +188,7 @@ func TestDenied(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		planes := newPlanes(t, 3, nil)
 		for _, p := range planes {
-			p.refuse = status.Error(codes.PermissionDenied, "agent is suspended")
+			p.set(func() { p.refuse = status.Error(codes.PermissionDenied, "agent is suspended") })
 		}
 		time.Sleep(time.Minute)
 		dialled := 0

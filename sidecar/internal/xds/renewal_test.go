@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -179,10 +180,10 @@ func TestLostRequestUnderShortBound(t *testing.T) {
 		s.send("n2.1.1 grants short~1s@2")
 		s.answer("n2.1.1")
 		time.Sleep(bound / 3)
-		asked := 0
+		var asked atomic.Int64
 		p.set(func() {
 			p.renew = func(ctx context.Context, r *grantv1.RenewRequest) (*grantv1.RenewResponse, error) {
-				if asked++; asked%2 == 0 {
+				if asked.Add(1)%2 == 0 {
 					<-ctx.Done()
 				}
 				return p.granted(ctx, r)
@@ -194,8 +195,8 @@ func TestLostRequestUnderShortBound(t *testing.T) {
 				t.Fatalf("live: %t at age %s", live, at.Age)
 			}
 		}
-		if asked < 60 {
-			t.Errorf("asked %d times in a minute", asked)
+		if n := asked.Load(); n < 60 {
+			t.Errorf("asked %d times in a minute", n)
 		}
 	})
 }
@@ -251,9 +252,11 @@ func TestGivesUpWhoDoesNotGrant(t *testing.T) {
 				var first time.Time
 				p.set(func() {
 					p.renew = func(ctx context.Context, _ *grantv1.RenewRequest) (*grantv1.RenewResponse, error) {
-						if first.IsZero() {
-							first = time.Now()
-						}
+						p.set(func() {
+							if first.IsZero() {
+								first = time.Now()
+							}
+						})
 						if c.err == nil {
 							<-ctx.Done()
 						}
