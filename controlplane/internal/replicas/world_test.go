@@ -24,6 +24,9 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// tick is how long a change takes to a control plane.
+const tick = 10 * time.Millisecond
+
 // A world is a store, control planes that share it, and sidecars. Of each sidecar
 // it knows what it really holds and until when it really acts.
 type world struct {
@@ -59,6 +62,7 @@ type node struct {
 	ctx      context.Context //nolint:containedctx // its life
 	die      context.CancelFunc
 	gone     chan struct{} // closed when nothing of it runs
+	wake     chan struct{} // sent when there may be something to apply
 
 	// All below are guarded by the world's mu.
 	paused, cut, lagging bool            // stopped; without the store; behind
@@ -104,7 +108,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 // start starts a control plane at an address where there is none.
 func (w *world) start(address string, bound time.Duration) *node {
 	w.t.Helper()
-	n := &node{w: w, address: address, gone: make(chan struct{}), apart: make(map[string]bool)}
+	n := &node{w: w, address: address, gone: make(chan struct{}), wake: make(chan struct{}, 1), apart: make(map[string]bool)}
 	n.ctx, n.die = context.WithCancel(w.ctx)
 	n.rollout = rollout.New(rollout.Config{Bound: bound, Replica: address})
 	var err error
@@ -127,10 +131,17 @@ func (w *world) start(address string, bound time.Duration) *node {
 		defer close(n.gone)
 		var running sync.WaitGroup
 		running.Go(func() { _ = n.replicas.Run(n.ctx) })
-		for pause(n.ctx, 10*time.Millisecond) == nil {
-			n.apply(false)
+		for {
+			select {
+			case <-n.wake:
+			case <-n.ctx.Done():
+				running.Wait()
+				return
+			}
+			if pause(n.ctx, tick) == nil {
+				n.apply(false)
+			}
 		}
-		running.Wait()
 	})
 	return n
 }
@@ -200,7 +211,26 @@ func (w *world) change(agent string, bound time.Duration) int64 {
 	w.head.Sequence++
 	w.head.LongestBound = max(w.head.LongestBound, bound)
 	w.changes = append(w.changes, change{w.head.Revision, agent, bound})
+	w.tell()
 	return w.head.Revision
+}
+
+// tell tells the control planes that something is new. The caller holds mu.
+func (w *world) tell() {
+	for _, n := range w.nodes {
+		select {
+		case n.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// set changes something of the world.
+func (w *world) set(what func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	what()
+	w.tell()
 }
 
 // connect has a sidecar open a stream; it fails if the control plane is behind.
@@ -245,12 +275,16 @@ func (s *sidecar) leave(noticed bool) {
 }
 
 // renew asks for freshness, which is let to take its time, and waits for it.
-func (s *sidecar) renew(ctx context.Context, stalls [3]time.Duration) error {
+func (s *sidecar) renew(stalls [3]time.Duration) error {
 	if s.stream == "" {
 		return errors.New("no stream")
 	}
-	n, stream := s.node, s.stream
-	w := n.w
+	return s.renewAt(s.node, s.stream, stalls)
+}
+
+// renewAt is renew of a stream that the sidecar has or had.
+func (s *sidecar) renewAt(n *node, stream string, stalls [3]time.Duration) error {
+	w, ctx := n.w, n.ctx
 	w.mu.Lock()
 	s.request++
 	request, sent := s.request, time.Now()
@@ -292,7 +326,7 @@ func (s *sidecar) hold(n *node) {
 		n.w.t.Fatal("not let in")
 	}
 	s.receive(true)
-	if err := s.renew(n.ctx, [3]time.Duration{}); err != nil {
+	if err := s.renew([3]time.Duration{}); err != nil {
 		n.w.t.Fatal(err)
 	}
 }
@@ -452,6 +486,7 @@ func (s storeOf) LowerBound(ctx context.Context, since store.Head, to time.Durat
 		w.head.Revision++
 		w.head.Sequence++
 		w.head.LongestBound = to
+		w.tell()
 		return nil
 	})
 }

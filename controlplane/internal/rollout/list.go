@@ -74,3 +74,10 @@ func (r *Rollout) status(s *sidecar, now time.Time) *adminv1.Sidecar {
 	}
 	return m
 }
+
+// Waiters returns how many wait for a revision now.
+func (r *Rollout) Waiters() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.waiters)
+}

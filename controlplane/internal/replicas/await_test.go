@@ -1,0 +1,418 @@
+package replicas
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/reeve-authz/reeve/controlplane/internal/rollout"
+	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
+)
+
+const bound = 10 * time.Second
+
+var lasts = rollout.Outlast(bound)
+
+// three starts three control planes and lets them find each other.
+func three(t *testing.T) (w *world, a, b, c *node) {
+	w = newWorld(t, 1)
+	a, b, c = w.start("a:1", bound), w.start("b:1", bound), w.start("c:1", bound)
+	time.Sleep(2 * lookEvery)
+	return w, a, b, c
+}
+
+// sidecar is one more.
+func (w *world) sidecar(agent, instance string) *sidecar {
+	s := &sidecar{agent: agent, instance: instance}
+	w.mu.Lock()
+	w.sidecars = append(w.sidecars, s)
+	w.mu.Unlock()
+	return s
+}
+
+// acknowledging has sidecars acknowledge what they get, a little later.
+func (w *world) acknowledging(after time.Duration, sidecars ...*sidecar) {
+	w.all.Go(func() {
+		time.Sleep(after)
+		for _, s := range sidecars {
+			s.receive(true)
+		}
+	})
+}
+
+// P2: with all well, a wait over three control planes takes as long as the
+// sidecars take, and counts each once.
+func TestAllAcknowledge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, a, b, c := three(t)
+		x, y, z := w.sidecar("x", "1"), w.sidecar("x", "2"), w.sidecar("y", "1")
+		x.hold(a)
+		y.hold(b)
+		z.hold(c)
+		r := w.change("x", 0)
+		w.acknowledging(2*tick, x, y)
+		var last *adminv1.AwaitRevisionResponse
+		took := w.await(c, r, func(p *adminv1.AwaitRevisionResponse) error {
+			last = p
+			return nil
+		})
+		if took != 2*tick {
+			t.Errorf("in force after %s", took)
+		}
+		if !last.GetInForce() || last.GetApplied() != 3 || last.GetElapsed().AsDuration() != took || last.GetSafeIn() != nil {
+			t.Errorf("last progress %v", last)
+		}
+	})
+}
+
+// P2: a sidecar of another control plane that does not acknowledge is waited out,
+// and named meanwhile with its control plane.
+func TestStraggler(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, a, b, _ := three(t)
+		s := w.sidecar("x", "1")
+		s.hold(b)
+		time.Sleep(time.Second)
+		r := w.change("x", 0)
+		var seen *adminv1.AwaitRevisionResponse
+		var last *adminv1.AwaitRevisionResponse
+		took := w.await(a, r, func(p *adminv1.AwaitRevisionResponse) error {
+			if p.GetPending() == 1 {
+				seen = p
+			}
+			last = p
+			return nil
+		})
+		if took != lasts-time.Second {
+			t.Errorf("in force after %s, want %s", took, lasts-time.Second)
+		}
+		if len(seen.GetStragglers()) != 1 || seen.GetStragglers()[0].GetReplica() != "b:1" || seen.GetSafeIn().AsDuration() > lasts {
+			t.Errorf("progress %v", seen)
+		}
+		if last.GetCutOff() != 1 || last.GetPending() != 0 {
+			t.Errorf("last progress %v", last)
+		}
+	})
+}
+
+// P2: a control plane that hangs, or cannot be reached, is waited out by the
+// longest bound of all, and named.
+func TestUnheard(t *testing.T) {
+	for name, break_ := range map[string]func(*node){
+		"stopped": func(n *node) { n.paused = true },
+		"apart":   func(n *node) { n.apart["a:1"] = true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, 1)
+				a := w.start("a:1", time.Second)
+				b := w.start("b:1", bound)
+				time.Sleep(2 * lookEvery)
+				s := w.sidecar("x", "1")
+				s.hold(b)
+				w.set(func() { break_(b) })
+				r := w.change("x", 0)
+				var seen *adminv1.AwaitRevisionResponse
+				took := w.await(a, r, func(p *adminv1.AwaitRevisionResponse) error {
+					if !p.GetInForce() {
+						seen = p
+					}
+					return nil
+				})
+				if took != lasts {
+					t.Errorf("in force after %s, want %s", took, lasts)
+				}
+				if u := seen.GetUnheardReplicas(); len(u) != 1 || u[0].GetReplica() != "b:1" || u[0].GetState() != adminv1.Replica_UNREACHABLE {
+					t.Errorf("progress %v", seen)
+				}
+			})
+		})
+	}
+}
+
+// P2: nobody is fresh by a control plane that was marked ended while it hung, and
+// that goes on where it was: it finds out, and announces itself anew.
+func TestTakenForDead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, a, b, _ := three(t)
+		s := w.sidecar("x", "1")
+		s.hold(b)
+		w.set(func() { b.paused = true })
+		time.Sleep(2 * deadAfter)
+		if got := ended(w); got != 1 {
+			t.Fatalf("%d presences have ended, want the one that hangs", got)
+		}
+		r := w.change("x", 0)
+		if took := w.await(a, r, nil); took > tick {
+			t.Errorf("in force after %s, with nobody fresh", took)
+		}
+		w.set(func() { b.paused, b.lagging = false, true })
+		if err := s.renew([3]time.Duration{}); err == nil {
+			t.Error("granted by a control plane that was marked ended")
+		}
+		w.check()
+		w.set(func() { b.lagging = false })
+		time.Sleep(2 * lookEvery)
+		s.receive(true)
+		if err := s.renew([3]time.Duration{}); err != nil {
+			t.Errorf("not granted by a control plane that announced itself anew: %v", err)
+		}
+		r = w.change("x", 0)
+		w.acknowledging(2*tick, s)
+		if took := w.await(a, r, nil); took > 50*time.Millisecond {
+			t.Errorf("in force after %s, with all well again", took)
+		}
+	})
+}
+
+func ended(w *world) (n int) {
+	w.set(func() {
+		for _, p := range w.presences {
+			if p.GetEndTime() != nil {
+				n++
+			}
+		}
+	})
+	return n
+}
+
+// P2: sidecars of a control plane that died are waited out, whether it is started
+// again or not, and by whoever waits: also by one that knows of it from the store
+// only.
+func TestDied(t *testing.T) {
+	for _, again := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			w, _, b, _ := three(t)
+			s := w.sidecar("x", "1")
+			s.hold(b)
+			b.kill()
+			if again {
+				b = w.start("b:1", bound)
+			}
+			d := w.start("d:1", time.Second)
+			r := w.change("x", 0)
+			if took := w.await(d, r, nil); took != lasts {
+				t.Errorf("started again %v: in force after %s, want %s", again, took, lasts)
+			}
+			if again {
+				if took := w.await(b, w.change("x", 0), nil); took > tick {
+					t.Errorf("in force after %s more", took)
+				}
+			}
+		})
+	}
+}
+
+// P2: whoever ended by himself is waited out from when that was seen.
+func TestEnded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, a, b, _ := three(t)
+		s := w.sidecar("x", "1")
+		s.hold(b)
+		if err := b.replicas.End(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		b.kill()
+		time.Sleep(5 * time.Second)
+		if took := w.await(a, w.change("x", 0), nil); took > lasts-3*time.Second || took < lasts-5*time.Second {
+			t.Errorf("in force after %s", took)
+		}
+	})
+}
+
+// P2: a presence stays for as long as any grant may name a bound, and not longer.
+// A sidecar whose control plane has died may get a grant with a long bound from
+// another, to which it shows no freshness.
+func TestPresenceOutlastsBounds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, a, b, _ := three(t)
+		s := w.sidecar("x", "1")
+		s.hold(b)
+		b.kill()
+		time.Sleep(2 * time.Minute)
+		w.change("x", rollout.MaxBound)
+		time.Sleep(time.Second)
+		s.held = w.changes[0].revision // from wherever
+		if took := w.await(a, w.change("x", 0), nil); took < 10*time.Minute {
+			t.Errorf("in force after %s", took)
+		}
+		time.Sleep(rollout.MaxBound)
+		if n := ended(w); n != 0 {
+			t.Errorf("%d presences are left", n)
+		}
+	})
+}
+
+// P2: a sidecar that moved is settled by the control plane it moved to, for the
+// one it left, be the stream there closed or not; also if it acknowledges later,
+// and if the one that is asked first is one that lacks it.
+func TestMoved(t *testing.T) {
+	for name, c := range map[string]struct {
+		noticed bool
+		after   time.Duration // acknowledged, after the wait began
+		most    time.Duration
+	}{
+		"before":            {noticed: true, most: 0},
+		"before, unnoticed": {most: progressEvery},
+		"later":             {noticed: true, after: 3 * time.Second, most: 3 * time.Second},
+		"later, unnoticed":  {after: 3 * time.Second, most: 3 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w, a, b, z := three(t)
+				s := w.sidecar("x", "1")
+				s.hold(a)
+				s.leave(c.noticed)
+				s.hold(b)
+				r := w.change("x", 0)
+				time.Sleep(2 * tick)
+				if c.after == 0 {
+					s.receive(true)
+				} else {
+					w.acknowledging(c.after, s)
+				}
+				if took := w.await(z, r, nil); took > c.most || took < c.after {
+					t.Errorf("in force after %s, want %s to %s", took, c.after, c.most)
+				}
+			})
+		})
+	}
+}
+
+// P2: a sidecar that left holding nothing is waited for, whatever an instance of
+// that name but another key says.
+func TestMovedButAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, a, b, z := three(t)
+		s := w.sidecar("x", "1")
+		s.hold(a)
+		s.leave(true)
+		r := w.change("x", 0)
+		time.Sleep(2 * tick)
+		if err := b.rollout.Open(rollout.Stream{ID: "o", Agent: "x", Instance: "1", Key: rollout.Key{9}}); err != nil {
+			t.Fatal(err)
+		}
+		b.rollout.Acknowledge("o", r)
+		if took := w.await(z, r, nil); took < bound-time.Second {
+			t.Errorf("in force after %s", took)
+		}
+	})
+}
+
+// P2: the longest bound of grants counts for control planes that do not answer,
+// until it was waited out and lowered.
+func TestLongBounds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, a, b, _ := three(t)
+		s := w.sidecar("x", "1")
+		w.change("x", time.Minute)
+		time.Sleep(2 * tick)
+		s.hold(b)
+		w.set(func() { b.paused = true })
+		r := w.change("x", 0)
+		if took := w.await(a, r, nil); took != rollout.Outlast(time.Minute) {
+			t.Errorf("in force after %s, want %s", took, rollout.Outlast(time.Minute))
+		}
+		time.Sleep(5 * time.Minute) // the janitor
+		w.set(func() {
+			if w.head.LongestBound != 0 {
+				t.Errorf("the longest bound is still %s", w.head.LongestBound)
+			}
+		})
+	})
+}
+
+// P2: without the store a control plane lets nobody act, and a wait that cannot
+// read who is present is never too early.
+func TestWithoutStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, a, b, _ := three(t)
+		s := w.sidecar("x", "1")
+		s.hold(b)
+		r := w.change("x", 0)
+		w.set(func() { a.cut = true })
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if _, err := a.replicas.Head(ctx); err == nil {
+			t.Error("read a head without the store")
+		}
+		w.all.Go(func() {
+			time.Sleep(30 * time.Second)
+			w.set(func() { a.cut = false })
+		})
+		if took := w.await(a, r, nil); took < 20*time.Second || took > 31*time.Second {
+			t.Errorf("in force after %s", took)
+		}
+	})
+}
+
+// A waiter that goes away leaves nothing behind, anywhere.
+func TestAbandoned(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, a, b, _ := three(t)
+		s := w.sidecar("x", "1")
+		s.hold(b)
+		r := w.change("x", 0)
+		time.Sleep(time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := a.replicas.Await(ctx, r, nil); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("await: %v", err)
+		}
+		stop := errors.New("stop")
+		if err := a.replicas.Await(t.Context(), r, func(*adminv1.AwaitRevisionResponse) error { return stop }); !errors.Is(err, stop) {
+			t.Errorf("await: %v", err)
+		}
+		synctest.Wait()
+		if n := a.rollout.Waiters() + b.rollout.Waiters(); n != 0 {
+			t.Errorf("%d waiters are left", n)
+		}
+	})
+}
+
+// Lists name each sidecar once, with the control plane it is at, and the control
+// planes that do not answer.
+func TestLists(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, a, b, c := three(t)
+		x, y := w.sidecar("x", "1"), w.sidecar("y", "1")
+		x.hold(a)
+		x.leave(true)
+		x.hold(b)
+		y.hold(a)
+		w.set(func() { c.paused = true })
+		all, unreachable := a.replicas.List(t.Context())
+		if len(all) != 2 || all[0].GetAgent() != "x" || all[0].GetReplica() != "b:1" || !all[0].GetConnected() || all[1].GetReplica() != "a:1" {
+			t.Errorf("listed %v", all)
+		}
+		if !slices.Equal(unreachable, []string{"c:1"}) {
+			t.Errorf("unreachable: %v", unreachable)
+		}
+		got := a.replicas.Replicas(t.Context())
+		if len(got) != 3 || got[0].GetState() != adminv1.Replica_SERVING || got[0].GetSidecars() != 1 || got[1].GetSidecars() != 1 ||
+			got[2].GetState() != adminv1.Replica_UNREACHABLE || got[2].GetFreshFor().AsDuration() != lasts {
+			t.Errorf("control planes: %v", got)
+		}
+	})
+}
+
+// A control plane of a store that is its own takes the place of all that were.
+func TestAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		first := w.start("", bound)
+		s := w.sidecar("x", "1")
+		s.hold(first)
+		first.kill()
+		second := w.start("", time.Second)
+		if took := w.await(second, w.change("x", 0), nil); took != lasts {
+			t.Errorf("in force after %s, want %s", took, lasts)
+		}
+		if took := w.await(second, w.change("x", 0), nil); took > tick {
+			t.Errorf("in force after %s more", took)
+		}
+	})
+}
