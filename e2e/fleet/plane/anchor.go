@@ -32,23 +32,25 @@ func (p *Plane) newAnchor() (*anchor, error) {
 	a.request = protowire.AppendTag(a.request, 2, protowire.BytesType)
 	a.request = protowire.AppendBytes(a.request, make([]byte, 512))
 
-	target, creds := "", insecure.NewCredentials()
+	options := []grpc.DialOption{grpc.WithDefaultCallOptions(grpc.ForceCodecV2(swarm.Raw{}))}
+	var target string
 	if p.etcd != nil {
 		config, err := stack.ClientTLS(p.etcd.CertFile, p.etcd.KeyFile, p.etcd.CAFile)
 		if err != nil {
 			return nil, err
 		}
-		target, creds = "passthrough:///"+strings.TrimPrefix(p.etcd.Endpoints[0], "https://"), credentials.NewTLS(config)
+		target = "passthrough:///" + strings.TrimPrefix(p.etcd.Endpoints[0], "https://")
+		options = append(options, grpc.WithTransportCredentials(credentials.NewTLS(config)))
 	} else {
 		socket, err := find(p.Replicas[0].DataDir, "client.sock")
 		if err != nil {
 			return nil, err
 		}
 		target = "unix://" + socket
+		options = append(options, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithAuthority("localhost"))
 	}
 	var err error
-	a.conn, err = grpc.NewClient(target, grpc.WithTransportCredentials(creds), grpc.WithAuthority("localhost"),
-		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(swarm.Raw{})))
+	a.conn, err = grpc.NewClient(target, options...)
 	return a, err
 }
 
