@@ -171,7 +171,7 @@ func (s *Store) mark(ctx context.Context, actor string, bound time.Duration) err
 	tx := newTx(s, head, revision)
 	err = tx.Put("fleet", &grantv1.FleetState{
 		Name: "fleet", State: grantv1.FleetState_HALTED, Actor: actor, CreateTime: now,
-		Reason: fmt.Sprintf("restored from a backup of revision %d, %s: make the revocations since then again, then reevectl fleet resume",
+		Reason: fmt.Sprintf("restored from a backup of revision %d, %s: make the revocations since then again, then reevectl fleet resume --all",
 			head.Revision, made),
 	})
 	if err != nil {
