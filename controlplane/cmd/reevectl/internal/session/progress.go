@@ -117,7 +117,7 @@ func unheardReplica(r *adminv1.Replica) string {
 	if r.GetFreshFor() != nil {
 		left = " for " + output.Duration(r.GetFreshFor().AsDuration())
 	}
-	return fmt.Sprintf("replica %s, which %s: its sidecars may be fresh%s", r.GetReplica(), state, left)
+	return fmt.Sprintf("replica %s (%s; its sidecars may be fresh%s)", r.GetReplica(), state, left)
 }
 
 // stragglers lists all that is waited for, as far as it was told.

@@ -59,8 +59,8 @@ support/backoffice  89abcdef01234567  cp-2     refuses
     refunds: condition: what is this
 coding/reviewer     fedcba9876543210  cp-2     cut off, fresh for 3s
 and 1 more: see reevectl sidecars -A
-replica cp-3, which does not answer: its sidecars may be fresh for 8s
-replica cp-4, which has ended: its sidecars may be fresh for 1s
+replica cp-3 (does not answer; its sidecars may be fresh for 8s)
+replica cp-4 (has ended; its sidecars may be fresh for 1s)
 `
 	if diff := cmp.Diff(want, got.String()); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
