@@ -43,7 +43,8 @@ type world struct {
 	nodes     map[string]*node // those that live, by address
 	sidecars  []*sidecar
 	streams   int
-	inForce   []int64 // revisions that were said to be in force
+	inForce   []int64       // revisions that were said to be in force
+	news      chan struct{} // closed when anything changes
 }
 
 // A change sets the one grant of an agent; a bound of 0 names none.
@@ -86,7 +87,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 	w := &world{
 		t: t, ctx: ctx, random: rand.New(rand.NewPCG(seed, 0)),
 		head:      store.Head{Revision: 1, StoreID: "store", Sequence: 1},
-		presences: make(map[string]*storev1.Presence), nodes: make(map[string]*node),
+		presences: make(map[string]*storev1.Presence), nodes: make(map[string]*node), news: make(chan struct{}),
 	}
 	t.Cleanup(func() {
 		cancel()
@@ -96,6 +97,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 			n.paused, n.cut = false, false
 			nodes = append(nodes, n)
 		}
+		w.tell()
 		w.mu.Unlock()
 		for _, n := range nodes {
 			n.kill()
@@ -125,6 +127,7 @@ func (w *world) start(address string, bound time.Duration) *node {
 	}
 	w.mu.Lock()
 	w.nodes[address] = n
+	w.tell()
 	w.mu.Unlock()
 	n.apply(true)
 	w.all.Go(func() {
@@ -172,6 +175,7 @@ func (n *node) kill() {
 	if n.w.nodes[n.address] == n {
 		delete(n.w.nodes, n.address)
 	}
+	n.w.tell()
 	n.w.mu.Unlock()
 	n.die()
 	<-n.gone
@@ -192,13 +196,15 @@ func (w *world) delay() {
 func (w *world) while(ctx context.Context, stuck func() bool) error {
 	for {
 		w.mu.Lock()
-		is := stuck()
+		is, news := stuck(), w.news
 		w.mu.Unlock()
 		if !is {
 			return ctx.Err()
 		}
-		if err := pause(ctx, 50*time.Millisecond); err != nil {
-			return err
+		select {
+		case <-news:
+		case <-ctx.Done():
+			return context.Cause(ctx)
 		}
 	}
 }
@@ -217,6 +223,8 @@ func (w *world) change(agent string, bound time.Duration) int64 {
 
 // tell tells the control planes that something is new. The caller holds mu.
 func (w *world) tell() {
+	close(w.news)
+	w.news = make(chan struct{})
 	for _, n := range w.nodes {
 		select {
 		case n.wake <- struct{}{}:
@@ -514,6 +522,7 @@ func (l *line) pass(ctx context.Context, n *node) (*node, error) {
 		if to != nil {
 			stuck = stuck || to.paused || to.apart[l.from.address]
 		}
+		news := w.news
 		w.mu.Unlock()
 		if !stuck && (to == nil || n != nil && to != n) {
 			return nil, errRefused
@@ -521,8 +530,10 @@ func (l *line) pass(ctx context.Context, n *node) (*node, error) {
 		if !stuck {
 			return to, ctx.Err()
 		}
-		if err := pause(ctx, 50*time.Millisecond); err != nil {
-			return nil, err
+		select {
+		case <-news:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
 		}
 	}
 }
