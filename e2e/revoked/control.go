@@ -80,7 +80,7 @@ func (c *control) tryOut(ctx context.Context, s settings, name, off string, atMo
 		return t, err
 	}
 	defer func() { err = errors.Join(err, done()) }()
-	r := newRunner(running, out)
+	r := newRunner(running, s.bound, out)
 	for t.schedules < atMost && t.late == 0 {
 		script := c.schedule(r)
 		late, err := r.play(ctx, script)

@@ -69,7 +69,7 @@ func playOn(ctx context.Context, s settings, name, kind string, take func() (int
 		return t, err
 	}
 	defer func() { err = errors.Join(err, done()) }()
-	r := newRunner(c, out)
+	r := newRunner(c, s.bound, out)
 	for {
 		n, ok := take()
 		if !ok || ctx.Err() != nil {
@@ -101,6 +101,8 @@ func playOn(ctx context.Context, s settings, name, kind string, take func() (int
 	}
 	slices.Sort(r.waits)
 	if n := len(r.waits); n > 0 {
+		say(out, "%s: disturbed for %v, recovered for %v, checked for %v\n", kind,
+			r.spent[0].Round(time.Second), r.spent[1].Round(time.Second), r.spent[2].Round(time.Second))
 		say(out, "%s: %d waits, p50 %v, p90 %v, longest %v; %d more uncertain\n", kind, n,
 			r.waits[n/2].Round(time.Millisecond), r.waits[n*9/10].Round(time.Millisecond), r.waits[n-1].Round(time.Millisecond), r.uncertain)
 	}

@@ -34,18 +34,20 @@ const (
 // A runner plays schedules on one cluster, one after the other.
 type runner struct {
 	*cluster.Cluster
-	out io.Writer
+	out   io.Writer
+	bound time.Duration
 
 	began       time.Time
 	seen        []int // arrivals that were checked, by tool server
 	revocations []*oracle.Revocation
-	late        map[string]bool // sentences that were told
+	late        map[string]bool  // sentences that were told
+	spent       [3]time.Duration // on disturbing, on recovering and on checking
 	waits       []time.Duration
 	uncertain   int
 }
 
-func newRunner(c *cluster.Cluster, out io.Writer) *runner {
-	return &runner{Cluster: c, out: out, began: time.Now(), seen: make([]int, len(c.Journals)), late: make(map[string]bool)}
+func newRunner(c *cluster.Cluster, bound time.Duration, out io.Writer) *runner {
+	return &runner{Cluster: c, bound: bound, out: out, began: time.Now(), seen: make([]int, len(c.Journals)), late: make(map[string]bool)}
 }
 
 // play plays a schedule and returns what it found late. An error means that the
@@ -77,6 +79,7 @@ func (r *runner) play(ctx context.Context, s *schedule) (late []string, err erro
 		}
 	}
 	pause(ctx, s.dwell)
+	disturbed := time.Now()
 	if r.Network != nil {
 		if err := r.Network.Heal(ctx); err != nil {
 			return nil, err
@@ -85,6 +88,12 @@ func (r *runner) play(ctx context.Context, s *schedule) (late []string, err erro
 	if err := r.recover(ctx, s, taken); err != nil {
 		return nil, fmt.Errorf("%w in\n%v%s", err, s, r.tails())
 	}
+	recovered := time.Now()
+	defer func() {
+		r.spent[0] += disturbed.Sub(began)
+		r.spent[1] += recovered.Sub(disturbed)
+		r.spent[2] += time.Since(recovered)
+	}()
 	return r.check(ctx, began, taken)
 }
 
@@ -125,6 +134,9 @@ func (r *runner) disturb(ctx context.Context, s *schedule) ([]*oracle.Revocation
 			}
 			if v.command == nil {
 				r.waits = append(r.waits, took)
+			}
+			if took > 3*r.bound {
+				say(r.out, "  the wait for %q took %v\n", v.name, took)
 			}
 			taken = append(taken, &oracle.Revocation{Name: v.name, Covers: v.covers, Returned: returned})
 			return nil
@@ -261,11 +273,12 @@ func (r *runner) check(ctx context.Context, since time.Time, taken []*oracle.Rev
 }
 
 func (r *runner) allows(ctx context.Context, since time.Time) (allows []oracle.Allow, err error) {
-	for i := range len(r.Replicas) * 3 {
+	deadline := time.Now().Add(recovery)
+	for i := 0; time.Now().Before(deadline); i++ {
 		if allows, err = r.Allows(ctx, i, since); err == nil {
 			return allows, nil
 		}
-		pause(ctx, 200*time.Millisecond)
+		pause(ctx, 100*time.Millisecond)
 	}
 	return nil, err
 }
@@ -275,7 +288,7 @@ func (r *runner) allows(ctx context.Context, since time.Time) (allows []oracle.A
 func (r *runner) finish(ctx context.Context) (allowed int, late, unrecorded []string, err error) {
 	arrivals, _ := r.Arrivals(make([]int, len(r.Journals)))
 	for deadline := time.Now().Add(recovery); ; pause(ctx, 200*time.Millisecond) {
-		allows, err := r.allows(ctx, r.began.Add(-time.Minute))
+		allows, err := r.allows(ctx, time.Time{})
 		if err != nil {
 			return 0, nil, nil, err
 		}
