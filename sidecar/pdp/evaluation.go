@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/reeve-authz/reeve/sidecar/condition"
 	"github.com/reeve-authz/reeve/sidecar/grant"
@@ -12,10 +13,11 @@ import (
 // An evaluation is one decision in the making. Evaluations are reused, which
 // is what keeps decisions free of allocations.
 type evaluation struct {
-	call  Call
-	at    At
-	now   int64 // at.Now, as a grant.Instant
-	input condition.Input
+	call Call
+	now  int64 // as a grant.Instant
+	// age and bound are those of the At.
+	age, bound time.Duration
+	input      condition.Input
 	// covers hold the grants that name the target; room is theirs as long as
 	// they are few.
 	covers []*grant.Cover
@@ -31,7 +33,7 @@ func (e *evaluation) release() {
 }
 
 // decide settles the call.
-func (e *evaluation) decide(s *grant.Snapshot, c Call, at At) Decision {
+func (e *evaluation) decide(s *grant.Snapshot, c Call, at *At) Decision {
 	d := Decision{Revision: s.Revision()}
 	if d.Reason = e.begin(s, c, at); d.Reason != Granted {
 		return d
@@ -51,7 +53,7 @@ func (e *evaluation) decide(s *grant.Snapshot, c Call, at At) Decision {
 // begin finds what covers the call. It returns Granted if that is to decide,
 // and otherwise why the call is denied whatever the grants say: then e has no
 // covers.
-func (e *evaluation) begin(s *grant.Snapshot, c Call, at At) Reason {
+func (e *evaluation) begin(s *grant.Snapshot, c Call, at *At) Reason {
 	if r := standing(s, at); r != Granted {
 		return r
 	}
@@ -75,17 +77,17 @@ func (e *evaluation) begin(s *grant.Snapshot, c Call, at At) Reason {
 	if c.Kind == Tool {
 		e.input.Tool = covers[0].Tool().Variables()
 	}
-	e.call, e.at, e.now = c, at, grant.Instant(at.Now)
+	e.call, e.now, e.age, e.bound = c, grant.Instant(at.Now), at.Age, at.Bound
 	e.input.Agent, e.input.Args, e.input.Now = s.Agent().Variables(), c.Args, at.Now
 	return Granted
 }
 
 // standing returns Granted if the agent may act at all, and otherwise why not.
 // Stale comes first: then nothing that is held can be relied on.
-func standing(s *grant.Snapshot, at At) Reason {
+func standing(s *grant.Snapshot, at *At) Reason {
 	agent := s.Agent()
 	switch {
-	case !at.fresh(max(at.Bound, s.LongestBound())):
+	case !fresh(at.Age, max(at.Bound, s.LongestBound())):
 		return Stale
 	case s.Halted():
 		return Halted
@@ -158,11 +160,20 @@ func (e *evaluation) ask(g *grant.Grant) (applies bool, reason Reason, err error
 		return false, ConditionFalse, err
 	case g.Forbids():
 		return true, Forbidden, err
-	case !e.at.fresh(g.FreshnessBound()):
+	case !e.fresh(g):
 		return false, Stale, nil
 	default:
 		return true, Granted, nil
 	}
+}
+
+// fresh reports whether an allow may be acted on at the age.
+func (e *evaluation) fresh(g *grant.Grant) bool {
+	bound := g.FreshnessBound()
+	if bound == 0 {
+		bound = e.bound
+	}
+	return fresh(e.age, bound)
 }
 
 // variables returns what conditions read. What is not a tool is boxed when the
@@ -205,7 +216,7 @@ func (e *evaluation) visible() bool {
 			}
 		}
 		for i := 0; i < len(allows) && !allowed; i++ {
-			allowed = e.inWindow(&allows[i]) && e.at.fresh(allows[i].FreshnessBound())
+			allowed = e.inWindow(&allows[i]) && e.fresh(&allows[i])
 		}
 	}
 	return allowed

@@ -83,14 +83,8 @@ type At struct {
 	Bound time.Duration
 }
 
-// fresh reports whether what has this bound may be acted on; 0 is none of its
-// own.
-func (a *At) fresh(bound time.Duration) bool {
-	if bound == 0 {
-		bound = a.Bound
-	}
-	return a.Age < bound || a.Age <= 0
-}
+// fresh reports whether what has this bound may be acted on at this age.
+func fresh(age, bound time.Duration) bool { return age < bound || age <= 0 }
 
 // Decide decides a call by what s holds. A forbid that applies beats every
 // allow; of several grants that settle it alike the one that names the target
@@ -101,7 +95,7 @@ func (a *At) fresh(bound time.Duration) bool {
 // A resource whose URI has a grant.URIProblem is denied as malformed.
 func Decide(s *grant.Snapshot, c Call, at At) Decision {
 	e := evaluators.Get().(*evaluation)
-	d := e.decide(s, c, at)
+	d := e.decide(s, c, &at)
 	e.release()
 	return d
 }
@@ -111,7 +105,7 @@ func Decide(s *grant.Snapshot, c Call, at At) Decision {
 func Explain(s *grant.Snapshot, c Call, at At) (Decision, []Finding) {
 	e := evaluators.Get().(*evaluation)
 	defer e.release()
-	return e.decide(s, c, at), e.findings()
+	return e.decide(s, c, &at), e.findings()
 }
 
 // Visible reports whether the thing may be listed to the agent: some allow in
@@ -121,13 +115,13 @@ func Visible(s *grant.Snapshot, server string, kind Kind, name string, at At) bo
 	e := evaluators.Get().(*evaluation)
 	defer e.release()
 	c := Call{Kind: kind, Server: server, Name: name}
-	return e.begin(s, c, at) == Granted && e.visible()
+	return e.begin(s, c, &at) == Granted && e.visible()
 }
 
 // Admit decides what the protocol itself needs and no grant speaks of: anything
 // is allowed to a server of the catalogue while the agent may act at all.
 func Admit(s *grant.Snapshot, server string, at At) Decision {
-	d := Decision{Reason: standing(s, at), Revision: s.Revision()}
+	d := Decision{Reason: standing(s, &at), Revision: s.Revision()}
 	switch {
 	case d.Reason != Granted:
 	case s.Server(server) == nil:
