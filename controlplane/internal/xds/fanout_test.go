@@ -3,7 +3,11 @@ package xds
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
+	"testing/synctest"
+
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 
 	"github.com/reeve-authz/reeve/controlplane/internal/snapshot"
 )
@@ -90,4 +94,30 @@ func join(e encoded) []byte {
 		all = append(all, b.ReadOnlyData()...)
 	}
 	return all
+}
+
+// P2: a sidecar that reads nothing, and answers all the same what it can guess it
+// was sent, delays nobody else.
+func TestNoOneWaitsForAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPlane(t, Config{}, agentOf("a"), agentOf("b"))
+		deaf, other := p.open(t, "a"), p.open(t, "b")
+		deaf.ack(deaf.sync()...)
+		other.ack(other.sync()...)
+		for i := range 100 {
+			g := allow("big", "crm/"+strings.Repeat("x", 200)+fmt.Sprint(i), "a", "b")
+			for range 99 {
+				g.Targets = append(g.Targets, g.Targets[0])
+			}
+			revision := p.put(g)
+			synctest.Wait()
+			deaf.send(&discoveryv3.DeltaDiscoveryRequest{
+				TypeUrl: typeURLs[snapshot.Grants], ResponseNonce: nonceOf(normalLane, revision, 1, 1),
+			})
+			other.ack(other.sync()...)
+			if got := other.has[g.GetName()]; got != fmt.Sprint(revision) {
+				t.Fatalf("after %d changes, the other sidecar has revision %s and not %d", i+1, got, revision)
+			}
+		}
+	})
 }
