@@ -226,6 +226,14 @@ func TestConfigErrorsNameTheSetting(t *testing.T) {
 		"admin-listen":    func(c *controlplane.Config) { c.AdminListen = "nowhere" },
 		"freshness-bound": func(c *controlplane.Config) { c.FreshnessBound = time.Millisecond },
 		"etcd-endpoints":  func(c *controlplane.Config) { c.EtcdCert = "cert.pem" },
+		"nats-routes": func(c *controlplane.Config) {
+			c.EtcdEndpoints, c.PeerListen = []string{"https://127.0.0.1:1"}, "127.0.0.1:0"
+		},
+		"nats-listen": func(c *controlplane.Config) { c.NATSRoutes = []string{"127.0.0.2:6222"} },
+		"nats-url": func(c *controlplane.Config) {
+			c.NATSURLs, c.NATSRoutes = []string{"tls://127.0.0.2:4222"}, []string{"127.0.0.2:6222"}
+		},
+		"nats-ca": func(c *controlplane.Config) { c.NATSCA = "ca.pem" },
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := config(t.TempDir())

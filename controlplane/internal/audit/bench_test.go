@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"fmt"
 	"testing"
 )
 
@@ -16,6 +17,8 @@ func BenchmarkIngest(b *testing.B) {
 		{"senders=16/batch=1024", 16, 1024},
 		{"senders=16/batch=64", 16, 64},
 		{"senders=16/batch=1", 16, 1},
+		{"senders=1000/batch=1", 1000, 1},
+		{"senders=1000/batch=10", 1000, 10},
 	} {
 		b.Run(bc.name, func(b *testing.B) {
 			client, _ := serve(b, openLog(b, b.TempDir()))
@@ -23,7 +26,7 @@ func BenchmarkIngest(b *testing.B) {
 			chains := make([]*chain, bc.senders)
 			for i := range chains {
 				chains[i] = aChain(0)
-				chains[i].instance = instanceA[:30] + string("0123456789abcdef"[i]) + "0"
+				chains[i].instance = fmt.Sprintf("%032x", i)
 				for range each {
 					chains[i].allow()
 				}

@@ -207,6 +207,7 @@ func leads(replicas []*replica, i int) int {
 // pushAround stores a chain's records at random replicas, giving up on some
 // before they answer, until all are acknowledged and nobody is killed any more.
 func pushAround(t *testing.T, c *chain, replicas []*replica, killing *atomic.Bool, moved, twice *atomic.Int64) {
+	t.Helper()
 	total := int64(len(c.records))
 	var acknowledged int64
 	at := rand.IntN(len(replicas))

@@ -115,12 +115,12 @@ func atoi(tb testing.TB, s string) int {
 	return n
 }
 
-// cluster is several servers of the joined form.
+// cluster is three servers of the joined form.
 type cluster struct {
 	authority *authority
 	sources   []*identity.Source
-	cfgs []Config
-	logs []*Log // nil: stopped
+	cfgs      []Config
+	logs      []*Log // nil: stopped
 }
 
 func freeAddresses(tb testing.TB, n int) []string {
@@ -137,8 +137,9 @@ func freeAddresses(tb testing.TB, n int) []string {
 	return addresses
 }
 
-func newCluster(tb testing.TB, n int) *cluster {
+func newCluster(tb testing.TB) *cluster {
 	tb.Helper()
+	const n = 3
 	a := newAuthority(tb)
 	addresses := freeAddresses(tb, n)
 	c := &cluster{authority: a, logs: make([]*Log, n)}
@@ -188,16 +189,6 @@ func (c *cluster) stop(tb testing.TB, i int) {
 	c.logs[i] = nil
 }
 
-// leader returns the index of the server that leads the stream, -1 if none does.
-func (c *cluster) leader() int {
-	for i, l := range c.logs {
-		if l != nil && l.Leads() {
-			return i
-		}
-	}
-	return -1
-}
-
 // eventually calls try until it returns nil: real servers agree in their own time.
 func eventually(tb testing.TB, within time.Duration, try func() error) {
 	tb.Helper()
@@ -224,7 +215,7 @@ func untilReady(tb testing.TB, l *Log) {
 // Servers start in any order. The first ones say what they wait for, and keep
 // nobody waiting; when all are there, what one stores all have.
 func TestStartsInAnyOrder(t *testing.T) {
-	c := newCluster(t, 3)
+	c := newCluster(t)
 	began := time.Now()
 	first := c.start(t, 0)
 	if took := time.Since(began); took > 5*time.Second {
@@ -267,4 +258,29 @@ func TestStartsInAnyOrder(t *testing.T) {
 			t.Errorf("server %d: %+v, %v", i, info, err)
 		}
 	}
+}
+
+// Servers that have stored nothing yet elect nobody until all of them are there:
+// two that lost their disks would otherwise outvote the one that has the records.
+// From then on two are enough.
+func TestAllBeginAndTwoGoOn(t *testing.T) {
+	c := newCluster(t)
+	c.start(t, 0)
+	c.start(t, 1)
+	eventually(t, 20*time.Second, func() error {
+		err := c.logs[0].Check(t.Context())
+		if err == nil || !strings.Contains(err.Error(), "log has no leader: 2 of 3 servers") {
+			return fmt.Errorf("two of three at the first start: %w", err)
+		}
+		return nil
+	})
+	c.start(t, 2)
+	for _, l := range c.logs {
+		untilReady(t, l)
+	}
+	c.stop(t, 0)
+	c.stop(t, 1)
+	c.start(t, 0)
+	untilReady(t, c.logs[0])
+	untilReady(t, c.logs[2])
 }

@@ -22,7 +22,7 @@ import (
 // P5: a server's door for routes opens to control planes of its trust domain, and
 // to nobody else; what knocks otherwise does no harm.
 func TestRoutesAreForControlPlanes(t *testing.T) {
-	c := newCluster(t, 3)
+	c := newCluster(t)
 	c.startAll(t)
 	address := c.cfgs[0].Joined.Listen
 	before := c.logs[0].server.NumRoutes()
@@ -110,7 +110,7 @@ func knock(address string, config *tls.Config) (string, error) {
 
 // A server that cannot prove to be a control plane never becomes one of several.
 func TestForeignServerStaysAlone(t *testing.T) {
-	c := newCluster(t, 3)
+	c := newCluster(t)
 	c.cfgs[2].Joined.TLS = identity.PeerTLS(newAuthority(t).source(t, identity.ControlPlaneID(trustDomain)), trustDomain)
 	for i := range c.cfgs {
 		c.start(t, i)
@@ -131,7 +131,7 @@ func TestForeignServerStaysAlone(t *testing.T) {
 
 // Certificates are taken anew at each handshake.
 func TestRoutesWithRotatedCertificates(t *testing.T) {
-	c := newCluster(t, 3)
+	c := newCluster(t)
 	c.startAll(t)
 	next := newAuthority(t)
 	for i := range c.cfgs {

@@ -17,6 +17,9 @@ const (
 	// reviveAfter is how long the log rests before its server's store is started
 	// anew once more.
 	reviveAfter = 5 * time.Second
+	// fewRounds is how often it looks whether there are enough servers for all
+	// replicas.
+	fewRounds = 5
 	// proofBytes is the size of the message that shows that a revived store can
 	// write: more than the ends of files have room for.
 	proofBytes = 8 << 10
@@ -63,7 +66,7 @@ func (l *Log) keep(ctx context.Context) {
 	defer tick.Stop()
 	var revived time.Time
 	doubtful, unproven := false, false
-	for ctx.Err() == nil {
+	for round := 1; ctx.Err() == nil; round++ {
 		if err := l.broken(); err != nil {
 			l.settle(ctx, err, nil)
 			if time.Since(revived) >= reviveAfter {
@@ -79,7 +82,8 @@ func (l *Log) keep(ctx context.Context) {
 				_ = l.find(ctx)
 			}
 		}
-		doubtful = false
+		s := l.stream.Load()
+		doubtful = s != nil && s.few && round%fewRounds == 0
 		select {
 		case <-ctx.Done():
 		case <-tick.C:
@@ -142,6 +146,10 @@ func (l *Log) find(ctx context.Context) error {
 	if err != nil {
 		err = fmt.Errorf("find or make stream: %w", err)
 	}
+	if e := (*jetstream.APIError)(nil); errors.As(err, &e) && e.ErrorCode == codeNoLeader {
+		here, of := l.quorum()
+		err = fmt.Errorf("log has no leader: %d of %d servers; at the very first start all of them elect one", here, of)
+	}
 	l.settle(ctx, err, s)
 	return err
 }
@@ -187,19 +195,36 @@ func (l *Log) join(ctx context.Context) (*stream, error) {
 		return streamOf(found), nil
 	}
 	s, err := l.js.CreateOrUpdateStream(ctx, want)
-	if e := (*jetstream.APIError)(nil); errors.As(err, &e) && e.ErrorCode == codeNoReplicas && l.cfg.Replicas == 0 {
-		want.Replicas = 1
-		want.AllowDirect = true
-		s, err = l.js.CreateOrUpdateStream(ctx, want)
+	refused := (*jetstream.APIError)(nil)
+	if !errors.As(err, &refused) || l.cfg.Replicas > 0 {
+		return streamOf(s), err
 	}
-	if err != nil {
+	few := false
+	switch {
+	case refused.ErrorCode == codeNoReplicas:
+		want.Replicas = 1
+	case refused.ErrorCode == codeNoPeers && found != nil:
+		// It goes on as it is until there are servers for more.
+		want.Replicas, few = was.Replicas, true
+	default:
 		return nil, err
 	}
-	return streamOf(s), nil
+	want.AllowDirect = want.Replicas == 1
+	if s, err = l.js.CreateOrUpdateStream(ctx, want); err != nil {
+		return nil, err
+	}
+	usable := streamOf(s)
+	usable.few = few
+	return usable, nil
 }
 
-// codeNoReplicas is the answer of a server that is alone.
-const codeNoReplicas = 10074
+// What servers answer that are alone, that are too few at the moment, and that
+// have no leader.
+const (
+	codeNoReplicas = 10074
+	codeNoPeers    = 10005
+	codeNoLeader   = 10008
+)
 
 // adjust sets what this package depends on. What else an operator has set stays.
 func (l *Log) adjust(c *jetstream.StreamConfig) {
@@ -229,6 +254,9 @@ func same(a, b jetstream.StreamConfig) bool {
 }
 
 func streamOf(s jetstream.Stream) *stream {
+	if s == nil {
+		return nil
+	}
 	c := s.CachedInfo().Config
 	// By Raft, several servers sync the messages of many publishers together
 	// anyway.

@@ -74,6 +74,8 @@ type stream struct {
 	replicas int
 	// gathers says that several messages can be stored at once.
 	gathers bool
+	// few says that there are fewer replicas than there should be.
+	few bool
 }
 
 // A Message is one as it stands in the log.

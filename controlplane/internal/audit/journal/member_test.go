@@ -13,7 +13,7 @@ import (
 // P3: a server whose disk is full stops by itself, says so, and comes back when
 // there is room. The other two go on, also for whoever asks the full one.
 func TestFullDiskOfOneOfThree(t *testing.T) {
-	c := newCluster(t, 3)
+	c := newCluster(t)
 	const ill = 2
 	dir := c.cfgs[ill].Dir
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=8m"); err != nil {
@@ -72,7 +72,7 @@ func TestFullDiskOfOneOfThree(t *testing.T) {
 
 // A server that comes back with an empty disk gets everything from the others.
 func TestServerWithAnEmptyDiskHeals(t *testing.T) {
-	c := newCluster(t, 3)
+	c := newCluster(t)
 	c.startAll(t)
 	var after uint64
 	put := func(i, n int) {
@@ -137,7 +137,7 @@ func wantMessages(tb testing.TB, c *cluster, n int) {
 // A log of one server becomes no share of a common one, and the other way round:
 // NATS would delete the one, and fork the other.
 func TestDirectoryOfAnotherForm(t *testing.T) {
-	c := newCluster(t, 3)
+	c := newCluster(t)
 	l, err := Open(t.Context(), Config{Dir: c.cfgs[0].Dir}, discard())
 	if err != nil {
 		t.Fatal(err)
@@ -158,7 +158,7 @@ func TestDirectoryOfAnotherForm(t *testing.T) {
 
 // A port that is taken is an error at once.
 func TestRoutePortInUse(t *testing.T) {
-	c := newCluster(t, 3)
+	c := newCluster(t)
 	c.start(t, 0)
 	c.cfgs[1].Joined.Listen = c.cfgs[0].Joined.Listen
 	began := time.Now()
@@ -173,7 +173,7 @@ func TestRoutePortInUse(t *testing.T) {
 
 // More replicas for a stream that is there, without a loss.
 func TestReplicasAreRaised(t *testing.T) {
-	c := newCluster(t, 3)
+	c := newCluster(t)
 	for i := range c.cfgs {
 		c.cfgs[i].Replicas = 1
 	}
@@ -203,4 +203,3 @@ func TestReplicasAreRaised(t *testing.T) {
 	})
 	wantMessages(t, c, 2)
 }
-
