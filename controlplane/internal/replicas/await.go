@@ -52,7 +52,7 @@ func (r *Replicas) Await(ctx context.Context, revision int64, progress func(*adm
 	// Until the presences are read, any bound is possible.
 	w.deadline = w.start.Add(rollout.Outlast(rollout.MaxBound))
 	w.local = w.add(&member{name: r.cfg.Name, counted: true})
-	w.running.Go(func() { w.serve(ctx, w.local, r.awaitLocal) })
+	w.running.Go(func() { _ = w.serve(ctx, w.local, r.awaitLocal) }) // it fails with ctx only
 	w.running.Go(func() { w.readPresences(ctx) })
 	return w.run(ctx)
 }

@@ -8,7 +8,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	"github.com/reeve-authz/reeve/controlplane/internal/rollout"
+	"github.com/reeve-authz/reeve/controlplane/internal/store"
 	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
 )
 
@@ -18,6 +21,7 @@ var lasts = rollout.Outlast(bound)
 
 // three starts three control planes and lets them find each other.
 func three(t *testing.T) (w *world, a, b, c *node) {
+	t.Helper()
 	w = newWorld(t, 1)
 	a, b, c = w.start("a:1", bound), w.start("b:1", bound), w.start("c:1", bound)
 	time.Sleep(2 * lookEvery)
@@ -101,7 +105,7 @@ func TestStraggler(t *testing.T) {
 // P2: a control plane that hangs, or cannot be reached, is waited out by the
 // longest bound of all, and named.
 func TestUnheard(t *testing.T) {
-	for name, break_ := range map[string]func(*node){
+	for name, harm := range map[string]func(*node){
 		"stopped": func(n *node) { n.paused = true },
 		"apart":   func(n *node) { n.apart["a:1"] = true },
 	} {
@@ -113,7 +117,7 @@ func TestUnheard(t *testing.T) {
 				time.Sleep(2 * lookEvery)
 				s := w.sidecar("x", "1")
 				s.hold(b)
-				w.set(func() { break_(b) })
+				w.set(func() { harm(b) })
 				r := w.change("x", 0)
 				var seen *adminv1.AwaitRevisionResponse
 				took := w.await(a, r, func(p *adminv1.AwaitRevisionResponse) error {
@@ -165,6 +169,34 @@ func TestTakenForDead(t *testing.T) {
 		if took := w.await(a, r, nil); took > 50*time.Millisecond {
 			t.Errorf("in force after %s, with all well again", took)
 		}
+	})
+}
+
+// P2: who was marked ended lets nobody act from that moment on, also before it
+// finds out by itself: nobody counts what it grants any more.
+func TestFenced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		a := w.start("a:1", bound)
+		b := w.launch("b:1", bound, func(*node) {}) // it never looks
+		s := w.sidecar("x", "1")
+		s.hold(b)
+		w.set(func() {
+			for _, p := range w.presences {
+				if p.GetReplica() == "b:1" {
+					p.EndTime = timestamppb.Now()
+				}
+			}
+		})
+		time.Sleep(2 * lasts)
+		if err := s.renew([3]time.Duration{}); !errors.Is(err, store.ErrFenced) {
+			t.Errorf("renewed at one that was marked ended: %v", err)
+		}
+		if _, err := b.replicas.Head(t.Context()); !errors.Is(err, errAnnouncing) {
+			t.Errorf("read a head before it announced itself anew: %v", err)
+		}
+		b.lagging = true
+		w.await(a, w.change("x", 0), nil)
 	})
 }
 

@@ -10,7 +10,6 @@ import (
 
 	"github.com/reeve-authz/reeve/controlplane/internal/rollout"
 	"github.com/reeve-authz/reeve/controlplane/internal/store"
-	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
 	storev1 "github.com/reeve-authz/reeve/gen/reeve/store/v1"
 )
 
@@ -37,9 +36,7 @@ const (
 // A contact is what is known of another incarnation that has not ended.
 type contact struct {
 	// heard is when it last answered, or when it was first seen.
-	heard time.Time
-	// silent says that it did not answer the last probe.
-	silent  bool
+	heard   time.Time
 	probing bool
 	probed  time.Time
 	// patience is how long it may be silent.
@@ -216,7 +213,7 @@ func (r *Replicas) probe(ctx context.Context, probes *sync.WaitGroup, p *storev1
 		defer cancel()
 		err := r.ask(timed, p)
 		r.mu.Lock()
-		c.probing, c.silent = false, err != nil
+		c.probing = false
 		if err == nil {
 			c.heard = time.Now()
 			delete(r.taken, p.GetAddress())
@@ -257,7 +254,7 @@ func (r *Replicas) heard(incarnation string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if c := r.peers[incarnation]; c != nil {
-		c.heard, c.silent = time.Now(), false
+		c.heard = time.Now()
 	}
 }
 
@@ -303,16 +300,4 @@ func (r *Replicas) lower(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// state is what is known of another control plane now. The caller holds mu.
-func (r *Replicas) state(p *storev1.Presence) adminv1.Replica_State {
-	switch c := r.peers[p.GetIncarnation()]; {
-	case p.GetEndTime() != nil:
-		return adminv1.Replica_ENDED
-	case c == nil || c.silent:
-		return adminv1.Replica_UNREACHABLE
-	default:
-		return adminv1.Replica_SERVING
-	}
 }

@@ -52,6 +52,7 @@ var (
 
 // play plays one history and returns how many revisions were said to be in force.
 func play(t *testing.T, seed uint64) int {
+	t.Helper()
 	w := newWorld(t, seed)
 	random := rand.New(rand.NewPCG(seed, 1)) // used by this goroutine alone
 	w.latency = []time.Duration{0, 2 * time.Millisecond, 50 * time.Millisecond}[random.IntN(3)]
@@ -106,9 +107,9 @@ func (h *history) node() (n *node) {
 // passing sets something for a while.
 func (h *history) passing(set func(on bool)) {
 	h.w.set(func() { set(true) })
-	for_ := h.upTo([]time.Duration{time.Second, 20 * time.Second, 2 * time.Minute}[h.random.IntN(3)])
+	lasting := h.upTo([]time.Duration{time.Second, 20 * time.Second, 2 * time.Minute}[h.random.IntN(3)])
 	h.under.Go(func() {
-		time.Sleep(for_)
+		time.Sleep(lasting)
 		h.w.set(func() { set(false) })
 	})
 }

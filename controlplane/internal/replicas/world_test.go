@@ -83,6 +83,7 @@ type sidecar struct {
 }
 
 func newWorld(t *testing.T, seed uint64) *world {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	w := &world{
 		t: t, ctx: ctx, random: rand.New(rand.NewPCG(seed, 0)),
@@ -110,6 +111,12 @@ func newWorld(t *testing.T, seed uint64) *world {
 // start starts a control plane at an address where there is none.
 func (w *world) start(address string, bound time.Duration) *node {
 	w.t.Helper()
+	return w.launch(address, bound, func(n *node) { _ = n.replicas.Run(n.ctx) })
+}
+
+// launch is start of one that runs what run does.
+func (w *world) launch(address string, bound time.Duration, run func(*node)) *node {
+	w.t.Helper()
 	n := &node{w: w, address: address, gone: make(chan struct{}), wake: make(chan struct{}, 1), apart: make(map[string]bool)}
 	n.ctx, n.die = context.WithCancel(w.ctx)
 	n.rollout = rollout.New(rollout.Config{Bound: bound, Replica: address})
@@ -133,7 +140,7 @@ func (w *world) start(address string, bound time.Duration) *node {
 	w.all.Go(func() {
 		defer close(n.gone)
 		var running sync.WaitGroup
-		running.Go(func() { _ = n.replicas.Run(n.ctx) })
+		running.Go(func() { run(n) })
 		for {
 			select {
 			case <-n.wake:
