@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -127,7 +128,7 @@ func TestOneIsFine(t *testing.T) {
 				fail(planes[first])
 				fails["is killed"](planes[(first+1)%3])
 				start, moved := time.Now(), time.Duration(0)
-				for time.Since(start) < time.Minute {
+				for time.Since(start) < 20*time.Second {
 					time.Sleep(10 * time.Millisecond)
 					watched.live(true)
 					if now := on(planes); moved == 0 && now == (first+2)%3 {
@@ -163,12 +164,12 @@ func TestNobodyIsFine(t *testing.T) {
 				for _, p := range planes {
 					dialled += p.dialled()
 				}
-				time.Sleep(10 * time.Minute)
+				time.Sleep(5 * time.Minute)
 				for _, p := range planes {
 					dialled -= p.dialled()
 				}
-				if n := -dialled; n < 60 || n > 700 {
-					t.Errorf("%d connections in ten minutes", n)
+				if n := -dialled; n < 30 || n > 350 {
+					t.Errorf("%d connections in five minutes", n)
 				}
 				for _, p := range planes {
 					p.gone.Store(false)
@@ -204,15 +205,14 @@ func TestDenied(t *testing.T) {
 // P2: whatever the replicas are at and whichever it goes to, a sidecar never
 // publishes backwards, even if one does not refuse whom it is behind.
 func TestNeverBackwards(t *testing.T) {
-	for seed := range uint64(8) {
+	for seed := range uint64(4) {
 		synctest.Test(t, func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 0))
-			newest := int64(0)
+			var newest atomic.Int64
 			planes := newPlanes(t, 3, func(v *replica.View) {
-				if at := v.Snapshot.Revision(); at < newest {
-					t.Errorf("seed %d: published %d after %d", seed, at, newest)
-				} else {
-					newest = at
+				at := v.Snapshot.Revision()
+				if was := newest.Swap(at); at < was {
+					t.Errorf("seed %d: published %d after %d", seed, at, was)
 				}
 			})
 			for _, p := range planes {
@@ -238,8 +238,8 @@ func TestNeverBackwards(t *testing.T) {
 				}
 				time.Sleep(time.Duration(r.Int64N(int64(2 * time.Second))))
 			}
-			if newest < 10 {
-				t.Errorf("seed %d: published up to %d only", seed, newest)
+			if n := newest.Load(); n < 10 {
+				t.Errorf("seed %d: published up to %d only", seed, n)
 			}
 			for _, p := range planes {
 				p.gone.Store(true)
