@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
+	"runtime"
 	"time"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
@@ -16,6 +17,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/reeve-authz/reeve/controlplane/internal/admin"
+	"github.com/reeve-authz/reeve/controlplane/internal/admission"
 	"github.com/reeve-authz/reeve/controlplane/internal/audit"
 	"github.com/reeve-authz/reeve/controlplane/internal/enroll"
 	"github.com/reeve-authz/reeve/controlplane/internal/xds"
@@ -219,7 +221,7 @@ func agentOf(ctx context.Context) (string, error) {
 // options are what every door's server has: its TLS, limits, and keepalive.
 func (c *ControlPlane) options(config *tls.Config) []grpc.ServerOption {
 	return []grpc.ServerOption{
-		grpc.Creds(credentials.NewTLS(config)),
+		grpc.Creds(admission.Limit(credentials.NewTLS(config), runtime.GOMAXPROCS(0))),
 		grpc.ChainStreamInterceptor(c.endWithDoors),
 		grpc.StatsHandler(otelgrpc.NewServerHandler(otelgrpc.WithMeterProvider(c.telemetry.Meters))),
 		grpc.MaxRecvMsgSize(maxMessage),
