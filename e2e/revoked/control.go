@@ -55,7 +55,7 @@ func playControls(ctx context.Context, s settings, out io.Writer) (red, all int,
 // with it off until one does.
 func (c *control) play(ctx context.Context, s settings, name string, out io.Writer) (red bool, err error) {
 	began := time.Now()
-	on, err := c.tryOut(ctx, s, name+"a", "", 2, out)
+	on, err := c.tryOut(ctx, s, name+"a", "", 1, out)
 	if err != nil {
 		return false, err
 	}
@@ -122,7 +122,7 @@ func undisturbed(*runner) *schedule {
 // forsakeReplica leaves sidecars nothing but a replica that is cut off from the
 // store and from the other replicas.
 func forsakeReplica(r *runner) *schedule {
-	s := &schedule{title: "a replica cut off from the store", dwell: time.Second}
+	s := &schedule{title: "a replica cut off from the store", dwell: 100 * time.Millisecond}
 	b := &breaker{Cluster: r.Cluster}
 	var links []link
 	both := func(x, y string) { links = append(links, link{x, y}, link{y, x}) }
@@ -132,7 +132,7 @@ func forsakeReplica(r *runner) *schedule {
 	}
 	apart := b.cut(links...)
 	apart.name = "leave the sidecars r0 alone"
-	apart.lasts = 8 * time.Second
+	apart.lasts = 6 * time.Second
 	links = nil
 	for i := range r.Etcd.Members {
 		both("r0", fmt.Sprintf("e%d", i))
@@ -141,10 +141,10 @@ func forsakeReplica(r *runner) *schedule {
 	both("r0", "r2")
 	away := b.cut(links...)
 	// Until then the sidecars have moved to r0, and are fresh there.
-	away.at, away.lasts = 4*time.Second, 4*time.Second
+	away.at, away.lasts = 3*time.Second, 3*time.Second
 	s.faults = []*fault{apart, away}
 	v := haltOf(cluster.Namespace + "/fleet")
-	v.at, v.through, v.waiter = 4200*time.Millisecond, 1, 1
+	v.at, v.through, v.waiter = 3200*time.Millisecond, 1, 1
 	s.revocations = []*revocation{v}
 	return s
 }

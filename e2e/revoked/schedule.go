@@ -52,7 +52,7 @@ func newSchedule(seed uint64, number int, c *cluster.Cluster, without []string) 
 	for range 1 + rng.IntN(4) {
 		s.revocations = append(s.revocations, newRevocation(rng))
 	}
-	if s.slow = number%slowEvery == slowEvery-1; s.slow {
+	if s.slow = number%slowEvery == slowEvery/2; s.slow {
 		s.revocations = append(s.revocations, slowDeletion())
 	}
 	s.restore = c.Etcd == nil && number%restoreEvery == restoreEvery-1
