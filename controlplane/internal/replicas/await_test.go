@@ -200,6 +200,21 @@ func TestFenced(t *testing.T) {
 	})
 }
 
+// A control plane that was without the store for a while takes nobody for dead
+// when it has it again.
+func TestHeardNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, a, _, _ := three(t)
+		w.set(func() { a.cut = true })
+		time.Sleep(2 * deadAfter)
+		w.set(func() { a.cut = false })
+		time.Sleep(deadAfter)
+		if n := ended(w); n != 0 {
+			t.Errorf("%d presences have ended", n)
+		}
+	})
+}
+
 func ended(w *world) (n int) {
 	w.set(func() {
 		for _, p := range w.presences {

@@ -18,6 +18,9 @@ const (
 	// go on without knowing that it was taken for dead, if nobody asks it for
 	// freshness, and how late it sees that another has ended.
 	lookEvery = time.Second
+	// sleptAfter is how long after the last look this process must have been
+	// stopped, or cut off from the store.
+	sleptAfter = 5 * time.Second
 	// probeEvery is how often a peer is asked whether it is there, and
 	// probeWithin how long it may take.
 	probeEvery  = 3 * time.Second
@@ -78,6 +81,7 @@ func (r *Replicas) lookOnce(ctx context.Context, probes *sync.WaitGroup) error {
 		return err
 	}
 	r.note(head, present)
+	r.wakeUp()
 	var errs []error
 	fenced := current != ""
 	for _, p := range present {
@@ -107,6 +111,20 @@ func (r *Replicas) lookOnce(ctx context.Context, probes *sync.WaitGroup) error {
 		r.fenced(current)
 	}
 	return errors.Join(errs...)
+}
+
+// wakeUp begins to count the others' silence anew if this process has not looked
+// for a while: then it was this one that heard nothing.
+func (r *Replicas) wakeUp() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := time.Now()
+	if now.Sub(r.looked) > sleptAfter {
+		for _, c := range r.peers {
+			c.heard = now
+		}
+	}
+	r.looked = now
 }
 
 // note takes in presences that were just read.

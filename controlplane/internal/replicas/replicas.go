@@ -140,7 +140,6 @@ type Replicas struct {
 	cfg     Config
 	took    metric.Float64Histogram
 	anew    chan struct{} // sent when this process was fenced
-	began   time.Time
 	started *timestamppb.Timestamp
 
 	mu sync.Mutex
@@ -155,6 +154,8 @@ type Replicas struct {
 	conns map[string]Peer // by address
 	// taken is how often who was at an address was taken for dead in a row.
 	taken map[string]int
+	// looked is when Run last read the presences.
+	looked time.Time
 	// last are the presences and the head as of the last look.
 	last []*storev1.Presence
 	head store.Head
@@ -164,7 +165,7 @@ type Replicas struct {
 // comes next.
 func New(cfg Config) (*Replicas, error) {
 	r := &Replicas{
-		cfg: cfg, anew: make(chan struct{}, 1), began: time.Now(), started: timestamppb.Now(),
+		cfg: cfg, anew: make(chan struct{}, 1), started: timestamppb.Now(),
 		own: make(map[string]struct{}), ended: make(map[string]time.Time),
 		peers: make(map[string]*contact), conns: make(map[string]Peer), taken: make(map[string]int),
 	}

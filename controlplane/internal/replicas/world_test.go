@@ -258,7 +258,11 @@ func (s *sidecar) connect(n *node) bool {
 	}
 	w.streams++
 	s.node, s.stream = n, fmt.Sprint("stream ", w.streams)
-	if err := n.rollout.Open(rollout.Stream{ID: s.stream, Agent: s.agent, Instance: s.instance}); err != nil {
+	age := 2 * rollout.MaxBound
+	if !s.sent.IsZero() {
+		age = time.Since(s.sent)
+	}
+	if err := n.rollout.Open(rollout.Stream{ID: s.stream, Agent: s.agent, Instance: s.instance, Age: age}); err != nil {
 		w.t.Error(err)
 	}
 	return true

@@ -49,3 +49,25 @@ func TestWaitedOut(t *testing.T) {
 		}
 	})
 }
+
+// P2: who comes with freshness from another control plane counts for as long as
+// that lasts, and who comes with none does not.
+func TestComesFresh(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for age, want := range map[time.Duration]time.Duration{
+			0: lasts, bound / 2: lasts - bound/2, 2 * MaxBound: 0,
+		} {
+			r := New(Config{Bound: time.Second})
+			r.Elsewhere(bound)
+			r.Publish(1, touch("a"))
+			s := stream("s", "a")
+			s.Age = age
+			if err := r.Open(s); err != nil {
+				t.Fatal(err)
+			}
+			if took := await(t, r, 1); took != want {
+				t.Errorf("age %s: in force after %s, want %s", age, took, want)
+			}
+		}
+	})
+}

@@ -18,10 +18,9 @@
 //     raises it, and the acknowledgement of the newest set lowers it;
 //   - whom this process granted freshness stays known for as long as any grant may
 //     name, also when it is stale by the bounds of what it is known to hold;
-//   - who opens a stream may come with freshness and a set from elsewhere, and
-//     counts as fresh from then until it acknowledges: between the revisions that
-//     this process applies at once, another may have given it one that this
-//     process does not know.
+//   - who opens a stream with freshness from elsewhere counts as if it had been
+//     granted here: whoever granted it may not know of a set that the sidecar got
+//     between two that it applied at once.
 package rollout
 
 import (
@@ -79,6 +78,9 @@ type Stream struct {
 	Instance string
 	// Version is the sidecar's build version, by its own account.
 	Version string
+	// Age is how long ago the sidecar asked, anywhere, for the freshness that it
+	// has, by its own account; [MaxBound] or more if it has none.
+	Age time.Duration
 }
 
 // A Holder is one sidecar instance, to those who do not serve it too.
@@ -145,6 +147,8 @@ type sidecar struct {
 	ackedAt        time.Time
 	// grantedAt is when it was last granted freshness here; zero if never.
 	grantedAt time.Time
+	// cameAt is when it asked for the freshness that it came with.
+	cameAt time.Time
 	// longest is the longest bound of any set that it may hold and that this
 	// process has published.
 	longest time.Duration
@@ -212,8 +216,7 @@ func (r *Rollout) Publish(revision int64, touched []Touched) {
 
 // freshUntil is when s is past its bound for sure, on whatever it may hold.
 func (r *Rollout) freshUntil(s *sidecar) time.Time {
-	// It may have come with what another control plane granted before.
-	until := s.openedAt.Add(Outlast(max(r.elsewhere, s.longest)))
+	until := s.cameAt.Add(Outlast(max(r.elsewhere, s.longest)))
 	if s.grantedAt.IsZero() {
 		return until
 	}
@@ -266,6 +269,9 @@ func (r *Rollout) Open(st Stream) error {
 	}
 	s.moved = make(chan struct{})
 	s.stream, s.version, s.openedAt, s.ready = st.ID, st.Version, time.Now(), 0
+	if came := s.openedAt.Add(-max(0, st.Age)); came.After(s.cameAt) {
+		s.cameAt = came
+	}
 	r.streams[st.ID] = s
 	return nil
 }

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/reeve-authz/reeve/controlplane/internal/rollout"
 	"github.com/reeve-authz/reeve/controlplane/internal/snapshot"
 	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
 	"github.com/reeve-authz/reeve/sidecar/identity"
@@ -167,7 +168,20 @@ func (s *stream) open(m *discoveryv3.DeltaDiscoveryRequest) error {
 			return status.Errorf(codes.Unavailable, "this control plane is at revision %d, behind the sidecar's %d: try another, or again", newest.Revision(), held)
 		}
 	}
-	return s.server.join(s, instance, version)
+	return s.server.join(s, instance, version, ageOf(fields["age"].GetStringValue()))
+}
+
+// ageOf reads how long ago the sidecar asked for the freshness that it has: in
+// milliseconds, or never. Of one that does not say, it is not known to be more
+// than nothing.
+func ageOf(said string) time.Duration {
+	if said == "never" {
+		return 2 * rollout.MaxBound
+	}
+	if ms, err := strconv.ParseInt(said, 10, 64); err == nil && ms > 0 {
+		return time.Duration(min(ms, rollout.MaxBound.Milliseconds())) * time.Millisecond
+	}
+	return 0
 }
 
 func isInstance(id string) bool {

@@ -19,6 +19,8 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/reeve-authz/reeve/sidecar/fault"
+	"github.com/reeve-authz/reeve/sidecar/grant"
+	"github.com/reeve-authz/reeve/sidecar/internal/replica"
 )
 
 type discoveryStream = discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesClient
@@ -105,6 +107,7 @@ func (c *Client) subscribe(g discoveryStream, held map[string]map[string]string)
 		"instance": structpb.NewStringValue(c.cfg.Instance),
 		"version":  structpb.NewStringValue(c.cfg.Version),
 		"revision": structpb.NewStringValue(fmt.Sprint(c.holding.seen)),
+		"age":      structpb.NewStringValue(ageOf(c.cfg.Replica.View())),
 	}}}
 	for _, t := range types {
 		m := &discoveryv3.DeltaDiscoveryRequest{
@@ -117,6 +120,16 @@ func (c *Client) subscribe(g discoveryStream, held map[string]map[string]string)
 		node = nil
 	}
 	return nil
+}
+
+// ageOf says how long ago the freshness was asked for that the sidecar has, in
+// milliseconds, so that a control plane which did not grant it can count it.
+func ageOf(v *replica.View) string {
+	at, _ := v.At()
+	if at.Age > grant.MaxFreshnessBound {
+		return "never"
+	}
+	return fmt.Sprint(at.Age.Milliseconds())
 }
 
 // receive has a response enforced, and then answers it.
