@@ -372,6 +372,24 @@ func TestLongBounds(t *testing.T) {
 	})
 }
 
+// P2: the longest bound is not lowered while a sidecar may act on a grant that
+// named it, also if nobody asks.
+func TestLoweredWhenWaitedOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, a, b, _ := three(t)
+		s := w.sidecar("x", "1")
+		w.change("x", 5*time.Minute)
+		time.Sleep(2 * tick)
+		s.hold(b)
+		w.set(func() { b.paused = true })
+		r := w.change("x", 0)
+		time.Sleep(time.Minute) // the janitor has looked
+		if took := w.await(a, r, nil); took < 4*time.Minute {
+			t.Errorf("in force after %s more", took)
+		}
+	})
+}
+
 // P2: without the store a control plane lets nobody act, and a wait that cannot
 // read who is present is never too early.
 func TestWithoutStore(t *testing.T) {

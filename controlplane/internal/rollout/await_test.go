@@ -55,11 +55,16 @@ func TestWaitedOut(t *testing.T) {
 func TestComesFresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for age, want := range map[time.Duration]time.Duration{
-			0: lasts, bound / 2: lasts - bound/2, 2 * MaxBound: 0,
+			0: lasts, bound / 2: lasts - bound/2, 2 * MaxBound: 0, // on a set that names no bound
+			time.Minute: Outlast(MaxBound) - time.Minute, // on one that does
 		} {
 			r := New(Config{Bound: time.Second})
 			r.Elsewhere(bound)
-			r.Publish(1, touch("a"))
+			changed := touch("a")
+			if age == time.Minute {
+				changed[0].Bound = MaxBound
+			}
+			r.Publish(1, changed)
 			s := stream("s", "a")
 			s.Age = age
 			if err := r.Open(s); err != nil {
@@ -68,6 +73,50 @@ func TestComesFresh(t *testing.T) {
 			if took := await(t, r, 1); took != want {
 				t.Errorf("age %s: in force after %s, want %s", age, took, want)
 			}
+		}
+	})
+}
+
+// P2: whom this process let act stays known while any grant may name a bound: the
+// sidecar may get one from another control plane when it has long been stale.
+func TestLongBoundComesLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := New(Config{Bound: bound})
+		r.Publish(1, touch("a"))
+		holding(t, r, "s", "a")
+		r.Close("s")
+		time.Sleep(time.Minute)
+		if took := await(t, r, 1); took != 0 || len(r.List()) != 0 {
+			t.Errorf("waited %s for a sidecar that is stale; list %v", took, r.List())
+		}
+		r.Publish(2, []Touched{{Agent: "a", Bound: MaxBound}})
+		r.Publish(3, touch("a"))
+		if took := await(t, r, 3); took != Outlast(MaxBound)-time.Minute {
+			t.Errorf("in force after %s, want %s", took, Outlast(MaxBound)-time.Minute)
+		}
+	})
+}
+
+// P2: what is known of a sidecar's bound goes down only with its acknowledgement
+// of the newest set.
+func TestBoundIsLowered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := New(Config{Bound: bound})
+		r.Publish(1, []Touched{{Agent: "a", Bound: time.Minute}})
+		holding(t, r, "s", "a")
+		r.Publish(2, touch("a"))
+		r.Publish(3, touch("a"))
+		r.Acknowledge("s", 2) // not the newest
+		if took := await(t, r, 3); took != Outlast(time.Minute) {
+			t.Errorf("in force after %s, want %s", took, Outlast(time.Minute))
+		}
+		r.Acknowledge("s", 3)
+		if _, _, err := r.Grant(t.Context(), ask("s", "a", 3)); err != nil {
+			t.Fatal(err)
+		}
+		r.Publish(4, touch("a"))
+		if took := await(t, r, 4); took != lasts {
+			t.Errorf("in force after %s, want %s", took, lasts)
 		}
 	})
 }
