@@ -75,9 +75,14 @@ func restoreCommand() *cobra.Command {
 		Long: `Make the embedded store of a data directory that has none from a file that backup
 wrote. Put the key encryption key of the old control plane at --kek-file first.
 
-What was changed after the backup is lost, revocations too: look through what you
-granted and revoked since, before you start the control plane. Sidecars take the
-restored store for another one and drop what they hold before they follow it.
+What was changed after the backup is lost, revocations too. So the restored fleet
+is halted: look through what you granted and revoked since, revoke it again, then
+"reevectl fleet resume --all". Sidecars take the restored store for another one and
+drop what they hold before they follow it.
+
+What the old control plane let sidecars do may last for one bound more: the first
+waits count it, by --freshness-bound or what the backup names, whichever is longer.
+Give the longest that was in use since the backup.
 ` + precedence,
 		Example: `  reeve-controlplane restore /backup/reeve-2026-11-23.db --data-dir /var/lib/reeve`,
 		Args:    cobra.ExactArgs(1),
