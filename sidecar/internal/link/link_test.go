@@ -188,6 +188,26 @@ func TestClose(t *testing.T) {
 	})
 }
 
+// Whatever a move is at when the link is closed, no connection is left.
+func TestCloseWhileMoving(t *testing.T) {
+	for range 2000 {
+		l, err := New(Config{Addresses: three[:1], Options: []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		moved := make(chan struct{})
+		go func() {
+			defer close(moved)
+			_ = l.Move(t.Context(), "test", false)
+		}()
+		_ = l.Close()
+		<-moved
+		if l.conn != nil {
+			t.Fatal("a connection is left")
+		}
+	}
+}
+
 // A name server that hangs holds up the first connection only, and for a while;
 // what it answers later counts.
 func TestNameServerHangs(t *testing.T) {

@@ -66,7 +66,7 @@ func (l *Link) Replicas() int {
 // Close gives up the connection and waits until nothing is left of it. Calls
 // fail from then on.
 func (l *Link) Close() error {
-	l.leave(false)
+	// Closed first: a move that goes on beside this joins nothing any more.
 	l.mu.Lock()
 	select {
 	case <-l.closed:
@@ -77,6 +77,7 @@ func (l *Link) Close() error {
 		l.looking()
 	}
 	l.mu.Unlock()
+	l.leave(false)
 	l.work.Wait()
 	return nil
 }
