@@ -251,7 +251,7 @@ func (c *sidecar) renew(ctx context.Context, end context.CancelCauseFunc) {
 
 // renewNow asks once, and returns the bound.
 func (c *sidecar) renewNow(ctx context.Context) (time.Duration, error) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, renewTimeout)
 	defer cancel()
 	c.mu.Lock()
 	conn, stream := c.conn, c.stream

@@ -26,12 +26,15 @@ const (
 	maxBackoff = 5 * time.Second
 )
 
-// How often an idle connection is probed, give or take a quarter, and how long
-// it may take to be made, as a sidecar has it.
+// How often an idle connection is probed, give or take a quarter, as a sidecar
+// has it. The other limits are longer than a sidecar's, which does not share a
+// processor with thousands of its kind: what is late here may be so only because
+// this process had no turn.
 const (
 	keepaliveEvery   = 20 * time.Second
-	keepaliveTimeout = 15 * time.Second
-	connectTimeout   = 5 * time.Second
+	keepaliveTimeout = 30 * time.Second
+	connectTimeout   = 30 * time.Second
+	renewTimeout     = 30 * time.Second
 )
 
 // An Identity is who a simulated sidecar is.
