@@ -23,6 +23,9 @@ func start(t *testing.T, cfg stack.Config) *stack.Stack {
 		t.Skip("needs built binaries: make e2e")
 	}
 	cfg.Dir, cfg.Example = t.TempDir(), filepath.Join("..", "examples", "support")
+	if cfg.Etcd = os.Getenv("REEVE_ETCD"); cfg.Etcd == "" && cfg.Replicas > 1 {
+		t.Skip("needs an etcd binary: make e2e")
+	}
 	s, err := stack.New(cfg)
 	if err != nil {
 		t.Fatal(err)

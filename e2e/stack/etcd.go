@@ -62,16 +62,21 @@ func StartEtcd(ctx context.Context, cfg EtcdConfig) (*Etcd, error) {
 	if err != nil {
 		return nil, fmt.Errorf("prepare etcd: %w", err)
 	}
-	// A member alone is not ready: it has no leader yet.
-	group, starting := errgroup.WithContext(ctx)
-	for _, m := range e.Members {
-		group.Go(func() error { return m.Start(starting) })
-	}
-	if err := group.Wait(); err != nil {
+	if err := e.start(ctx); err != nil {
 		e.Close()
 		return nil, err
 	}
 	return e, nil
+}
+
+// start starts the members together: one alone is not ready, for it has no
+// leader.
+func (e *Etcd) start(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for _, m := range e.Members {
+		group.Go(func() error { return m.Start(ctx) })
+	}
+	return group.Wait()
 }
 
 func newEtcd(cfg EtcdConfig) (*Etcd, error) {

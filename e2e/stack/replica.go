@@ -51,6 +51,8 @@ type Replica struct {
 	AdminAddress, SidecarAddress, EnrollAddress, PeerAddress string
 	// DataDir is its own. The first one's has the first administrator.
 	DataDir string
+	// KEKFile is the key encryption key, one for all.
+	KEKFile string
 	// OpsURL is where its metrics and readiness are.
 	OpsURL string
 }
@@ -87,7 +89,11 @@ func NewReplicas(cfg ReplicasConfig) ([]*Replica, error) {
 		arguments := []string{
 			"run", "--data-dir", r.DataDir, "--admin-listen", r.AdminAddress, "--sidecar-listen", r.SidecarAddress,
 			"--enroll-listen", r.EnrollAddress, "--ops-listen", strings.TrimPrefix(r.OpsURL, "http://"),
-			"--kek-file", filepath.Join(cfg.Dir, "kek"),
+		}
+		r.KEKFile = filepath.Join(r.DataDir, "kek") // the default
+		if len(cfg.Hosts) > 1 {
+			r.KEKFile = filepath.Join(cfg.Dir, "kek")
+			arguments = append(arguments, "--kek-file", r.KEKFile)
 		}
 		if host.IP != "" {
 			arguments = append(arguments, "--advertise", host.IP)

@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -38,6 +37,11 @@ type Config struct {
 	// DrainTimeout is how long the sidecar lets calls go on at its end; 0 is the
 	// product's default.
 	DrainTimeout time.Duration
+	// Replicas is how many control planes there are on an etcd cluster of three;
+	// 0 is one with its own store.
+	Replicas int
+	// Etcd is the etcd binary, for several replicas.
+	Etcd string
 	// Stateless makes the support server keep no MCP sessions.
 	Stateless bool
 }
@@ -46,7 +50,11 @@ type Config struct {
 // agent.
 type Stack struct {
 	ControlPlane, Sidecar, Server *Process
-	// AdminAddress, SidecarAddress and EnrollAddress are the control plane's
+	// Replicas are all control planes, of which ControlPlane is the first, and
+	// Etcd is their store if there are several.
+	Replicas []*Replica
+	Etcd     *Etcd
+	// AdminAddress, SidecarAddress and EnrollAddress are the first control plane's
 	// listeners, and MCPAddress is the sidecar's.
 	AdminAddress, SidecarAddress, EnrollAddress, MCPAddress string
 	// StateDir is the sidecar's, DataDir the control plane's.
@@ -60,37 +68,48 @@ type Stack struct {
 
 // New prepares a stack on free ports. Nothing is started.
 func New(cfg Config) (*Stack, error) {
-	ports, err := FreePorts(7)
+	ports, err := FreePorts(3)
 	if err != nil {
 		return nil, err
 	}
-	address := func(i int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(ports[i])) }
+	address := func(i int) string { return Host{}.Address(ports[i]) }
 	s := &Stack{
-		cfg:          cfg,
-		AdminAddress: address(0), SidecarAddress: address(1), EnrollAddress: address(2), MCPAddress: address(3),
-		DataDir:  filepath.Join(cfg.Dir, "controlplane"),
-		StateDir: filepath.Join(cfg.Dir, "sidecar"),
-
-		serverAddress: address(6),
+		cfg: cfg, MCPAddress: address(0), StateDir: filepath.Join(cfg.Dir, "sidecar"), serverAddress: address(2),
 	}
-	arguments := []string{
-		"run", "--data-dir", s.DataDir, "--admin-listen", s.AdminAddress, "--sidecar-listen", s.SidecarAddress,
-		"--enroll-listen", s.EnrollAddress, "--ops-listen", address(4),
+	if err := s.newControlPlanes(); err != nil {
+		return nil, err
 	}
-	if cfg.FreshnessBound > 0 {
-		arguments = append(arguments, "--freshness-bound", cfg.FreshnessBound.String())
-	}
-	s.ControlPlane = NewProcess(cfg.Dir, s.binary("reeve-controlplane"), "http://"+address(4)+"/readyz", arguments...)
-	beside := []string{"run", "--state-dir", s.StateDir, "--mcp-listen", s.MCPAddress, "--ops-listen", address(5)}
+	beside := []string{"run", "--state-dir", s.StateDir, "--mcp-listen", s.MCPAddress, "--ops-listen", address(1)}
 	if cfg.DrainTimeout > 0 {
 		beside = append(beside, "--drain-timeout", cfg.DrainTimeout.String())
 	}
-	s.Sidecar = NewProcess(cfg.Dir, s.binary("reeve-sidecar"), "http://"+address(5)+"/readyz", beside...)
+	s.Sidecar = NewProcess(cfg.Dir, s.binary("reeve-sidecar"), "http://"+address(1)+"/readyz", beside...)
 	serverData := filepath.Join(cfg.Dir, "server")
 	s.JournalPath = filepath.Join(serverData, "journal.jsonl")
 	s.Server = NewProcess(cfg.Dir, s.binary("support-server"), "http://"+s.serverAddress+"/healthz",
 		"-listen", s.serverAddress, "-data", serverData, "-stateless="+strconv.FormatBool(cfg.Stateless))
 	return s, nil
+}
+
+// newControlPlanes prepares them, and their store.
+func (s *Stack) newControlPlanes() error {
+	replicas := ReplicasConfig{Bin: s.cfg.Bin, Dir: s.cfg.Dir, Count: s.cfg.Replicas, FreshnessBound: s.cfg.FreshnessBound}
+	if s.cfg.Replicas > 1 {
+		var err error
+		s.Etcd, err = newEtcd(EtcdConfig{Program: s.cfg.Etcd, Dir: s.cfg.Dir, Hosts: make([]Host, 3), NoSync: true})
+		if err != nil {
+			return fmt.Errorf("prepare etcd: %w", err)
+		}
+		replicas.Etcd = s.Etcd
+	}
+	var err error
+	if s.Replicas, err = NewReplicas(replicas); err != nil {
+		return err
+	}
+	first := s.Replicas[0]
+	s.ControlPlane, s.DataDir = first.Process, first.DataDir
+	s.AdminAddress, s.SidecarAddress, s.EnrollAddress = first.AdminAddress, first.SidecarAddress, first.EnrollAddress
+	return nil
 }
 
 // Start starts everything: the server, the control plane with the example's
@@ -99,7 +118,12 @@ func (s *Stack) Start(ctx context.Context) error {
 	if err := s.Server.Start(ctx); err != nil {
 		return err
 	}
-	if err := s.ControlPlane.Start(ctx); err != nil {
+	if s.Etcd != nil {
+		if err := s.Etcd.start(ctx); err != nil {
+			return err
+		}
+	}
+	if err := StartReplicas(ctx, s.Replicas); err != nil {
 		return err
 	}
 	if err := s.Apply(ctx, "support.yaml", "grants.yaml"); err != nil {
@@ -113,9 +137,14 @@ func (s *Stack) Start(ctx context.Context) error {
 
 // Close ends what runs, the sidecar first.
 func (s *Stack) Close() {
-	for _, p := range []*Process{s.Sidecar, s.ControlPlane, s.Server} {
-		p.Stop(5 * time.Second)
+	s.Sidecar.Stop(5 * time.Second)
+	for _, r := range s.Replicas {
+		r.Stop(5 * time.Second)
 	}
+	if s.Etcd != nil {
+		s.Etcd.Close()
+	}
+	s.Server.Stop(5 * time.Second)
 }
 
 // Apply applies files of the example, with the server's real address.
@@ -164,8 +193,16 @@ func (s *Stack) Enrol(ctx context.Context, agent, stateDir string) error {
 
 // EnrolWith enrols a sidecar with a token and returns what it printed.
 func (s *Stack) EnrolWith(ctx context.Context, t Token, stateDir string) ([]byte, error) {
-	return s.Run(ctx, strings.NewReader(t.Token), "reeve-sidecar", "enroll", "--state-dir", stateDir, "--control-plane", s.SidecarAddress,
+	return s.Run(ctx, strings.NewReader(t.Token), "reeve-sidecar", "enroll", "--state-dir", stateDir, "--control-plane", s.sidecarAddresses(),
 		"--enroll-address", s.EnrollAddress, "--ca-digest", t.CADigest, "--join-token-file", "-")
+}
+
+func (s *Stack) sidecarAddresses() string {
+	addresses := make([]string, len(s.Replicas))
+	for i, r := range s.Replicas {
+		addresses[i] = r.SidecarAddress
+	}
+	return strings.Join(addresses, ",")
 }
 
 // Endpoint returns the URL of an MCP server as the sidecar serves it, and the

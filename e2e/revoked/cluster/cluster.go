@@ -314,7 +314,7 @@ func (c *Cluster) Reevectl(ctx context.Context, args ...string) ([]byte, error) 
 // data directory.
 func (c *Cluster) Maintain(ctx context.Context, command, file string) ([]byte, error) {
 	return stack.Run(ctx, c.Host("r", 0), nil, filepath.Join(c.cfg.Bin, "reeve-controlplane"), command, file,
-		"--data-dir", c.Replicas[0].DataDir, "--kek-file", filepath.Join(c.cfg.Dir, "kek"), "--freshness-bound", c.cfg.Bound.String())
+		"--data-dir", c.Replicas[0].DataDir, "--kek-file", c.Replicas[0].KEKFile, "--freshness-bound", c.cfg.Bound.String())
 }
 
 // Close ends everything and tells what went wrong in the tool servers.

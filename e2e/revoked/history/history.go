@@ -4,6 +4,7 @@
 package history
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -67,7 +68,11 @@ func (h *History) Len() int {
 	return len(h.operations)
 }
 
-// Check returns an error if no order fits, or if none was found in time.
+// ErrUnsettled is wrapped by the error of a history of which it was not found out
+// whether it fits: too many requests were not answered.
+var ErrUnsettled = errors.New("not found out whether there is an order")
+
+// Check returns an error if no order fits, or if that was not found out in time.
 func (h *History) Check(patience time.Duration) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -76,7 +81,7 @@ func (h *History) Check(patience time.Duration) error {
 	case porcupine.Ok:
 		return nil
 	case porcupine.Unknown:
-		return fmt.Errorf("%d operations: no order found in %v", len(h.operations), patience)
+		return fmt.Errorf("%w in %v: %d operations", ErrUnsettled, patience, len(h.operations))
 	default:
 		return fmt.Errorf("%d operations: no order of them fits what clients were told: %v", len(h.operations), h.operations)
 	}
