@@ -127,11 +127,16 @@ func (e *Enforcer) Visible(server string) func(kind pdp.Kind, name string) bool 
 }
 
 // Recheck decides every open permit again by v, and cuts those that are no
-// longer allowed. When it returns, nothing that it cut is still being sent.
+// longer allowed, by v nor by a newer view. When it returns, nothing that it cut
+// is still being sent.
 func (e *Enforcer) Recheck(v *replica.View) {
 	var cut []*Permit
 	for _, p := range e.permits() {
-		if d := p.decide(v); !d.Allow {
+		if p.decide(v).Allow {
+			continue
+		}
+		// A permit may rest on what came after v.
+		if d := p.decide(e.views.View()); !d.Allow {
 			p.cut(d)
 			cut = append(cut, p)
 		}
