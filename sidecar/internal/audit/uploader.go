@@ -51,6 +51,9 @@ const (
 // errForked says that another process records under the same instance id.
 var errForked = errors.New("the control plane has records of this instance that were not made here")
 
+// errLate says that a batch was not answered in time.
+var errLate = fmt.Errorf("no answer within %s", answerWithin)
+
 // An Uploader sends the records of spools to the control plane, at least once
 // and in order, and tells the spools what is stored there.
 type Uploader struct {
@@ -228,13 +231,13 @@ func refused(err error) bool {
 // push uploads s over one stream until over is closed and nothing is left.
 // One batch is under way at a time: while it is, the next one gathers.
 func (u *Uploader) push(ctx context.Context, s *spool.Spool, over <-chan struct{}) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	stream, err := u.client.Push(ctx) // waits while there is no connection
 	if err != nil {
 		return fmt.Errorf("open stream: %w", err)
 	}
-	late := time.AfterFunc(answerWithin, cancel)
+	late := time.AfterFunc(answerWithin, func() { cancel(errLate) })
 	defer late.Stop()
 	next := int64(1)
 	var records [][]byte // None at first: that asks what is stored.
@@ -244,6 +247,9 @@ func (u *Uploader) push(ctx context.Context, s *spool.Spool, over <-chan struct{
 			return fmt.Errorf("send batch: %w", err)
 		}
 		answer, err := stream.Recv()
+		if errors.Is(context.Cause(ctx), errLate) {
+			err = errLate
+		}
 		if err != nil {
 			return fmt.Errorf("push records from %d: %w", next, err)
 		}

@@ -382,7 +382,12 @@ func TestStuckUpload(t *testing.T) {
 			t.Fatal(err)
 		}
 		stuck := make(chan time.Time, 1000)
-		u.OnStuck(func(error) { stuck <- time.Now() })
+		u.OnStuck(func(cause error) {
+			if !errors.Is(cause, errLate) {
+				t.Errorf("stuck for %v", cause)
+			}
+			stuck <- time.Now()
+		})
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() { ended <- u.Run(ctx) }()

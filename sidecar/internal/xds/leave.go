@@ -3,6 +3,7 @@ package xds
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"time"
 
@@ -27,8 +28,8 @@ const (
 var (
 	// errSilent: the replica did not open a stream, nor refuse to.
 	errSilent = errors.New("no answer")
-	// errUploads is wrapped by what [Client.Leave] is told.
-	errUploads = errors.New("of no use to others")
+	// errUploads is wrapped by the cause with which [Client.Leave] ends a stream.
+	errUploads = errors.New("it does not store records")
 )
 
 // A leaving is why a replica is left.
@@ -69,14 +70,14 @@ func leavingOf(err error) leaving {
 }
 
 // Leave has the client give up the replica, if it has a stream with one and there
-// is another to go to, because that is of no use to somebody else. It is safe for
-// concurrent use and returns at once.
+// is another to go to, because it does not store records, for a cause. It is safe
+// for concurrent use and returns at once.
 func (c *Client) Leave(cause error) {
 	if c.cfg.Replicas.Replicas() == 1 {
 		return
 	}
 	select {
-	case c.leave <- errors.Join(errUploads, cause):
+	case c.leave <- fmt.Errorf("%w: %w", errUploads, cause):
 	default: // it is leaving already
 	}
 }
