@@ -18,6 +18,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -41,11 +42,18 @@ import (
 	"github.com/reeve-authz/reeve/sidecar/identity"
 )
 
-// freePorts returns addresses on loopback that nobody listens at.
+// loopback is an address that only this process uses.
+var loopback = net.IPv4(127, byte(1+os.Getpid()>>16), byte(os.Getpid()>>8), byte(os.Getpid()))
+
+// freePorts returns addresses that nobody listens at. What is asked for later may
+// be the same.
 func freePorts(t *testing.T, n int) (all []string) {
 	t.Helper()
+	if runtime.GOOS != "linux" {
+		t.Skip("needs loopback addresses of its own")
+	}
 	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		l, err := net.Listen("tcp", net.JoinHostPort(loopback.String(), "0"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -57,14 +65,14 @@ func freePorts(t *testing.T, n int) (all []string) {
 
 // startEtcd starts an etcd of one member that takes mutual TLS only, by files in
 // dir.
-func startEtcd(t *testing.T, dir string) (endpoint string) {
+func startEtcd(t *testing.T, dir string, at []string) (endpoint string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "etcd"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "etcd"}, IPAddresses: []net.IP{loopback},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
 		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
 	}
@@ -87,7 +95,6 @@ func startEtcd(t *testing.T, dir string) (endpoint string) {
 		CertFile: filepath.Join(dir, "cert.pem"), KeyFile: filepath.Join(dir, "key.pem"),
 		TrustedCAFile: filepath.Join(dir, "cert.pem"), ClientCertAuth: true,
 	}
-	at := freePorts(t, 2)
 	cfg := embed.NewConfig()
 	cfg.Dir = filepath.Join(dir, "etcd")
 	cfg.ListenClientUrls = []url.URL{{Scheme: "https", Host: at[0]}}
@@ -120,13 +127,15 @@ type house struct {
 func newHouse(t *testing.T, n int) *house {
 	t.Helper()
 	h := &house{T: t, dir: t.TempDir(), stops: make([]func(), n)}
-	endpoint := startEtcd(t, h.dir)
-	routes, peers, doors := freePorts(t, n), freePorts(t, n), freePorts(t, 2*n)
+	ports := freePorts(t, 2+4*n)
+	endpoint := startEtcd(t, h.dir, ports[:2])
+	routes, peers, doors := ports[2:2+n], ports[2+n:2+2*n], ports[2+2*n:]
 	for i := range n {
 		cfg := config(filepath.Join(h.dir, fmt.Sprint("replica", i)))
 		cfg.KEKFile = filepath.Join(h.dir, "kek")
 		cfg.EtcdEndpoints = []string{endpoint}
 		cfg.EtcdCA, cfg.EtcdCert, cfg.EtcdKey = filepath.Join(h.dir, "cert.pem"), filepath.Join(h.dir, "cert.pem"), filepath.Join(h.dir, "key.pem")
+		cfg.Advertise = []string{loopback.String()}
 		cfg.PeerListen, cfg.Replica = peers[i], fmt.Sprint("replica", i)
 		cfg.AdminListen, cfg.SidecarListen = doors[2*i], doors[2*i+1]
 		cfg.NATSRoutes, cfg.NATSListen = routes, routes[i]

@@ -7,10 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/metric"
-	"google.golang.org/protobuf/types/known/durationpb"
-
 	"github.com/reeve-authz/reeve/controlplane/internal/rollout"
 	"github.com/reeve-authz/reeve/controlplane/internal/store"
 	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
@@ -61,21 +57,6 @@ func (r *Replicas) awaitLocal(ctx context.Context, revision int64, questions <-c
 	return r.cfg.Rollout.AwaitHere(ctx, revision, questions, tell)
 }
 
-// measure notes how long a wait took.
-func (r *Replicas) measure(ctx context.Context, w *wait, err error) {
-	if r.took == nil {
-		return
-	}
-	outcome := "acknowledged"
-	switch {
-	case err != nil:
-		outcome = "abandoned"
-	case w.waitedOut:
-		outcome = "waited_out"
-	}
-	r.took.Record(context.WithoutCancel(ctx), time.Since(w.start).Seconds(), metric.WithAttributes(attribute.String("outcome", outcome)))
-}
-
 // A wait is one Await. One goroutine uses it, but for events.
 type wait struct {
 	replicas *Replicas
@@ -99,22 +80,6 @@ type wait struct {
 	waitedOut bool
 }
 
-// A member is an incarnation that may have let sidecars act. The wait's goroutine
-// uses it, but for its script.
-type member struct {
-	presence *storev1.Presence // nil for this process
-	name     string
-	script   *script
-	// deadline is when whatever it granted before the revision has run out.
-	deadline time.Time
-	// counted says that its sidecars are counted: one process may be several
-	// incarnations.
-	counted bool
-	heard   time.Time // when it last said something
-	told    *adminv1.AwaitRevisionResponse
-	settled bool
-}
-
 // An event is something that a member said, or that the presences were read.
 type event struct {
 	from   *member
@@ -122,20 +87,6 @@ type event struct {
 
 	head    store.Head
 	present []*storev1.Presence
-}
-
-func (w *wait) add(m *member) *member {
-	m.script = newScript()
-	// What is lacked already may be known to it.
-	var all []rollout.Holder
-	for h := range w.lacked {
-		if _, ok := w.held[h]; !ok {
-			all = append(all, h)
-		}
-	}
-	m.script.say(rollout.Question{Elsewhere: all})
-	w.members = append(w.members, m)
-	return m
 }
 
 // readPresences reads the presences once, after the revision was committed.
@@ -230,62 +181,6 @@ func (w *wait) settle(now time.Time) bool {
 	return all
 }
 
-// enter makes members of all who may have let sidecars act.
-func (w *wait) enter(ctx context.Context, head store.Head, present []*storev1.Presence) {
-	r := w.replicas
-	longest := max(r.cfg.Bound, head.LongestBound)
-	for _, p := range present {
-		longest = max(longest, p.GetBound().AsDuration())
-	}
-	w.deadline = w.start.Add(rollout.Outlast(longest))
-	w.known = true
-	w.local.deadline = w.deadline
-	serving := make(map[string]struct{}) // addresses
-	for _, p := range present {
-		if p.GetEndTime() == nil {
-			serving[p.GetAddress()] = struct{}{}
-		}
-	}
-	now := time.Now()
-	for _, p := range present {
-		if r.isOwn(p.GetIncarnation()) {
-			continue // the rollout here knows all that this process ever granted
-		}
-		m := &member{presence: p, name: p.GetReplica(), deadline: w.deadline, counted: p.GetEndTime() == nil}
-		if p.GetEndTime() != nil {
-			seen := r.sawEnd(p.GetIncarnation())
-			if until := seen.Add(rollout.Outlast(max(head.LongestBound, p.GetBound().AsDuration()))); until.Before(m.deadline) {
-				m.deadline = until
-			}
-			if !now.Before(m.deadline) {
-				continue
-			}
-			if _, ok := serving[p.GetAddress()]; !ok {
-				m.heard = now // nobody is there: nothing will be said
-				w.add(m)
-				continue
-			}
-		}
-		w.add(m)
-		peer, err := r.peer(p.GetAddress())
-		if err != nil {
-			m.heard = now
-			continue
-		}
-		w.running.Go(func() { w.follow(ctx, m, peer) })
-	}
-}
-
-// sawEnd returns when this process first saw an incarnation ended.
-func (r *Replicas) sawEnd(incarnation string) time.Time {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if seen, ok := r.ended[incarnation]; ok {
-		return seen
-	}
-	return time.Now()
-}
-
 // take takes in what a member said.
 func (w *wait) take(from *member, a rollout.Answer) {
 	from.heard, from.told = time.Now(), a.Progress
@@ -335,58 +230,4 @@ func (w *wait) take(from *member, a rollout.Answer) {
 	for m, all := range by {
 		m.script.say(rollout.Question{Held: all})
 	}
-}
-
-// summary is what all members have said.
-func (w *wait) summary(now time.Time) *adminv1.AwaitRevisionResponse {
-	p := &adminv1.AwaitRevisionResponse{
-		Revision: w.revision, InForce: true, Elapsed: durationpb.New(now.Sub(w.start)),
-	}
-	var safeIn time.Duration
-	for _, m := range w.members {
-		if m.counted {
-			p.Applied += m.told.GetApplied()
-			p.CutOff += m.told.GetCutOff()
-			if !m.settled && now.Before(w.deadline) {
-				p.Pending += m.told.GetPending()
-				p.Refused += m.told.GetRefused()
-			} else if !m.told.GetInForce() { // their bounds have passed
-				p.CutOff += m.told.GetPending() + m.told.GetRefused()
-			}
-		}
-		if m.settled || !now.Before(w.deadline) {
-			continue
-		}
-		p.InForce = false
-		until := m.deadline
-		if until.IsZero() {
-			until = w.deadline
-		}
-		heard := m.told != nil && now.Sub(m.heard) < silentAfter
-		if heard {
-			if said := m.heard.Add(m.told.GetSafeIn().AsDuration()); m.told.GetSafeIn() != nil && said.After(now) && said.Before(until) {
-				until = said
-			}
-			for _, s := range m.told.GetStragglers() {
-				if len(p.GetStragglers()) < maxStragglers {
-					p.Stragglers = append(p.Stragglers, s)
-				}
-			}
-		} else if m.presence != nil {
-			state := adminv1.Replica_UNREACHABLE
-			if m.presence.GetEndTime() != nil {
-				state = adminv1.Replica_ENDED
-			}
-			p.UnheardReplicas = append(p.UnheardReplicas, replicaOf(m.presence, state, until.Sub(now)))
-		}
-		safeIn = max(safeIn, until.Sub(now))
-	}
-	if !w.known && now.Before(w.deadline) {
-		p.InForce, safeIn = false, w.deadline.Sub(now)
-	}
-	if !p.GetInForce() {
-		p.SafeIn = durationpb.New(safeIn)
-	}
-	w.waitedOut = w.waitedOut || p.GetInForce() && p.GetCutOff() > 0
-	return p
 }

@@ -154,14 +154,14 @@ func TestTakenForDead(t *testing.T) {
 			t.Errorf("in force after %s, with nobody fresh", took)
 		}
 		w.set(func() { b.paused, b.lagging = false, true })
-		if err := s.renew([3]time.Duration{}); err == nil {
+		if err := s.renew(); err == nil {
 			t.Error("granted by a control plane that was marked ended")
 		}
 		w.check()
 		w.set(func() { b.lagging = false })
 		time.Sleep(2 * lookEvery)
 		s.receive(true)
-		if err := s.renew([3]time.Duration{}); err != nil {
+		if err := s.renew(); err != nil {
 			t.Errorf("not granted by a control plane that announced itself anew: %v", err)
 		}
 		r = w.change("x", 0)
@@ -189,7 +189,7 @@ func TestFenced(t *testing.T) {
 			}
 		})
 		time.Sleep(2 * lasts)
-		if err := s.renew([3]time.Duration{}); !errors.Is(err, store.ErrFenced) {
+		if err := s.renew(); !errors.Is(err, store.ErrFenced) {
 			t.Errorf("renewed at one that was marked ended: %v", err)
 		}
 		if _, err := b.replicas.Head(t.Context()); !errors.Is(err, errAnnouncing) {

@@ -169,3 +169,57 @@ func replicaOf(p *storev1.Presence, state adminv1.Replica_State, freshFor time.D
 	}
 	return m
 }
+
+// summary is what all members have said.
+func (w *wait) summary(now time.Time) *adminv1.AwaitRevisionResponse {
+	p := &adminv1.AwaitRevisionResponse{
+		Revision: w.revision, InForce: true, Elapsed: durationpb.New(now.Sub(w.start)),
+	}
+	var safeIn time.Duration
+	for _, m := range w.members {
+		if m.counted {
+			p.Applied += m.told.GetApplied()
+			p.CutOff += m.told.GetCutOff()
+			if !m.settled && now.Before(w.deadline) {
+				p.Pending += m.told.GetPending()
+				p.Refused += m.told.GetRefused()
+			} else if !m.told.GetInForce() { // their bounds have passed
+				p.CutOff += m.told.GetPending() + m.told.GetRefused()
+			}
+		}
+		if m.settled || !now.Before(w.deadline) {
+			continue
+		}
+		p.InForce = false
+		until := m.deadline
+		if until.IsZero() {
+			until = w.deadline
+		}
+		heard := m.told != nil && now.Sub(m.heard) < silentAfter
+		if heard {
+			if said := m.heard.Add(m.told.GetSafeIn().AsDuration()); m.told.GetSafeIn() != nil && said.After(now) && said.Before(until) {
+				until = said
+			}
+			for _, s := range m.told.GetStragglers() {
+				if len(p.GetStragglers()) < maxStragglers {
+					p.Stragglers = append(p.Stragglers, s)
+				}
+			}
+		} else if m.presence != nil {
+			state := adminv1.Replica_UNREACHABLE
+			if m.presence.GetEndTime() != nil {
+				state = adminv1.Replica_ENDED
+			}
+			p.UnheardReplicas = append(p.UnheardReplicas, replicaOf(m.presence, state, until.Sub(now)))
+		}
+		safeIn = max(safeIn, until.Sub(now))
+	}
+	if !w.known && now.Before(w.deadline) {
+		p.InForce, safeIn = false, w.deadline.Sub(now)
+	}
+	if !p.GetInForce() {
+		p.SafeIn = durationpb.New(safeIn)
+	}
+	w.waitedOut = w.waitedOut || p.GetInForce() && p.GetCutOff() > 0
+	return p
+}

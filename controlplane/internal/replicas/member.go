@@ -8,6 +8,9 @@ import (
 	"time"
 
 	"github.com/reeve-authz/reeve/controlplane/internal/rollout"
+	"github.com/reeve-authz/reeve/controlplane/internal/store"
+	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
+	storev1 "github.com/reeve-authz/reeve/gen/reeve/store/v1"
 )
 
 const (
@@ -123,4 +126,90 @@ func (w *wait) follow(ctx context.Context, m *member, peer Peer) {
 			return
 		}
 	}
+}
+
+// A member is an incarnation that may have let sidecars act. The wait's goroutine
+// uses it, but for its script.
+type member struct {
+	presence *storev1.Presence // nil for this process
+	name     string
+	script   *script
+	// deadline is when whatever it granted before the revision has run out.
+	deadline time.Time
+	// counted says that its sidecars are counted: one process may be several
+	// incarnations.
+	counted bool
+	heard   time.Time // when it last said something
+	told    *adminv1.AwaitRevisionResponse
+	settled bool
+}
+
+func (w *wait) add(m *member) *member {
+	m.script = newScript()
+	// What is lacked already may be known to it.
+	var all []rollout.Holder
+	for h := range w.lacked {
+		if _, ok := w.held[h]; !ok {
+			all = append(all, h)
+		}
+	}
+	m.script.say(rollout.Question{Elsewhere: all})
+	w.members = append(w.members, m)
+	return m
+}
+
+// enter makes members of all who may have let sidecars act.
+func (w *wait) enter(ctx context.Context, head store.Head, present []*storev1.Presence) {
+	r := w.replicas
+	longest := max(r.cfg.Bound, head.LongestBound)
+	for _, p := range present {
+		longest = max(longest, p.GetBound().AsDuration())
+	}
+	w.deadline = w.start.Add(rollout.Outlast(longest))
+	w.known = true
+	w.local.deadline = w.deadline
+	serving := make(map[string]struct{}) // addresses
+	for _, p := range present {
+		if p.GetEndTime() == nil {
+			serving[p.GetAddress()] = struct{}{}
+		}
+	}
+	now := time.Now()
+	for _, p := range present {
+		if r.isOwn(p.GetIncarnation()) {
+			continue // the rollout here knows all that this process ever granted
+		}
+		m := &member{presence: p, name: p.GetReplica(), deadline: w.deadline, counted: p.GetEndTime() == nil}
+		if p.GetEndTime() != nil {
+			seen := r.sawEnd(p.GetIncarnation())
+			if until := seen.Add(rollout.Outlast(max(head.LongestBound, p.GetBound().AsDuration()))); until.Before(m.deadline) {
+				m.deadline = until
+			}
+			if !now.Before(m.deadline) {
+				continue
+			}
+			if _, ok := serving[p.GetAddress()]; !ok {
+				m.heard = now // nobody is there: nothing will be said
+				w.add(m)
+				continue
+			}
+		}
+		w.add(m)
+		peer, err := r.peer(p.GetAddress())
+		if err != nil {
+			m.heard = now
+			continue
+		}
+		w.running.Go(func() { w.follow(ctx, m, peer) })
+	}
+}
+
+// sawEnd returns when this process first saw an incarnation ended.
+func (r *Replicas) sawEnd(incarnation string) time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if seen, ok := r.ended[incarnation]; ok {
+		return seen
+	}
+	return time.Now()
 }

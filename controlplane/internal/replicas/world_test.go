@@ -293,15 +293,16 @@ func (s *sidecar) leave(noticed bool) {
 	s.stream = ""
 }
 
-// renew asks for freshness, which is let to take its time, and waits for it.
-func (s *sidecar) renew(stalls [3]time.Duration) error {
+// renew asks for freshness and waits for it.
+func (s *sidecar) renew() error {
 	if s.stream == "" {
 		return errors.New("no stream")
 	}
-	return s.renewAt(s.node, s.stream, stalls)
+	return s.renewAt(s.node, s.stream, [3]time.Duration{})
 }
 
-// renewAt is renew of a stream that the sidecar has or had.
+// renewAt is renew of a stream that the sidecar has or had, and stalls before the
+// store is read, before freshness is granted, and on the way back.
 func (s *sidecar) renewAt(n *node, stream string, stalls [3]time.Duration) error {
 	w, ctx := n.w, n.ctx
 	w.mu.Lock()
@@ -345,7 +346,7 @@ func (s *sidecar) hold(n *node) {
 		n.w.t.Fatal("not let in")
 	}
 	s.receive(true)
-	if err := s.renew([3]time.Duration{}); err != nil {
+	if err := s.renew(); err != nil {
 		n.w.t.Fatal(err)
 	}
 }

@@ -9,24 +9,17 @@
 // freshness here below a revision that was declared in force before.
 //
 // A sidecar acts on a grant until the grant's bound has passed since it asked for
-// the freshness that it has. A grant may name a bound of its own, and the sidecar
-// may get the grant after the freshness, from here or, when it has moved, from
-// another control plane. Therefore
-//
-//   - freshness granted here counts for the default bound or the longest bound of
-//     any set that the sidecar may have held since, whichever is longer: Publish
-//     raises it, and the acknowledgement of the newest set lowers it;
-//   - whom this process granted freshness stays known for as long as any grant may
-//     name, also when it is stale by the bounds of what it is known to hold;
-//   - who opens a stream with freshness from elsewhere counts as if it had been
-//     granted here: whoever granted it may not know of a set that the sidecar got
-//     between two that it applied at once.
+// the freshness that it has, but no longer than the longest bound that the answer
+// names, which is that of the set that it held or the default. So when freshness
+// is granted it is known until when it lasts, whatever the sidecar receives since,
+// from whom. Who opens a stream with freshness from elsewhere says how long that
+// lasts, and counts as if it had been granted here: whoever granted it may not know
+// of a set that the sidecar got between two that it applied at once.
 package rollout
 
 import (
 	"crypto/sha256"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -47,10 +40,6 @@ var (
 	ErrInstances = errors.New("too many instances of the agent may be fresh")
 )
 
-// maxInstances is how many instances of an agent are remembered. One that is gone
-// counts until it is forgotten.
-const maxInstances = 1024
-
 // MaxBound is the longest bound that a grant or a control plane may name.
 const MaxBound = 15 * time.Minute
 
@@ -65,23 +54,6 @@ type Config struct {
 
 // A Key is the digest of the key that a sidecar proved to hold.
 type Key [sha256.Size]byte
-
-// A Stream is a stream that a sidecar opened.
-type Stream struct {
-	// ID is the stream's random id.
-	ID string
-	// Agent is the sidecar's agent by resource name, and Key its key: both from
-	// its certificate.
-	Agent string
-	Key   Key
-	// Instance is the sidecar's random id, made at each boot.
-	Instance string
-	// Version is the sidecar's build version, by its own account.
-	Version string
-	// Age is how long ago the sidecar asked, anywhere, for the freshness that it
-	// has, by its own account; [MaxBound] or more if it has none.
-	Age time.Duration
-}
 
 // A Holder is one sidecar instance, to those who do not serve it too.
 type Holder struct {
@@ -236,115 +208,5 @@ func (r *Rollout) holds(s *sidecar) int64 {
 		return max(s.acked, r.applied)
 	default:
 		return s.acked
-	}
-}
-
-// Open notes a stream. An earlier one of the same instance is no longer heard.
-// It fails with ErrForeignKey or ErrInstances.
-func (r *Rollout) Open(st Stream) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, s := range r.byAgent[st.Agent] {
-		r.prune(s, time.Now())
-	}
-	s := r.byAgent[st.Agent][st.Instance]
-	switch {
-	case s == nil && len(r.byAgent[st.Agent]) >= maxInstances:
-		return fmt.Errorf("%w: wait", ErrInstances)
-	case s == nil:
-		// Until it acknowledges, nothing is known of what it holds.
-		s = &sidecar{
-			agent: st.Agent, instance: st.Instance, key: st.Key,
-			touched: max(1, r.applied), longest: r.bounds[st.Agent],
-		}
-		if r.byAgent[st.Agent] == nil {
-			r.byAgent[st.Agent] = make(map[string]*sidecar)
-		}
-		r.byAgent[st.Agent][st.Instance] = s
-	case s.key != st.Key:
-		return fmt.Errorf("%w: %s", ErrForeignKey, st.Instance)
-	default:
-		delete(r.streams, s.stream)
-		close(s.moved)
-	}
-	s.moved = make(chan struct{})
-	s.stream, s.version, s.openedAt, s.ready = st.ID, st.Version, time.Now(), 0
-	if came := s.openedAt.Add(-max(0, st.Age)); came.After(s.cameAt) {
-		s.cameAt = came
-	}
-	r.streams[st.ID] = s
-	return nil
-}
-
-// Close notes the end of a stream. What its sidecar may still do stays known.
-func (r *Rollout) Close(stream string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	s, ok := r.streams[stream]
-	if !ok {
-		return
-	}
-	delete(r.streams, stream)
-	s.stream, s.ready = "", 0
-	r.moved(s)
-	r.prune(s, time.Now())
-}
-
-// prune forgets s if it is gone for good: if it has no stream, and nothing that
-// it could get from another control plane now, with a bound as long as there are,
-// would make it act on what was granted here.
-func (r *Rollout) prune(s *sidecar, now time.Time) {
-	if s.stream != "" || now.Before(r.freshUntil(s)) ||
-		!s.grantedAt.IsZero() && now.Before(s.grantedAt.Add(Outlast(MaxBound))) {
-		return
-	}
-	delete(r.byAgent[s.agent], s.instance)
-	if len(r.byAgent[s.agent]) == 0 {
-		delete(r.byAgent, s.agent)
-	}
-}
-
-// Acknowledge notes that the stream has acknowledged everything of its set up
-// to the revision, and refuses nothing.
-func (r *Rollout) Acknowledge(stream string, revision int64) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	s, ok := r.streams[stream]
-	if !ok || s.ready >= revision && s.refusals == nil {
-		return
-	}
-	s.ready, s.refusals, s.ackedAt = max(s.ready, revision), nil, time.Now()
-	s.acked = max(s.acked, revision)
-	if s.acked >= s.touched { // it holds the newest set, and never an older one again
-		s.longest = r.bounds[s.agent]
-	}
-	r.moved(s)
-}
-
-// Refuse notes all that the stream refuses, when it refuses anything. The next
-// Acknowledge ends it.
-func (r *Rollout) Refuse(stream string, refusals []*adminv1.Refusal) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if s, ok := r.streams[stream]; ok {
-		s.refusals = refusals
-		r.moved(s)
-	}
-}
-
-// moved tells all who wait for s.
-func (r *Rollout) moved(s *sidecar) {
-	close(s.moved)
-	s.moved = make(chan struct{})
-	for w := range r.waiters {
-		if r.applied < w.revision || r.holds(s) < w.revision {
-			continue
-		}
-		if _, ok := w.lacking[s]; ok {
-			w.found(s)
-		}
-		if _, ok := w.asked[s.holder()]; ok {
-			w.answer(s.holder())
-		}
 	}
 }
