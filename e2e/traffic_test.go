@@ -118,6 +118,13 @@ func (d *traffic) flows(t *testing.T, calls int64) {
 	eventually(t, "calls are answered", func() bool { return d.allowed.Load() >= from+calls })
 }
 
+// deniedFor reports whether a call was denied for a reason.
+func (d *traffic) deniedFor(reason string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.ContainsFunc(d.calls, func(c call) bool { return c.report.Verdict == "deny" && c.report.Reason == reason })
+}
+
 // stop ends the traffic and returns all calls.
 func (d *traffic) stop() []call {
 	d.cancel()
