@@ -1,7 +1,24 @@
 // Command revoked tries to find a call that is allowed after the wait for its
-// revocation returned. It plays random schedules of faults and revocations on
-// real clusters, holds every record and every call that reached a tool against
-// them, and shows by switching mechanisms off that it would find one.
+// revocation returned: P2. It plays random schedules of faults and revocations on
+// real clusters, and holds every record of an allow, and every call that reached a
+// tool, against them. Then it switches each mechanism off that P2 rests on, to
+// show that it would find such a call: a negative control is red if it does.
+//
+//	make revoked                               200 schedules, and the controls
+//	make revoked SEED=7 SCHEDULES=1000         more of them, the same each time
+//	make revoked REVOKED='-for 1h'             as many as there are in an hour
+//	make revoked REVOKED=-network=false        no partitions: without root
+//	make revoked SEED=7 SCHEDULES=1 REVOKED='-first 41 -clusters single'
+//
+// The last plays one schedule again, on the kind of cluster that its line names.
+// Its script is the same; when the processes do what is up to them is not.
+//
+// What is compared is on one machine and has one clock: the instant at which the
+// wait returned, the time of each record, and the kernel's stamp of the bytes
+// that reached a tool. Records are compared exactly; calls may arrive
+// [oracle.Transit] later, for what is sent is sent. No process can exclude that it
+// is stopped in the instant between its last look and the system call that sends;
+// such a call arrives when the process goes on.
 package main
 
 import (

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/reeve-authz/reeve/e2e/revoked/cluster"
+	"github.com/reeve-authz/reeve/e2e/stack/netns"
 )
 
 // totals are what came of many schedules.
@@ -125,6 +126,9 @@ func newCluster(ctx context.Context, s settings, cfg cluster.Config, out io.Writ
 	starting, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	if c, err = cluster.Start(starting, cfg); err != nil {
+		if errors.Is(err, netns.ErrUnable) {
+			err = fmt.Errorf("%w; -network=false leaves partitions out", err)
+		}
 		return nil, nil, errors.Join(err, remove())
 	}
 	return c, func() error { return errors.Join(c.Close(context.WithoutCancel(ctx)), remove()) }, nil

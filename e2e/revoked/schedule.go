@@ -45,8 +45,8 @@ func newSchedule(seed uint64, number int, c *cluster.Cluster, without []string) 
 		if f == nil {
 			continue
 		}
-		f.at = between(rng, 0, 300*time.Millisecond)
-		f.lasts = between(rng, 200*time.Millisecond, 1800*time.Millisecond)
+		f.at = between(rng, 0, 250*time.Millisecond)
+		f.lasts = between(rng, 200*time.Millisecond, 1500*time.Millisecond)
 		s.faults = append(s.faults, f)
 	}
 	for range 1 + rng.IntN(4) {
@@ -58,7 +58,7 @@ func newSchedule(seed uint64, number int, c *cluster.Cluster, without []string) 
 	s.restore = c.Etcd == nil && number%restoreEvery == restoreEvery-1
 	s.registers = !s.restore
 	for _, r := range s.revocations {
-		r.at = between(rng, 50*time.Millisecond, 800*time.Millisecond)
+		r.at = between(rng, 50*time.Millisecond, 500*time.Millisecond)
 		r.through, r.waiter = rng.IntN(len(c.Replicas)), rng.IntN(len(c.Replicas))
 	}
 	return s

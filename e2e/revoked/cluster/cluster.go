@@ -154,7 +154,7 @@ func (c *Cluster) wire(ctx context.Context) error {
 		names = append(names, fmt.Sprintf("s%d", i))
 	}
 	var err error
-	if c.Network, err = netns.New(ctx, "rv"+c.cfg.Name, names...); err != nil {
+	if c.Network, err = netns.New(ctx, names...); err != nil {
 		return err
 	}
 	for i, name := range names {

@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"os/exec"
 	"strings"
 	"sync/atomic"
@@ -33,14 +35,14 @@ type Network struct {
 var networks atomic.Int64
 
 // New makes a network with a host for each name. A name is at most 8 letters
-// and digits. The network is gone after Close; what an earlier process of the
-// same prefix left behind is removed first.
-func New(ctx context.Context, prefix string, names ...string) (*Network, error) {
+// and digits. The network is gone after Close; what a process left behind that is
+// no more is removed first.
+func New(ctx context.Context, names ...string) (*Network, error) {
 	if err := able(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnable, err)
 	}
-	n := &Network{prefix: fmt.Sprintf("%s%d", prefix, networks.Add(1)), names: names}
-	if err := n.Close(ctx); err != nil {
+	n := &Network{prefix: fmt.Sprintf("reeve-%d-%d", os.Getpid(), networks.Add(1)), names: names}
+	if err := remove(ctx, abandoned); err != nil {
 		return nil, err
 	}
 	if err := n.build(ctx); err != nil {
@@ -117,16 +119,30 @@ func (n *Network) nft(ctx context.Context, script string) error {
 
 // Close removes the network. Processes in it lose it.
 func (n *Network) Close(ctx context.Context) error {
+	return remove(ctx, func(name string) bool { return strings.HasPrefix(name, n.prefix+"-") })
+}
+
+// abandoned reports whether a namespace is of a process that is no more.
+func abandoned(name string) bool {
+	var pid int
+	if _, err := fmt.Sscanf(name, "reeve-%d-", &pid); err != nil {
+		return false
+	}
+	_, err := os.Stat(fmt.Sprintf("/proc/%d", pid))
+	return errors.Is(err, fs.ErrNotExist)
+}
+
+// remove removes the namespaces of some names.
+func remove(ctx context.Context, match func(name string) bool) error {
 	out, err := exec.CommandContext(ctx, "ip", "netns", "list").Output()
 	if err != nil {
 		return fmt.Errorf("list namespaces: %w", err)
 	}
 	for line := range strings.Lines(string(out)) {
 		name, _, _ := strings.Cut(strings.TrimSpace(line), " ")
-		if !strings.HasPrefix(name, n.prefix+"-") {
-			continue
+		if match(name) {
+			err = errors.Join(err, run(ctx, "ip", "netns", "del", name))
 		}
-		err = errors.Join(err, run(ctx, "ip", "netns", "del", name))
 	}
 	return err
 }

@@ -14,7 +14,7 @@ import (
 // TestCut: hosts reach each other until they are cut, each way for itself, and
 // again when that is healed.
 func TestCut(t *testing.T) {
-	n, err := netns.New(t.Context(), "rvt", "a", "b")
+	n, err := netns.New(t.Context(), "a", "b")
 	if errors.Is(err, netns.ErrUnable) {
 		t.Skip(err)
 	}
