@@ -88,9 +88,9 @@ func (b *boot) close() error {
 func (s *Sidecar) serveBoots(serving, background context.Context) error {
 	for {
 		b := s.boot.Load()
-		err := s.serveBoot(serving, background, b)
-		if !errors.Is(err, replica.ErrNewBoot) {
-			return err
+		why := s.serveBoot(serving, background, b)
+		if !errors.Is(why, replica.ErrNewBoot) {
+			return why
 		}
 		if serving.Err() != nil {
 			return nil
@@ -103,7 +103,7 @@ func (s *Sidecar) serveBoots(serving, background context.Context) error {
 			return fmt.Errorf("begin again: %w", err)
 		}
 		s.boot.Store(next)
-		s.log.WarnContext(background, "begun again as after a start of the machine: wall clock and boot clock disagree, so one of them was set or the machine was copied",
+		s.log.WarnContext(background, "begun again as after a start of the machine", slog.Any("error", why),
 			slog.String("instance", next.instance), slog.String("before", b.instance))
 	}
 }
