@@ -21,8 +21,8 @@ import (
 // condition's included. The text begins with the field: `targets[1].tool: …`.
 var ErrInvalid = condition.ErrInvalid
 
-// An Entry is one of *Grant, *Agent, *Server, *Tool and *FleetState: parsed, immutable,
-// safe for concurrent use.
+// An Entry is one of *Grant, *Agent, *Server, *Tool and *FleetState: parsed,
+// immutable, safe for concurrent use.
 type Entry interface {
 	// Name returns the resource name.
 	Name() string
