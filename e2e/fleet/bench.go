@@ -55,8 +55,8 @@ func (s *stage) table(ctx context.Context, size int) (err error) {
 		return err
 	}
 	var alone *revocations
-	if checkFiles(2*size) != nil {
-		s.note("the floor's %d streams and as many sidecars are more than one process may have open: the floor is measured by itself", size)
+	if checkFiles(3*size) != nil {
+		s.note("two floors' %d streams each and as many sidecars are more than one process may have open: the floors are measured by themselves", size)
 		if alone, err = s.floorAlone(ctx, size, 400); err != nil {
 			return err
 		}
@@ -66,9 +66,9 @@ func (s *stage) table(ctx context.Context, size int) (err error) {
 	if err := s.coldStart(ctx, w, size, empty); err != nil {
 		return err
 	}
-	var b *base
+	var b *floors
 	if alone == nil {
-		if b, err = newBase(ctx, s.identities[:size]); err != nil {
+		if b, err = newFloors(ctx, s.identities[:size]); err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, b.close()) }()
@@ -78,7 +78,7 @@ func (s *stage) table(ctx context.Context, size int) (err error) {
 		return err
 	}
 	if alone != nil {
-		r.floor, r.floorCPU = alone.floor, alone.floorCPU
+		r.floor, r.floorCPU, r.tuned, r.tunedCPU = alone.floor, alone.floorCPU, alone.tuned, alone.tunedCPU
 	}
 	s.reportRevocations(r, size)
 	for _, measure := range []func(context.Context, *swarm.Swarm, int) error{s.oneAgent, s.burst, s.renewals} {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"google.golang.org/grpc"
+
 	"github.com/reeve-authz/reeve/e2e/bench/report"
 	"github.com/reeve-authz/reeve/e2e/fleet/plane"
 	"github.com/reeve-authz/reeve/e2e/fleet/swarm"
@@ -16,9 +18,9 @@ import (
 // in force, until each single sidecar had it; and beside them a put to etcd and a
 // broadcast of the floor.
 type revocations struct {
-	received, inForce, each, put, floor []float64
-	// cpu and floorCPU are processor time for a message, in microseconds.
-	cpu, floorCPU float64
+	received, inForce, each, put, floor, tuned []float64
+	// cpu, floorCPU and tunedCPU are processor time for a message, in microseconds.
+	cpu, floorCPU, tunedCPU float64
 }
 
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
@@ -65,18 +67,13 @@ func (s *stage) lift(ctx context.Context, ids ...string) error {
 }
 
 // revocation measures rounds of fleet-wide changes, interleaved with broadcasts
-// of the floor; b may be nil.
-func (s *stage) revocation(ctx context.Context, w *swarm.Swarm, b *base, size int) (*revocations, error) {
+// of the floors.
+func (s *stage) revocation(ctx context.Context, w *swarm.Swarm, b *floors, size int) (*revocations, error) {
 	r := &revocations{}
-	var used, floorUsed time.Duration
+	var used time.Duration
 	for range s.rounds {
-		if b != nil {
-			took, cpu, err := b.measured(ctx, w.FrameSize())
-			if err != nil {
-				return nil, err
-			}
-			floorUsed += cpu
-			r.floor = append(r.floor, ms(took))
+		if err := b.measure(ctx, w.FrameSize(), size, r); err != nil {
+			return nil, err
 		}
 		before, err := s.cpu()
 		if err != nil {
@@ -91,10 +88,57 @@ func (s *stage) revocation(ctx context.Context, w *swarm.Swarm, b *base, size in
 		}
 		used += after - before
 	}
-	messages := float64(s.rounds * size)
-	r.cpu = float64(used.Microseconds()) / messages / 2 // there and back again
-	r.floorCPU = float64(floorUsed.Microseconds()) / messages
+	r.cpu = float64(used.Microseconds()) / float64(s.rounds*size) / 2 // there and back again
 	return r, nil
+}
+
+// floors are the floor as gRPC comes and as it is tuned here.
+type floors struct{ bare, tuned *base }
+
+func newFloors(ctx context.Context, identities []swarm.Identity) (_ *floors, err error) {
+	f := &floors{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, f.close())
+		}
+	}()
+	if f.bare, err = newBase(ctx, identities); err != nil {
+		return nil, err
+	}
+	f.tuned, err = newBase(ctx, identities, swarm.StaticWindows()...)
+	return f, err
+}
+
+// measure adds a broadcast of each floor to r.
+func (f *floors) measure(ctx context.Context, frame, size int, r *revocations) error {
+	if f == nil {
+		return nil
+	}
+	for _, of := range []struct {
+		base *base
+		took *[]float64
+		cpu  *float64
+	}{{f.bare, &r.floor, &r.floorCPU}, {f.tuned, &r.tuned, &r.tunedCPU}} {
+		took, cpu, err := of.base.measured(ctx, frame)
+		if err != nil {
+			return err
+		}
+		*of.took = append(*of.took, ms(took))
+		// The mean of as many rounds as there were.
+		n := float64(len(*of.took))
+		*of.cpu += (float64(cpu.Microseconds())/float64(size) - *of.cpu) / n
+	}
+	return nil
+}
+
+func (f *floors) close() error {
+	var errs []error
+	for _, b := range []*base{f.bare, f.tuned} {
+		if b != nil {
+			errs = append(errs, b.close())
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // measured is a broadcast and the processor time that it took the server.
@@ -110,28 +154,37 @@ func (b *base) measured(ctx context.Context, size int) (took, cpu time.Duration,
 	return took, after - before, err
 }
 
-// floorAlone measures broadcasts of the floor while no sidecars are connected.
-func (s *stage) floorAlone(ctx context.Context, size, frame int) (r *revocations, err error) {
-	b, err := newBase(ctx, s.identities[:size])
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, b.close()) }()
-	r = &revocations{}
-	var used time.Duration
-	for range s.rounds {
-		took, cpu, err := b.measured(ctx, frame)
+// floorAlone measures broadcasts of the floors while no sidecars are connected,
+// one floor after the other.
+func (s *stage) floorAlone(ctx context.Context, size, frame int) (*revocations, error) {
+	r := &revocations{}
+	for _, of := range []struct {
+		options []grpc.DialOption
+		took    *[]float64
+		cpu     *float64
+	}{{nil, &r.floor, &r.floorCPU}, {swarm.StaticWindows(), &r.tuned, &r.tunedCPU}} {
+		b, err := newBase(ctx, s.identities[:size], of.options...)
 		if err != nil {
 			return nil, err
 		}
-		used += cpu
-		r.floor = append(r.floor, ms(took))
+		var used time.Duration
+		for range s.rounds {
+			took, cpu, err := b.measured(ctx, frame)
+			if err != nil {
+				return nil, errors.Join(err, b.close())
+			}
+			used += cpu
+			*of.took = append(*of.took, ms(took))
+		}
+		*of.cpu = float64(used.Microseconds()) / float64(s.rounds*size)
+		if err := b.close(); err != nil {
+			return nil, err
+		}
 	}
-	r.floorCPU = float64(used.Microseconds()) / float64(s.rounds*size)
 	return r, nil
 }
 
-// report prints the revocations of a fleet of a size.
+// reportRevocations prints the revocations of a fleet of a size.
 func (s *stage) reportRevocations(r *revocations, size int) {
 	name := func(what string) string { return fmt.Sprintf("fleet-%d-%s", size, what) }
 	p50 := func(values []float64) float64 { return report.Quantile(values, 0.5) }
@@ -146,12 +199,15 @@ func (s *stage) reportRevocations(r *revocations, size int) {
 	line("put-p50", put, "ms", put, "-")
 	line("floor-p50", floor, "ms", floor, "-")
 	line("floor-max", report.Quantile(r.floor, 1), "ms", floor, "-")
+	line("tuned-floor-p50", p50(r.tuned), "ms", floor, "-")
 	line("revoked-received-p50", p50(r.received), "ms", floor, "-")
 	line("revoked-in-force-p50", p50(r.inForce), "ms", floor, target)
+	line("revoked-in-force-to-tuned-floor-p50", p50(r.inForce), "ms", p50(r.tuned), "-")
 	line("revoked-in-force-max", report.Quantile(r.inForce, 1), "ms", report.Quantile(r.floor, 1), "-")
 	line("revoked-each-p50", p50(r.each), "ms", floor, "-")
 	line("revoked-each-p99", report.Quantile(r.each, 0.99), "ms", floor, "-")
 	line("floor-cpu-per-message", r.floorCPU, "us", r.floorCPU, "-")
+	line("tuned-floor-cpu-per-message", r.tunedCPU, "us", r.floorCPU, "-")
 	line("revoked-cpu-per-message", r.cpu, "us", r.floorCPU, "-")
 }
 

@@ -11,6 +11,8 @@ import (
 	"os/exec"
 	"time"
 
+	"google.golang.org/grpc"
+
 	"github.com/reeve-authz/reeve/e2e/fleet/floor"
 	"github.com/reeve-authz/reeve/e2e/fleet/plane"
 	"github.com/reeve-authz/reeve/e2e/fleet/swarm"
@@ -109,7 +111,8 @@ func (s *stage) cost(ctx context.Context) (sum plane.Cost, err error) {
 }
 
 // A base is a floor's server, a process of its own, with as many clients as
-// there are sidecars.
+// there are sidecars. Without options it is gRPC as it comes; a floor that is
+// tuned as Reeve is has [swarm.StaticWindows].
 type base struct {
 	cmd      *exec.Cmd
 	lines    io.WriteCloser
@@ -119,7 +122,7 @@ type base struct {
 	opened time.Duration
 }
 
-func newBase(ctx context.Context, identities []swarm.Identity) (_ *base, err error) {
+func newBase(ctx context.Context, identities []swarm.Identity, options ...grpc.DialOption) (_ *base, err error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -149,7 +152,7 @@ func newBase(ctx context.Context, identities []swarm.Identity) (_ *base, err err
 	for i, id := range identities {
 		addresses[i] = id.Address
 	}
-	b.clients, b.opened, err = floor.Connect(ctx, server, addresses)
+	b.clients, b.opened, err = floor.Connect(ctx, server, addresses, options...)
 	return b, err
 }
 

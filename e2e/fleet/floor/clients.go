@@ -2,7 +2,6 @@ package floor
 
 import (
 	"context"
-	"crypto/x509"
 	"fmt"
 	"net"
 	"sync"
@@ -27,8 +26,9 @@ type Clients struct {
 type client struct{ count, at atomic.Int64 }
 
 // Connect opens a stream from each address to the server announced, on a
-// connection of its own, and returns when all are open and how long that took.
-func Connect(ctx context.Context, server Announcement, addresses []net.IP) (*Clients, time.Duration, error) {
+// connection of its own with the options, and returns when all are open and how
+// long that took.
+func Connect(ctx context.Context, server Announcement, addresses []net.IP, options ...grpc.DialOption) (*Clients, time.Duration, error) {
 	roots, certificate, err := server.client()
 	if err != nil {
 		return nil, 0, err
@@ -40,7 +40,14 @@ func Connect(ctx context.Context, server Announcement, addresses []net.IP) (*Cli
 		c := &client{}
 		f.clients = append(f.clients, c)
 		id := swarm.Identity{Certificate: certificate, Address: address}
-		f.running.Go(func() { f.watch(ctx, c, server.Address, roots, id, opened) })
+		f.running.Go(func() {
+			conn, err := swarm.Dial(server.Address, roots, id, options...)
+			if err != nil {
+				opened <- err
+				return
+			}
+			f.watch(ctx, c, conn, opened)
+		})
 	}
 	for range addresses {
 		if err := <-opened; err != nil {
@@ -51,12 +58,8 @@ func Connect(ctx context.Context, server Announcement, addresses []net.IP) (*Cli
 	return f, time.Since(f.epoch), nil
 }
 
-func (f *Clients) watch(ctx context.Context, c *client, endpoint string, roots *x509.CertPool, id swarm.Identity, opened chan<- error) {
-	conn, err := swarm.Dial(endpoint, roots, id)
-	if err != nil {
-		opened <- err
-		return
-	}
+// watch takes over conn.
+func (f *Clients) watch(ctx context.Context, c *client, conn *grpc.ClientConn, opened chan<- error) {
 	defer func() { _ = conn.Close() }() // what it was needed for is over
 	g, err := open(ctx, conn)
 	opened <- err

@@ -54,7 +54,6 @@ func Serve(ctx context.Context, in io.Reader, out io.Writer) error {
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: time.Minute}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 		grpc.ReadBufferSize(4<<10), grpc.WriteBufferSize(4<<10),
-		grpc.StaticStreamWindowSize(64<<10), grpc.StaticConnWindowSize(64<<10),
 	)
 	g.RegisterService(&grpc.ServiceDesc{
 		ServiceName: "floor.Floor",

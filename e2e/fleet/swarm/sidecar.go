@@ -98,7 +98,7 @@ func (c *sidecar) keep(ctx context.Context) error {
 	defer renewing.Wait()
 	defer cancel(nil)
 	endpoint := c.swarm.cfg.Endpoints[c.endpoint%len(c.swarm.cfg.Endpoints)]
-	conn, err := Dial(endpoint, c.swarm.cfg.Roots, c.id)
+	conn, err := Dial(endpoint, c.swarm.cfg.Roots, c.id, StaticWindows()...)
 	if err != nil {
 		return err
 	}
@@ -155,6 +155,8 @@ func (c *sidecar) subscribe(g grpc.ClientStream) error {
 		"instance": structpb.NewStringValue(c.id.Instance),
 		"version":  structpb.NewStringValue("simulated"),
 		"revision": structpb.NewStringValue(strconv.FormatInt(c.seen, 10)),
+		// It acts on nothing, and need not be waited for where it was not let act.
+		"fresh_for": structpb.NewStringValue("0"),
 	}}}
 	for _, name := range types {
 		m := &discoveryv3.DeltaDiscoveryRequest{

@@ -214,12 +214,12 @@ func (s *Swarm) why() error {
 }
 
 // Dial returns a connection such as every simulated sidecar has, made when it
-// is first used.
-func Dial(endpoint string, roots *x509.CertPool, id Identity) (*grpc.ClientConn, error) {
+// is first used. Options are added to its own.
+func Dial(endpoint string, roots *x509.CertPool, id Identity, options ...grpc.DialOption) (*grpc.ClientConn, error) {
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: id.Address}, KeepAlive: -1}
 	config := &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{id.Certificate}, ServerName: "127.0.0.1"}
 	every := keepaliveEvery*3/4 + time.Duration(rand.Int64N(int64(keepaliveEvery/2))) //nolint:gosec // spreads a herd, and is no secret
-	return grpc.NewClient("passthrough:///"+endpoint,
+	return grpc.NewClient("passthrough:///"+endpoint, append([]grpc.DialOption{
 		grpc.WithTransportCredentials(credentials.NewTLS(config)),
 		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
 			return dialer.DialContext(ctx, "tcp", address)
@@ -231,7 +231,13 @@ func Dial(endpoint string, roots *x509.CertPool, id Identity) (*grpc.ClientConn,
 		}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: every, Timeout: keepaliveTimeout}),
 		grpc.WithDisableServiceConfig(), grpc.WithIdleTimeout(0),
-		grpc.WithReadBufferSize(4<<10), grpc.WithWriteBufferSize(4<<10),
-		grpc.WithStaticStreamWindowSize(64<<10), grpc.WithStaticConnWindowSize(64<<10),
-	)
+		grpc.WithReadBufferSize(4 << 10), grpc.WithWriteBufferSize(4 << 10),
+	}, options...)...)
+}
+
+// StaticWindows are windows that gRPC does not grow, as sidecars have them. To
+// grow them it would measure the connection, by a ping and its answer, with each
+// message that comes.
+func StaticWindows() []grpc.DialOption {
+	return []grpc.DialOption{grpc.WithStaticStreamWindowSize(64 << 10), grpc.WithStaticConnWindowSize(64 << 10)}
 }
