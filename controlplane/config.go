@@ -35,8 +35,8 @@ type Config struct {
 	// OpsListen is the address of health, readiness and metrics, plain HTTP;
 	// empty turns them off.
 	OpsListen string
-	// OpsPprof adds Go's profiles to OpsListen. They show what the process holds in
-	// memory, secrets included: never where others than its operators can reach it.
+	// OpsPprof adds Go's profiles to OpsListen. They tell how the process works inside
+	// and cost what they measure: for its operators alone.
 	OpsPprof bool
 	// Advertise are the host names and addresses by which others reach this
 	// control plane. They go into its certificate, and the first one into join
