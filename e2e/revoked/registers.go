@@ -174,17 +174,17 @@ func answerOf(kind history.Kind, err error) (a history.Answer, unexpected error)
 	return a, nil
 }
 
-// remove removes a grant, whoever has to do it.
-func (r *runner) remove(ctx context.Context, name string) error {
-	var err error
-	for i := range 10 * len(r.Replicas) {
+// remove removes a grant, by whichever replica does it.
+func (r *runner) remove(ctx context.Context, name string) (err error) {
+	deadline := time.Now().Add(recovery)
+	for i := 0; time.Now().Before(deadline); i++ {
 		asking, cancel := context.WithTimeout(ctx, attempt)
 		_, err = adminv1.NewGrantsClient(r.Conn(i)).DeleteGrant(asking, &adminv1.DeleteGrantRequest{Name: name})
 		cancel()
 		if err == nil || status.Code(err) == codes.NotFound {
 			return nil
 		}
-		pause(ctx, 100*time.Millisecond)
+		pause(ctx, 50*time.Millisecond)
 	}
 	return err
 }

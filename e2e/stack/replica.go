@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
 )
 
@@ -162,9 +163,13 @@ func (r *Replica) AdminTLS() (*tls.Config, error) {
 }
 
 // Dial returns a connection from a host to the administrators' door, made when
-// it is first used.
+// it is first used, and soon again when the replica is back.
 func (r *Replica) Dial(from Host, cfg *tls.Config) (*grpc.ClientConn, error) {
 	return grpc.NewClient("passthrough:///"+r.AdminAddress, grpc.WithTransportCredentials(credentials.NewTLS(cfg)),
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: 20 * time.Millisecond, Multiplier: 1.5, MaxDelay: 200 * time.Millisecond},
+			MinConnectTimeout: time.Second,
+		}),
 		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
 			return from.DialContext(ctx, "tcp", address)
 		}))
