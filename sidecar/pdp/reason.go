@@ -39,9 +39,12 @@ var words = [...]string{
 	Halted:         "halted",
 }
 
+// Reasons is how many there are.
+const Reasons = Reason(len(words))
+
 // String returns the word.
 func (r Reason) String() string {
-	if int(r) < len(words) {
+	if r < Reasons {
 		return words[r]
 	}
 	return "unknown"

@@ -42,7 +42,7 @@ func newMetrics(meter metric.Meter, open func() int) (*metrics, error) {
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, err
 	}
-	for r := pdp.Stale; r <= pdp.Halted; r++ {
+	for r := range pdp.Reasons {
 		m.reasons = append(m.reasons, metric.WithAttributeSet(attribute.NewSet(attribute.String("reason", r.String()))))
 	}
 	for s := decisionv1.Outcome_STATUS_UNSPECIFIED; s <= decisionv1.Outcome_WITHDRAWN; s++ {
