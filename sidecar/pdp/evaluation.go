@@ -86,8 +86,12 @@ func (e *evaluation) begin(s *grant.Snapshot, c Call, at *At) Reason {
 // Stale comes first: then nothing that is held can be relied on.
 func standing(s *grant.Snapshot, at *At) Reason {
 	agent := s.Agent()
+	last := max(at.Bound, s.LongestBound())
+	if at.Longest > 0 {
+		last = min(last, at.Longest)
+	}
 	switch {
-	case !fresh(at.Age, max(at.Bound, s.LongestBound())):
+	case !fresh(at.Age, last):
 		return Stale
 	case s.Halted():
 		return Halted

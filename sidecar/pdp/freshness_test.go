@@ -47,7 +47,7 @@ func TestForbidIsNeverStale(t *testing.T) {
 			if want.Reason != pdp.Forbidden {
 				continue
 			}
-			if q.age >= max(bound, s.LongestBound()) {
+			if q.age >= max(bound, s.LongestBound()) || q.longest > 0 && q.age >= q.longest {
 				want = pdp.Decision{Reason: pdp.Stale, Revision: s.Revision()}
 			}
 			if got := pdp.Decide(s, q.call, q.asked()); got != want {

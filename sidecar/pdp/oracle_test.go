@@ -33,16 +33,21 @@ type question struct {
 	args map[string]any
 	at   time.Time
 	age  time.Duration
+	// longest is the age at which nothing may be acted on; 0 if there is none.
+	longest time.Duration
 }
 
 // asked is the moment of the question.
-func (q question) asked() pdp.At { return pdp.At{Now: q.at, Age: q.age, Bound: bound} }
+func (q question) asked() pdp.At {
+	return pdp.At{Now: q.at, Age: q.age, Bound: bound, Longest: q.longest}
+}
 
 // bound is that of grants which name none, and bounds are those that grants name.
 const bound = 10 * time.Second
 
 var (
 	bounds = []time.Duration{time.Second, 5 * time.Second, 30 * time.Second}
+	caps   = []time.Duration{0, 0, bound, 30 * time.Second, time.Minute}
 	ages   = []time.Duration{0, 0, 0, 1, time.Second - 1, time.Second, 5 * time.Second, bound - 1, bound, 30*time.Second - 1, 30 * time.Second}
 )
 
@@ -194,7 +199,7 @@ func someQuestion(tb testing.TB, r *rand.Rand) question {
 		call: pdp.Call{Kind: kind, Server: pick(r, servers), Name: pick(r, names[kind])},
 		args: make(map[string]any),
 		at:   morning.Add(time.Duration(r.IntN(5)-1) * 15 * time.Minute),
-		age:  pick(r, ages),
+		age:  pick(r, ages), longest: pick(r, caps),
 	}
 	if r.IntN(4) > 0 {
 		q.args["n"] = pick(r, []any{0, 3, 5, 6, 7, "5"})
@@ -247,7 +252,7 @@ func (w world) oracle(q question) (pdp.Decision, bool) {
 	}
 	allows := slices.ContainsFunc(all, func(s said) bool { return s.grant.GetEffect() == grantv1.Grant_ALLOW })
 	switch {
-	case q.age >= longest:
+	case q.age >= longest || q.longest > 0 && q.age >= q.longest:
 		return pdp.Decision{Reason: pdp.Stale}, false
 	case halted:
 		return pdp.Decision{Reason: pdp.Halted}, false
@@ -307,7 +312,7 @@ func (w world) say(g *grantv1.Grant, q question) (s said, ok bool) {
 	if g.GetFreshnessBound() != nil {
 		own = g.GetFreshnessBound().AsDuration()
 	}
-	s.stale = !forbid && q.age >= own
+	s.stale = !forbid && (q.age >= own || q.longest > 0 && q.age >= q.longest)
 	holds, evaluated := false, false
 	for _, f := range forms {
 		if f.cel == g.GetCondition() {
@@ -388,7 +393,7 @@ func TestOracle(t *testing.T) {
 				want.GrantRevision = e.Revision()
 			}
 			if got := pdp.Decide(s, q.call, q.asked()); got != want {
-				t.Fatalf("seed %d, %v with %v at %v, %s old:\n got %v\nwant %v", seed, q.call, q.args, q.at, q.age, got, want)
+				t.Fatalf("seed %d, %v with %v at %v, %s of %s old:\n got %v\nwant %v", seed, q.call, q.args, q.at, q.age, q.longest, got, want)
 			}
 			if got := pdp.Visible(s, q.call.Server, q.call.Kind, q.call.Name, q.asked()); got != listed {
 				t.Fatalf("seed %d, %v: visible is %t, want %t", seed, q.call, got, listed)

@@ -81,6 +81,9 @@ type At struct {
 	Age time.Duration
 	// Bound is the age at which a grant that names no bound of its own is stale.
 	Bound time.Duration
+	// Longest is the age at which every grant is stale, whatever bound it names;
+	// 0 is never.
+	Longest time.Duration
 }
 
 // fresh reports whether what has this bound may be acted on at this age.
@@ -91,7 +94,7 @@ func fresh(age, bound time.Duration) bool { return age < bound || age <= 0 }
 // most exactly does, and of those the first by name.
 // An allow whose bound is not longer than the age does not apply, and if the
 // call would be allowed without that it is denied as stale. A forbid is never
-// stale. When every bound has passed, every call is denied as stale.
+// stale. When every bound or at.Longest has passed, every call is denied as stale.
 // A resource whose URI has a grant.URIProblem is denied as malformed.
 func Decide(s *grant.Snapshot, c Call, at At) Decision {
 	e := evaluators.Get().(*evaluation)

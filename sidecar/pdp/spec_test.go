@@ -32,7 +32,9 @@ import (
 //
 // An "asked" section, at 10:00 on 2 March 2026 unless the section's name says
 // another time ("asked at 18:00") or how long ago the sidecar asked what was
-// answered last, under a bound of 10 s ("asked after 3s"), says what is called and what must come of it:
+// answered last, under a bound of 10 s ("asked after 3s"), and what bound no
+// grant may exceed by that answer ("asked after 3s of 1m"), says what is called
+// and what must come of it:
 //
 //	tool tickets/refund {"amount": 5} => allow granted small-refunds
 //	see tool tickets/refund => listed
@@ -63,7 +65,10 @@ func runSpecification(t *testing.T, script *txtar.Archive) {
 			at.Now = noon(t, clock)
 		}
 		if _, age, ok := strings.Cut(section.Name, "asked after "); ok {
-			at.Age = duration(t, age)
+			age, longest, capped := strings.Cut(age, " of ")
+			if at.Age = duration(t, age); capped {
+				at.Longest = duration(t, longest)
+			}
 		}
 		for line := range strings.Lines(string(section.Data)) {
 			line = strings.TrimSpace(line)

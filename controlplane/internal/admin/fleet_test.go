@@ -212,7 +212,7 @@ func TestAwaitRevision(t *testing.T) {
 		t.Fatal(err)
 	}
 	plane.rollout.Acknowledge(st.ID, newest.Revision())
-	if _, _, err := plane.rollout.Grant(t.Context(), rollout.Renewal{Stream: st.ID, Agent: st.Agent, Revision: newest.Revision()}); err != nil {
+	if _, err := plane.rollout.Grant(t.Context(), rollout.Renewal{Stream: st.ID, Agent: st.Agent, Revision: newest.Revision()}); err != nil {
 		t.Fatal(err)
 	}
 	listed, err := sidecars.ListSidecars(t.Context(), &adminv1.ListSidecarsRequest{Parent: w.namespace})

@@ -270,19 +270,26 @@ func TestEnded(t *testing.T) {
 	})
 }
 
-// P2: a presence stays for as long as any grant may name a bound, and not longer.
-// A sidecar whose control plane has died may get a grant with a long bound from
-// another, to which it shows no freshness.
+// P2: a presence stays for as long as any answer may let a sidecar act, and not
+// longer. One that was given when a long bound was named lets it act by a grant
+// that comes when the longest bound was lowered and raised again.
 func TestPresenceOutlastsBounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, a, b, _ := three(t)
 		s := w.sidecar("x", "1")
+		w.change("x", rollout.MaxBound)
+		time.Sleep(2 * tick)
 		s.hold(b)
+		w.change("x", 0)
+		time.Sleep(2 * tick)
+		s.receive(true)
+		time.Sleep(2 * lowerEvery)
+		if w.head.LongestBound != 0 {
+			t.Errorf("the longest bound is still %s", w.head.LongestBound)
+		}
 		b.kill()
 		time.Sleep(2 * time.Minute)
-		w.change("x", rollout.MaxBound)
-		time.Sleep(time.Second)
-		s.held = w.changes[0].revision // from wherever
+		s.held = w.change("x", rollout.MaxBound) // from wherever
 		if took := w.await(a, w.change("x", 0), nil); took < 10*time.Minute {
 			t.Errorf("in force after %s", took)
 		}

@@ -105,7 +105,6 @@ func (r *Replicas) lookOnce(ctx context.Context, probes *sync.WaitGroup) error {
 
 // note takes in presences that were just read.
 func (r *Replicas) note(head store.Head, present []*storev1.Presence) {
-	longest := time.Duration(0)
 	r.mu.Lock()
 	now := time.Now()
 	there := make(map[string]struct{}, len(present))
@@ -113,7 +112,6 @@ func (r *Replicas) note(head store.Head, present []*storev1.Presence) {
 	for _, p := range present {
 		incarnation := p.GetIncarnation()
 		there[incarnation] = struct{}{}
-		longest = max(longest, p.GetBound().AsDuration())
 		_, own := r.own[incarnation]
 		switch {
 		case p.GetEndTime() != nil:
@@ -152,7 +150,6 @@ func (r *Replicas) note(head store.Head, present []*storev1.Presence) {
 	}
 	r.last, r.head = present, head
 	r.mu.Unlock()
-	r.cfg.Rollout.Elsewhere(longest)
 	for _, conn := range unused {
 		_ = conn.Close() // nobody is there to be told anything
 	}

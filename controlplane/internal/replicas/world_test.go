@@ -77,9 +77,9 @@ type sidecar struct {
 	node            *node
 	stream          string
 	held            int64
-	request         int       // the last
-	sent            time.Time // when the last request that was answered was sent
-	bound           time.Duration
+	request         int           // the last
+	sent            time.Time     // when the last request that was answered was sent
+	bound, longest  time.Duration // what was answered
 }
 
 func newWorld(t *testing.T, seed uint64) *world {
@@ -258,11 +258,11 @@ func (s *sidecar) connect(n *node) bool {
 	}
 	w.streams++
 	s.node, s.stream = n, fmt.Sprint("stream ", w.streams)
-	age := 2 * rollout.MaxBound
+	var fresh time.Duration
 	if !s.sent.IsZero() {
-		age = time.Since(s.sent)
+		fresh = max(s.bound, s.longest) - time.Since(s.sent)*500/501 // on its slow clock
 	}
-	if err := n.rollout.Open(rollout.Stream{ID: s.stream, Agent: s.agent, Instance: s.instance, Age: age}); err != nil {
+	if err := n.rollout.Open(rollout.Stream{ID: s.stream, Agent: s.agent, Instance: s.instance, FreshFor: fresh}); err != nil {
 		w.t.Error(err)
 	}
 	return true
@@ -326,7 +326,7 @@ func (s *sidecar) renewAt(n *node, stream string, stalls [3]time.Duration) error
 	}
 	timed, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	_, bound, err := n.rollout.Grant(timed, rollout.Renewal{Stream: stream, Agent: s.agent, Revision: head})
+	granted, err := n.rollout.Grant(timed, rollout.Renewal{Stream: stream, Agent: s.agent, Revision: head})
 	if err != nil {
 		return err
 	}
@@ -334,7 +334,7 @@ func (s *sidecar) renewAt(n *node, stream string, stalls [3]time.Duration) error
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if n.ctx.Err() == nil && request == s.request {
-		s.sent, s.bound = sent, bound
+		s.sent, s.bound, s.longest = sent, granted.Bound, granted.Longest
 	}
 	return nil
 }
@@ -363,6 +363,7 @@ func (w *world) freshUntil(s *sidecar) time.Time {
 			lasts = max(s.bound, c.bound)
 		}
 	}
+	lasts = min(lasts, max(s.bound, s.longest))
 	return s.sent.Add(lasts + lasts/500)
 }
 

@@ -202,7 +202,7 @@ func (r *Rollout) look(w *waiter) (a Answer, next time.Duration, advanced <-chan
 			delete(w.late, h)
 			continue
 		}
-		left := r.freshUntil(s).Sub(now)
+		left := s.freshUntil.Sub(now)
 		if left <= 0 {
 			continue // it cannot act, and gets no freshness before it holds all
 		}

@@ -54,69 +54,79 @@ func TestWaitedOut(t *testing.T) {
 // that lasts, and who comes with none does not.
 func TestComesFresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		for age, want := range map[time.Duration]time.Duration{
-			0: lasts, bound / 2: lasts - bound/2, 2 * MaxBound: 0, // on a set that names no bound
-			time.Minute: Outlast(MaxBound) - time.Minute, // on one that does
+		for left, want := range map[time.Duration]time.Duration{
+			-1: 0, 0: 0, bound: lasts, time.Minute: Outlast(time.Minute), 2 * MaxBound: Outlast(MaxBound),
 		} {
 			r := New(Config{Bound: time.Second})
-			r.Elsewhere(bound)
-			changed := touch("a")
-			if age == time.Minute {
-				changed[0].Bound = MaxBound
-			}
-			r.Publish(1, changed)
+			r.Publish(1, touch("a"))
 			s := stream("s", "a")
-			s.Age = age
+			s.FreshFor = left
 			if err := r.Open(s); err != nil {
 				t.Fatal(err)
 			}
 			if took := await(t, r, 1); took != want {
-				t.Errorf("age %s: in force after %s, want %s", age, took, want)
+				t.Errorf("fresh for %s: in force after %s, want %s", left, took, want)
 			}
 		}
 	})
 }
 
-// P2: whom this process let act stays known while any grant may name a bound: the
-// sidecar may get one from another control plane when it has long been stale.
-func TestLongBoundComesLate(t *testing.T) {
+// P2, P8: freshness lasts for as long as it was granted for: no longer when a grant
+// with a longer bound is made since, and no shorter when one goes.
+func TestLastsAsGranted(t *testing.T) {
+	for _, c := range []struct{ before, since, want time.Duration }{
+		{0, MaxBound, lasts},
+		{time.Second, MaxBound, lasts},
+		{time.Minute, MaxBound, Outlast(time.Minute)},
+		{time.Minute, 0, Outlast(time.Minute)},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			r := New(Config{Bound: bound})
+			r.Publish(1, []Touched{{Agent: "a", Bound: c.before}})
+			holding(t, r, "s", "a")
+			r.Publish(2, []Touched{{Agent: "a", Bound: c.since}})
+			r.Acknowledge("s", 2)
+			r.Publish(3, touch("a"))
+			if took := await(t, r, 3); took != c.want {
+				t.Errorf("%s, then %s: in force after %s, want %s", c.before, c.since, took, c.want)
+			}
+			r.Close("s")
+			if n := len(r.byAgent); n != 0 {
+				t.Errorf("%s, then %s: it is past its bound, and not forgotten", c.before, c.since)
+			}
+		})
+	}
+}
+
+// P2: an earlier answer counts to its end, when a later one has another bound.
+func TestLongestOfAllAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := New(Config{Bound: bound})
-		r.Publish(1, touch("a"))
-		holding(t, r, "s", "a")
-		r.Close("s")
-		time.Sleep(time.Minute)
-		if took := await(t, r, 1); took != 0 || len(r.List()) != 0 {
-			t.Errorf("waited %s for a sidecar that is stale; list %v", took, r.List())
+		for i, named := range []time.Duration{time.Minute, 0} {
+			r.Publish(int64(i)+1, []Touched{{Agent: "a", Bound: named}})
+			holding(t, r, "s", "a")
 		}
-		r.Publish(2, []Touched{{Agent: "a", Bound: MaxBound}})
 		r.Publish(3, touch("a"))
-		if took := await(t, r, 3); took != Outlast(MaxBound)-time.Minute {
-			t.Errorf("in force after %s, want %s", took, Outlast(MaxBound)-time.Minute)
+		if took := await(t, r, 3); took != Outlast(time.Minute) {
+			t.Errorf("in force after %s, want %s", took, Outlast(time.Minute))
 		}
 	})
 }
 
-// P2: what is known of a sidecar's bound goes down only with its acknowledgement
-// of the newest set.
-func TestBoundIsLowered(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := New(Config{Bound: bound})
-		r.Publish(1, []Touched{{Agent: "a", Bound: time.Minute}})
-		holding(t, r, "s", "a")
-		r.Publish(2, touch("a"))
-		r.Publish(3, touch("a"))
-		r.Acknowledge("s", 2) // not the newest
-		if took := await(t, r, 3); took != Outlast(time.Minute) {
-			t.Errorf("in force after %s, want %s", took, Outlast(time.Minute))
-		}
-		r.Acknowledge("s", 3)
-		if _, _, err := r.Grant(t.Context(), ask("s", "a", 3)); err != nil {
+// What is granted names the bounds of the set that is held.
+func TestGranted(t *testing.T) {
+	r := New(Config{Bound: bound})
+	r.Publish(1, []Touched{{Agent: "a", Bound: time.Minute}, {Agent: "b", Bound: time.Second}})
+	r.Publish(2, []Touched{{Agent: "b"}})
+	for agent, want := range map[string]Freshness{
+		"a": {Held: 2, Bound: bound, Longest: time.Minute}, "b": {Held: 2, Bound: bound}, "c": {Held: 2, Bound: bound},
+	} {
+		if err := r.Open(stream(agent, agent)); err != nil {
 			t.Fatal(err)
 		}
-		r.Publish(4, touch("a"))
-		if took := await(t, r, 4); took != lasts {
-			t.Errorf("in force after %s, want %s", took, lasts)
+		r.Acknowledge(agent, 2)
+		if got, err := r.Grant(t.Context(), ask(agent, agent, 2)); got != want || err != nil {
+			t.Errorf("%s: granted %+v, %v; want %+v", agent, got, err, want)
 		}
-	})
+	}
 }

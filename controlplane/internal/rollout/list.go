@@ -40,7 +40,7 @@ func (r *Rollout) sidecars(now time.Time) []*sidecar {
 	var all []*sidecar
 	for _, of := range r.byAgent {
 		for _, s := range of {
-			if s.stream == "" && !now.Before(r.freshUntil(s)) {
+			if s.stream == "" && !now.Before(s.freshUntil) {
 				r.prune(s, now)
 				continue
 			}
@@ -66,7 +66,7 @@ func (r *Rollout) status(s *sidecar, now time.Time) *adminv1.Sidecar {
 	if !s.ackedAt.IsZero() {
 		m.AcknowledgeAge = durationpb.New(now.Sub(s.ackedAt))
 	}
-	if left := r.freshUntil(s).Sub(now); left > 0 {
+	if left := s.freshUntil.Sub(now); left > 0 {
 		m.FreshFor = durationpb.New(left)
 	}
 	if m.GetConnected() {

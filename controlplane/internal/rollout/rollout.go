@@ -90,8 +90,6 @@ type Rollout struct {
 	// grows.
 	applied  int64
 	advanced chan struct{}
-	// elsewhere is the longest default bound of any control plane.
-	elsewhere time.Duration
 	// bounds are the longest bounds that the newest sets name, by agent.
 	bounds  map[string]time.Duration
 	byAgent map[string]map[string]*sidecar // by agent and instance
@@ -117,13 +115,9 @@ type sidecar struct {
 	// holds everything applied.
 	acked, touched int64
 	ackedAt        time.Time
-	// grantedAt is when it was last granted freshness here; zero if never.
-	grantedAt time.Time
-	// cameAt is when it asked for the freshness that it came with.
-	cameAt time.Time
-	// longest is the longest bound of any set that it may hold and that this
-	// process has published.
-	longest time.Duration
+	// freshUntil is when it is past its bound for sure, by all that it was granted
+	// here and that it came with.
+	freshUntil time.Time
 	// moved is closed and made anew when any of this changes.
 	moved chan struct{}
 }
@@ -139,22 +133,14 @@ func Outlast(d time.Duration) time.Duration {
 // New returns a rollout of no sidecars, at revision 0.
 func New(cfg Config) *Rollout {
 	return &Rollout{
-		bound:     cfg.Bound,
-		replica:   cfg.Replica,
-		advanced:  make(chan struct{}),
-		elsewhere: cfg.Bound,
-		bounds:    make(map[string]time.Duration),
-		byAgent:   make(map[string]map[string]*sidecar),
-		streams:   make(map[string]*sidecar),
-		waiters:   make(map[*waiter]struct{}),
+		bound:    cfg.Bound,
+		replica:  cfg.Replica,
+		advanced: make(chan struct{}),
+		bounds:   make(map[string]time.Duration),
+		byAgent:  make(map[string]map[string]*sidecar),
+		streams:  make(map[string]*sidecar),
+		waiters:  make(map[*waiter]struct{}),
 	}
-}
-
-// Elsewhere notes that a control plane of the store grants freshness for d.
-func (r *Rollout) Elsewhere(d time.Duration) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.elsewhere = max(r.elsewhere, d)
 }
 
 // Publish notes that this process has applied the revision, and whose sets
@@ -178,7 +164,6 @@ func (r *Rollout) Publish(revision int64, touched []Touched) {
 				s.acked = max(s.acked, r.applied)
 			}
 			s.touched = revision
-			s.longest = max(s.longest, t.Bound)
 		}
 	}
 	r.applied = revision
@@ -186,16 +171,11 @@ func (r *Rollout) Publish(revision int64, touched []Touched) {
 	r.advanced = make(chan struct{})
 }
 
-// freshUntil is when s is past its bound for sure, on whatever it may hold.
-func (r *Rollout) freshUntil(s *sidecar) time.Time {
-	until := s.cameAt.Add(Outlast(max(r.elsewhere, s.longest)))
-	if s.grantedAt.IsZero() {
-		return until
+// fresh notes that s may act for d from now.
+func (s *sidecar) fresh(d time.Duration) {
+	if until := time.Now().Add(Outlast(d)); until.After(s.freshUntil) {
+		s.freshUntil = until
 	}
-	if here := s.grantedAt.Add(Outlast(max(r.bound, s.longest))); here.After(until) {
-		return here
-	}
-	return until
 }
 
 // holds returns the revision up to which s holds everything of its own. Who

@@ -45,7 +45,7 @@ func holding(t *testing.T, r *Rollout, id, agent string) {
 		t.Fatal(err)
 	}
 	r.Acknowledge(id, r.Applied())
-	if _, _, err := r.Grant(t.Context(), ask(id, agent, r.Applied())); err != nil {
+	if _, err := r.Grant(t.Context(), ask(id, agent, r.Applied())); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -98,7 +98,7 @@ func TestNoFreshnessBelowWhatIsInForce(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, _, err := r.Grant(ctx, late); !errors.Is(err, ErrNotHolding) {
+		if _, err := r.Grant(ctx, late); !errors.Is(err, ErrNotHolding) {
 			t.Errorf("granted below what is in force: %v", err)
 		}
 	})
@@ -116,7 +116,7 @@ func TestInstancesAreBounded(t *testing.T) {
 				return err
 			}
 			r.Acknowledge(id, 1)
-			_, _, err := r.Grant(t.Context(), ask(id, "a", 1))
+			_, err := r.Grant(t.Context(), ask(id, "a", 1))
 			r.Close(id)
 			return err
 		}
@@ -151,7 +151,7 @@ func TestComesBack(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, _, err := r.Grant(ctx, ask("two", "a", 1)); !errors.Is(err, ErrNotHolding) {
+		if _, err := r.Grant(ctx, ask("two", "a", 1)); !errors.Is(err, ErrNotHolding) {
 			t.Errorf("granted before it acknowledged anything: %v", err)
 		}
 		r.Publish(2, nil)
@@ -230,7 +230,7 @@ func TestNeverTooEarly(t *testing.T) {
 			}
 			f.do(step{})
 			for range 100 {
-				f.do(step{random.IntN(10), random.IntN(2), random.IntN(12000)})
+				f.do(step{random.IntN(11), random.IntN(2), random.IntN(12000)})
 				if wrong := f.wrong(); wrong != "" {
 					t.Error(wrong)
 					return
@@ -266,11 +266,23 @@ type change struct {
 	bound    time.Duration
 }
 
-// A truth is what a sidecar really holds, and when it was last let act.
+// A truth is what a sidecar really holds, when it was last let act, and the
+// longest bound that the answer named.
 type truth struct {
 	agent, stream string
 	held          int64
 	granted       time.Time
+	longest       time.Duration
+}
+
+// named is the longest bound of what a sidecar holds.
+func (f *fleet) named(s *truth) (named time.Duration) {
+	for _, c := range f.changes[s.agent] {
+		if c.revision <= s.held {
+			named = c.bound
+		}
+	}
+	return named
 }
 
 // freshUntil is until when a sidecar acts on what it holds.
@@ -278,12 +290,7 @@ func (f *fleet) freshUntil(s *truth) time.Time {
 	if s.granted.IsZero() {
 		return s.granted
 	}
-	lasts := bound
-	for _, c := range f.changes[s.agent] {
-		if c.revision <= s.held {
-			lasts = max(bound, c.bound)
-		}
-	}
+	lasts := min(max(bound, f.named(s)), max(bound, s.longest))
 	return s.granted.Add(lasts + lasts/500)
 }
 
@@ -317,8 +324,8 @@ func (f *fleet) do(what step) {
 		ctx, cancel := context.WithTimeout(f.t.Context(), time.Millisecond)
 		defer cancel()
 		ask := Renewal{Stream: s.stream, Agent: s.agent, Revision: 1 + int64(what.x)%f.revision}
-		if _, _, err := f.r.Grant(ctx, ask); err == nil {
-			s.granted = time.Now()
+		if got, err := f.r.Grant(ctx, ask); err == nil {
+			s.granted, s.longest = time.Now(), got.Longest
 		}
 	case 5: // all of it
 		if s.stream == "" {
@@ -330,6 +337,16 @@ func (f *fleet) do(what step) {
 		time.Sleep(max(1, time.Until(f.freshUntil(s))) - 1)
 	case 7: // a set whose acknowledgement is lost, from here or elsewhere
 		s.held = f.revision
+	case 8: // let act elsewhere, it comes a while after
+		s.held, s.granted = f.revision, time.Now()
+		s.longest = f.named(s)
+		f.streams++
+		s.stream = fmt.Sprint("stream ", f.streams)
+		time.Sleep(time.Duration(what.x) * time.Millisecond)
+		left := max(bound, s.longest) - time.Since(s.granted)*500/501 // on its slow clock
+		if err := f.r.Open(Stream{ID: s.stream, Agent: s.agent, Instance: fmt.Sprint(what.sidecar), FreshFor: left}); err != nil {
+			f.t.Fatal(err)
+		}
 	default:
 		time.Sleep(time.Duration(what.x) * time.Millisecond)
 	}

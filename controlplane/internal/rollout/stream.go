@@ -23,9 +23,9 @@ type Stream struct {
 	Instance string
 	// Version is the sidecar's build version, by its own account.
 	Version string
-	// Age is how long ago the sidecar asked, anywhere, for the freshness that it
-	// has, by its own account; [MaxBound] or more if it has none.
-	Age time.Duration
+	// FreshFor is for how long the sidecar may act on anything by the freshness
+	// that it has, from anywhere, by its own account.
+	FreshFor time.Duration
 }
 
 // Open notes a stream. An earlier one of the same instance is no longer heard.
@@ -42,10 +42,7 @@ func (r *Rollout) Open(st Stream) error {
 		return fmt.Errorf("%w: wait", ErrInstances)
 	case s == nil:
 		// Until it acknowledges, nothing is known of what it holds.
-		s = &sidecar{
-			agent: st.Agent, instance: st.Instance, key: st.Key,
-			touched: max(1, r.applied), longest: r.bounds[st.Agent],
-		}
+		s = &sidecar{agent: st.Agent, instance: st.Instance, key: st.Key, touched: max(1, r.applied)}
 		if r.byAgent[st.Agent] == nil {
 			r.byAgent[st.Agent] = make(map[string]*sidecar)
 		}
@@ -58,9 +55,7 @@ func (r *Rollout) Open(st Stream) error {
 	}
 	s.moved = make(chan struct{})
 	s.stream, s.version, s.openedAt, s.ready = st.ID, st.Version, time.Now(), 0
-	if came := s.openedAt.Add(-max(0, st.Age)); came.After(s.cameAt) {
-		s.cameAt = came
-	}
+	s.fresh(min(st.FreshFor, MaxBound))
 	r.streams[st.ID] = s
 	return nil
 }
@@ -79,12 +74,9 @@ func (r *Rollout) Close(stream string) {
 	r.prune(s, time.Now())
 }
 
-// prune forgets s if it is gone for good: if it has no stream, and nothing that
-// it could get from another control plane now, with a bound as long as there are,
-// would make it act on what was granted here.
+// prune forgets s if it has no stream and is past its bound.
 func (r *Rollout) prune(s *sidecar, now time.Time) {
-	if s.stream != "" || now.Before(r.freshUntil(s)) ||
-		!s.grantedAt.IsZero() && now.Before(s.grantedAt.Add(Outlast(MaxBound))) {
+	if s.stream != "" || now.Before(s.freshUntil) {
 		return
 	}
 	delete(r.byAgent[s.agent], s.instance)
@@ -104,9 +96,6 @@ func (r *Rollout) Acknowledge(stream string, revision int64) {
 	}
 	s.ready, s.refusals, s.ackedAt = max(s.ready, revision), nil, time.Now()
 	s.acked = max(s.acked, revision)
-	if s.acked >= s.touched { // it holds the newest set, and never an older one again
-		s.longest = r.bounds[s.agent]
-	}
 	r.moved(s)
 }
 

@@ -50,7 +50,7 @@ func (f freshness) Renew(ctx context.Context, r *grantv1.RenewRequest) (*grantv1
 		return nil, status.Error(codes.PermissionDenied, err.Error())
 	}
 	f.server.awaitJoin(ctx, r.GetStream())
-	held, bound, err := f.server.rollout.Grant(ctx, rollout.Renewal{
+	granted, err := f.server.rollout.Grant(ctx, rollout.Renewal{
 		Stream: r.GetStream(), Agent: peer.Name, Key: peer.KeyDigest, Revision: head,
 	})
 	if err != nil {
@@ -58,12 +58,16 @@ func (f freshness) Renew(ctx context.Context, r *grantv1.RenewRequest) (*grantv1
 		return nil, statusOf(err)
 	}
 	f.server.metrics.asked(ctx, outcomeGranted)
-	return &grantv1.RenewResponse{
+	m := &grantv1.RenewResponse{
 		RequestId: r.GetRequestId(),
-		Revision:  held,
-		Bound:     durationpb.New(bound),
+		Revision:  granted.Held,
+		Bound:     durationpb.New(granted.Bound),
 		Now:       timestamppb.Now(),
-	}, nil
+	}
+	if granted.Longest > 0 {
+		m.LongestBound = durationpb.New(granted.Longest)
+	}
+	return m, nil
 }
 
 // heads reads the store's newest revision for many at once. A read serves all

@@ -237,9 +237,9 @@ func (s *Server) add(ctx context.Context, st *stream) error {
 
 // join makes the stream the one that its instance is heard on. The caller must
 // not hold the stream's mu.
-func (s *Server) join(st *stream, id, version string, age time.Duration) error {
+func (s *Server) join(st *stream, id, version string, freshFor time.Duration) error {
 	err := s.rollout.Open(rollout.Stream{
-		ID: st.id, Agent: st.peer.Name, Key: st.peer.KeyDigest, Instance: id, Version: version, Age: age,
+		ID: st.id, Agent: st.peer.Name, Key: st.peer.KeyDigest, Instance: id, Version: version, FreshFor: freshFor,
 	})
 	if err != nil {
 		return statusOf(err)

@@ -75,6 +75,7 @@ func (s *sidecar) ask(instance string, urls ...string) {
 		s.send(&discoveryv3.DeltaDiscoveryRequest{
 			Node: &corev3.Node{Id: "nobody looks at this", Metadata: &structpb.Struct{Fields: map[string]*structpb.Value{
 				"instance": structpb.NewStringValue(instance), "version": structpb.NewStringValue("test"),
+				"fresh_for": structpb.NewStringValue("0"),
 			}}},
 			TypeUrl: url, ResourceNamesSubscribe: []string{"*"},
 		})

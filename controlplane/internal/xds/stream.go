@@ -168,20 +168,17 @@ func (s *stream) open(m *discoveryv3.DeltaDiscoveryRequest) error {
 			return status.Errorf(codes.Unavailable, "this control plane is at revision %d, behind the sidecar's %d: try another, or again", newest.Revision(), held)
 		}
 	}
-	return s.server.join(s, instance, version, ageOf(fields["age"].GetStringValue()))
+	return s.server.join(s, instance, version, freshFor(fields["fresh_for"].GetStringValue()))
 }
 
-// ageOf reads how long ago the sidecar asked for the freshness that it has: in
-// milliseconds, or never. Of one that does not say, it is not known to be more
-// than nothing.
-func ageOf(said string) time.Duration {
-	if said == "never" {
-		return 2 * rollout.MaxBound
+// freshFor reads for how long the sidecar may act by the freshness that it has, in
+// milliseconds. Who does not say may for as long as anybody.
+func freshFor(said string) time.Duration {
+	ms, err := strconv.ParseInt(said, 10, 64)
+	if err != nil || ms < 0 || ms > rollout.MaxBound.Milliseconds() {
+		return rollout.MaxBound
 	}
-	if ms, err := strconv.ParseInt(said, 10, 64); err == nil && ms > 0 {
-		return time.Duration(min(ms, rollout.MaxBound.Milliseconds())) * time.Millisecond
-	}
-	return 0
+	return time.Duration(ms) * time.Millisecond
 }
 
 func isInstance(id string) bool {

@@ -30,7 +30,7 @@ func TestLapseBeforeListening(t *testing.T) {
 	}()
 	<-arrived
 	g.replica.Lapse()
-	g.replica.Extend(g.clock(), time.Hour, time.Now())
+	g.replica.Extend(g.clock(), time.Hour, 0, time.Now())
 	<-arrived
 	close(speak)
 	if body := <-heard; !strings.Contains(body, "list_changed") || strings.Contains(body, `"error":`) {

@@ -157,7 +157,7 @@ func TestListeningOverLapse(t *testing.T) {
 	if _, err := s.ListTools(t.Context(), nil); err == nil {
 		t.Error("listed while stale")
 	}
-	g.replica.Extend(g.clock(), time.Hour, time.Now())
+	g.replica.Extend(g.clock(), time.Hour, 0, time.Now())
 	if _, err := s.ListTools(t.Context(), nil); err != nil {
 		t.Errorf("after the lapse: %v", err)
 	}

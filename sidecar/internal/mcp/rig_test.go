@@ -69,7 +69,7 @@ func newRigAt(tb testing.TB, upstream string, configure func(*mcp.Config), grant
 		tb.Fatal(err)
 	}
 	g.replica.OnCut(enforcer.Recheck)
-	g.replica.Extend(0, time.Hour, time.Now())
+	g.replica.Extend(0, time.Hour, 0, time.Now())
 	g.apply(tb, nil,
 		&grantv1.Agent{Name: "namespaces/default/agents/clerk", State: grantv1.Agent_ACTIVE},
 		&grantv1.Server{Name: "namespaces/default/servers/support", Upstream: &grantv1.Server_Http_{Http: &grantv1.Server_Http{Url: upstream}}})

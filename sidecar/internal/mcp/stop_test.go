@@ -206,7 +206,7 @@ func TestListenerIsToldWhy(t *testing.T) {
 				if !strings.Contains(string(e.Data), `"level":"warning","logger":"reeve"`) {
 					t.Errorf("told %s", e.Data)
 				}
-				g.replica.Extend(g.clock(), time.Hour, time.Now())
+				g.replica.Extend(g.clock(), time.Hour, 0, time.Now())
 				until(t, resp, "progress")
 				<-h.came
 				return

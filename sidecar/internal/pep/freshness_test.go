@@ -32,8 +32,8 @@ func call(n int) pdp.Call {
 }
 
 // bounded has the rig hold a grant for each bound, heard of at this moment, with
-// a bound of 10 s for those that name none.
-func (g *rig) bounded(t *testing.T, bounds ...time.Duration) {
+// a bound of 10 s for those that name none and no grant longer than longest.
+func (g *rig) bounded(t *testing.T, longest time.Duration, bounds ...time.Duration) {
 	t.Helper()
 	for n, b := range bounds {
 		g.apply(t, nil, &grantv1.Tool{
@@ -42,16 +42,24 @@ func (g *rig) bounded(t *testing.T, bounds ...time.Duration) {
 	}
 	time.Sleep(time.Nanosecond)
 	g.began = time.Now()
-	g.replica.Extend(g.clock(), 10*time.Second, time.Now())
+	g.replica.Extend(g.clock(), 10*time.Second, longest, time.Now())
 }
 
-// P2: an open call is cut at the bound of its own grant, at the instant, and the
-// protocol's own when nothing may be acted on any more.
+// P2: an open call is cut at the bound of its own grant, at the instant, or at the
+// longest that the answer allows, and the protocol's own when nothing may be acted
+// on any more.
 func TestCutAtOwnBound(t *testing.T) {
+	for _, longest := range []time.Duration{time.Minute, 30 * time.Second} {
+		testCutAtOwnBound(t, longest)
+	}
+}
+
+func testCutAtOwnBound(t *testing.T, longest time.Duration) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		g := newRig(t)
 		bounds := []time.Duration{0, time.Second, 2345 * time.Millisecond, time.Minute}
-		g.bounded(t, bounds...)
+		g.bounded(t, longest, bounds...)
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- g.replica.Run(ctx) }()
@@ -60,7 +68,7 @@ func TestCutAtOwnBound(t *testing.T) {
 		for n := range bounds {
 			permits = append(permits, g.Authorize(ctx, call(n)))
 		}
-		for i, want := range []time.Duration{time.Minute, 10 * time.Second, time.Second, 2345 * time.Millisecond, time.Minute} {
+		for i, want := range []time.Duration{longest, 10 * time.Second, time.Second, 2345 * time.Millisecond, longest} {
 			permits[i].Forward(ctx, func(ctx context.Context, _ *grant.Server) bool {
 				context.AfterFunc(ctx, func() {
 					var cut *pep.CutError
@@ -92,7 +100,7 @@ func TestCutAtOwnBound(t *testing.T) {
 func TestStaleByOwnBound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newRig(t)
-		g.bounded(t, 0, time.Second)
+		g.bounded(t, time.Second, 0, time.Second)
 		time.Sleep(time.Second)
 		for n, want := range []pdp.Reason{pdp.Granted, pdp.Stale} {
 			if d := g.Authorize(t.Context(), call(n)).Decision; d.Reason != want || d.Allow != (want == pdp.Granted) {
@@ -116,11 +124,16 @@ func TestLostWhileDeciding(t *testing.T) {
 		"revoked": {1, func(t *testing.T, g *rig) { t.Helper(); g.apply(t, []string{"namespaces/default/grants/n1"}) }},
 		"lapsed":  {1, func(t *testing.T, g *rig) { t.Helper(); g.replica.Lapse() }},
 		"stale":   {2, func(*testing.T, *rig) { time.Sleep(time.Second) }},
+		"answered anew": {1, func(_ *testing.T, g *rig) {
+			asked := g.clock()
+			time.Sleep(time.Second - 1)
+			g.replica.Extend(asked+1, time.Second/2, 0, time.Now())
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				g := newRig(t)
-				g.bounded(t, 0, time.Second)
+				g.bounded(t, time.Second, 0, time.Second)
 				g.replica.OnCut(func(*replica.View) {}) // it has not come so far
 				p := g.Authorize(t.Context(), call(1))
 				looks := 0

@@ -54,7 +54,7 @@ func newRig(t *testing.T) *rig {
 		t.Fatal(err)
 	}
 	g.replica.OnCut(g.Recheck)
-	g.replica.Extend(0, 24*time.Hour, time.Now())
+	g.replica.Extend(0, 24*time.Hour, 0, time.Now())
 	g.apply(t, nil,
 		&grantv1.Agent{Name: "namespaces/default/agents/clerk", State: grantv1.Agent_ACTIVE},
 		&grantv1.Server{Name: "namespaces/default/servers/support", Upstream: &grantv1.Server_Http_{Http: &grantv1.Server_Http{Url: "http://127.0.0.1:1"}}},

@@ -105,8 +105,8 @@ func (p *Permit) Recheck() error {
 }
 
 // look decides by what is held at this moment and returns the server to forward
-// to, if there is one. To decide takes a moment: if the snapshot changed or a
-// bound passed meanwhile, it decides again.
+// to, if there is one. To decide takes a moment: if the view changed or a bound
+// passed meanwhile, it decides again.
 func (p *Permit) look() (d pdp.Decision, server *grant.Server) {
 	v := p.enforcer.views.View()
 	at, _ := v.At()
@@ -114,7 +114,7 @@ func (p *Permit) look() (d pdp.Decision, server *grant.Server) {
 		d, server = p.lookAt(v, at)
 		newest := p.enforcer.views.View()
 		now, _ := newest.At()
-		if !d.Allow || newest.Snapshot == v.Snapshot && !newest.Passed(at.Age, now.Age) {
+		if !d.Allow || newest == v && !newest.Passed(at.Age, now.Age) {
 			return d, server
 		}
 		v, at = newest, now

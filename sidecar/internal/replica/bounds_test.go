@@ -86,7 +86,7 @@ func TestBounds(t *testing.T) {
 		}
 		asked := m.clock()
 		time.Sleep(300 * time.Millisecond)
-		r.Extend(asked, 10*time.Second, time.Now())
+		r.Extend(asked, 10*time.Second, time.Minute, time.Now())
 		for _, c := range []struct {
 			age           time.Duration
 			before, after string
@@ -105,7 +105,7 @@ func TestBounds(t *testing.T) {
 				t.Errorf("at %s: %s, want %s", c.age, got, c.after)
 			}
 		}
-		r.Extend(m.clock(), 10*time.Second, time.Now())
+		r.Extend(m.clock(), 10*time.Second, time.Minute, time.Now())
 		if got := allowed(t, r, 4); got != "++++" {
 			t.Errorf("after another answer: %s", got)
 		}
@@ -128,7 +128,7 @@ func TestCutAtEveryBound(t *testing.T) {
 		for range 2 {
 			cuts = nil
 			asked = m.clock()
-			r.Extend(asked, 10*time.Second, time.Now())
+			r.Extend(asked, 10*time.Second, time.Minute, time.Now())
 			time.Sleep(time.Hour)
 			synctest.Wait()
 			want := []time.Duration{time.Second, 2100 * time.Millisecond, 10 * time.Second, time.Minute}
@@ -140,14 +140,14 @@ func TestCutAtEveryBound(t *testing.T) {
 		// A grant that comes later brings its own bound, and an answer defers all.
 		cuts = nil
 		asked = m.clock()
-		r.Extend(asked, 10*time.Second, time.Now())
+		r.Extend(asked, 10*time.Second, 0, time.Now())
 		time.Sleep(500 * time.Millisecond)
 		if err := r.Publish(bounded(t, 2, 3*time.Second)); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(2123 * time.Millisecond)
 		asked = m.clock()
-		r.Extend(asked, 10*time.Second, time.Now())
+		r.Extend(asked, 10*time.Second, 0, time.Now())
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		// The first is that of Publish.
@@ -156,6 +156,53 @@ func TestCutAtEveryBound(t *testing.T) {
 		}
 		stop()
 	})
+}
+
+// P2: a grant that comes after the answer, and names a longer bound than that
+// spoke of, is not acted on for longer than that allows. The next answer, granted
+// to one that holds it, allows all of it.
+func TestLongerThanAnswered(t *testing.T) {
+	for _, c := range []struct{ longest, want time.Duration }{
+		{0, 10 * time.Second}, {2 * time.Second, 10 * time.Second}, {20 * time.Second, 20 * time.Second},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			m := newMachine()
+			r := m.replica()
+			var asked time.Duration
+			var cuts []time.Duration
+			r.OnCut(func(*View) { cuts = append(cuts, m.clock()-asked) })
+			_ = r.Publish(bounded(t, 1, 0, c.longest))
+			stop := m.run(t, r)
+			asked = m.clock()
+			r.Extend(asked, 10*time.Second, c.longest, time.Now())
+			if err := r.Publish(bounded(t, 2, 0, time.Minute)); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(c.want - 1)
+			if got := allowed(t, r, 2); got[1] != '+' || r.View().StaleIn() != 1 {
+				t.Errorf("just before %s: %s", c.want, got)
+			}
+			time.Sleep(time.Nanosecond)
+			if got := allowed(t, r, 2); got != "--" || r.View().StaleIn() != 0 {
+				t.Errorf("at %s: %s", c.want, got)
+			}
+			synctest.Wait()
+			if n := len(cuts); n == 0 || cuts[n-1] != c.want {
+				t.Errorf("cut at %v, want the last at %s", cuts, c.want)
+			}
+			cuts, asked = nil, m.clock()
+			r.Extend(asked, 10*time.Second, time.Minute, time.Now())
+			time.Sleep(time.Minute - 1)
+			if got := allowed(t, r, 2); got != "-+" {
+				t.Errorf("after the next answer: %s", got)
+			}
+			time.Sleep(time.Hour)
+			if want := "[10s 1m0s]"; fmt.Sprint(cuts) != want {
+				t.Errorf("cut at %v, want %s", cuts, want)
+			}
+			stop()
+		})
+	}
 }
 
 // run runs r until the test calls stop, which wants it to have ended well.
@@ -185,15 +232,15 @@ func TestAnswersOutOfOrder(t *testing.T) {
 		time.Sleep(time.Second)
 		second := m.clock()
 		time.Sleep(time.Second)
-		r.Extend(second, 10*time.Second, time.Now())
-		r.Extend(first, 10*time.Minute, time.Now())
-		r.Extend(second, 10*time.Minute, time.Now())
-		r.Extend(m.clock()+time.Minute, 10*time.Minute, time.Now()) // not of this world
+		r.Extend(second, 10*time.Second, 0, time.Now())
+		r.Extend(first, 10*time.Minute, 0, time.Now())
+		r.Extend(second, 10*time.Minute, 0, time.Now())
+		r.Extend(m.clock()+time.Minute, 10*time.Minute, 0, time.Now()) // not of this world
 		if left := r.View().FreshFor(); left != 9*time.Second {
 			t.Errorf("fresh for %s, want 9s", left)
 		}
 		// A later answer may shorten: the bound was lowered.
-		r.Extend(m.clock(), 3*time.Second, time.Now())
+		r.Extend(m.clock(), 3*time.Second, 0, time.Now())
 		if left := r.View().FreshFor(); left != 3*time.Second {
 			t.Errorf("fresh for %s, want 3s", left)
 		}
@@ -201,29 +248,37 @@ func TestAnswersOutOfOrder(t *testing.T) {
 }
 
 // Against a model: whatever happens in whatever order, the replica is as fresh as
-// the answer to the latest request since it last lapsed, and "now" never falls.
+// the answer to the latest request since it last lapsed lets it be, whatever is
+// held, and "now" never falls.
 func TestFreshnessIsThatOfTheLatestRequest(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		boot := time.Hour
 		day := time.Date(2026, 3, 2, 10, 0, 0, 0, time.UTC)
 		r := newReplica(func() time.Duration { return boot }, func() time.Time { return day })
-		_ = r.Publish(bounded(t, 1, 0))
-		type request struct{ at, bound time.Duration }
+		held := time.Duration(0)
+		type request struct{ at, bound, longest time.Duration }
 		var open []request
 		var newest *request
 		var lapsed time.Duration
 		var floor time.Time
 		for range rapid.IntRange(1, 30).Draw(rt, "steps") {
-			switch rapid.SampledFrom([]string{"ask", "answer", "answer", "wait", "wait", "lapse"}).Draw(rt, "step") {
+			switch rapid.SampledFrom([]string{"hold", "ask", "answer", "answer", "wait", "wait", "lapse"}).Draw(rt, "step") {
+			case "hold":
+				held = time.Duration(rapid.Int64Range(0, 30).Draw(rt, "held")) * time.Second
+				_ = r.Publish(bounded(t, 1, held))
 			case "ask":
-				open = append(open, request{boot, time.Duration(rapid.Int64Range(1, 20).Draw(rt, "bound")) * time.Second})
+				open = append(open, request{
+					boot,
+					time.Duration(rapid.Int64Range(1, 20).Draw(rt, "bound")) * time.Second,
+					time.Duration(rapid.Int64Range(0, 30).Draw(rt, "longest")) * time.Second,
+				})
 			case "answer":
 				if len(open) == 0 {
 					continue
 				}
 				a := rapid.SampledFrom(open).Draw(rt, "request")
 				told := day.Add(time.Duration(rapid.Int64Range(-60, 60).Draw(rt, "told")) * time.Second)
-				r.Extend(a.at, a.bound, told)
+				r.Extend(a.at, a.bound, a.longest, told)
 				if a.at > lapsed && (newest == nil || a.at > newest.at) {
 					newest = &a
 				}
@@ -235,7 +290,7 @@ func TestFreshnessIsThatOfTheLatestRequest(t *testing.T) {
 				newest, lapsed = nil, boot
 			}
 			at, live := r.View().At()
-			want := newest != nil && boot-newest.at < newest.bound
+			want := newest != nil && boot-newest.at < min(max(newest.bound, held), max(newest.bound, newest.longest))
 			if live != want || live && at.Age != boot-newest.at {
 				rt.Fatalf("live: %t at age %s, want %t of %+v", live, at.Age, want, newest)
 			}

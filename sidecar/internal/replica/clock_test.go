@@ -30,7 +30,7 @@ func TestJump(t *testing.T) {
 				m := newMachine()
 				r := m.replica()
 				_ = r.Publish(bounded(t, 1, 0))
-				r.Extend(m.clock(), 10*time.Second, time.Now())
+				r.Extend(m.clock(), 10*time.Second, 0, time.Now())
 				time.Sleep(2 * time.Second)
 				m.set.Add(int64(jump.wall - jump.boot))
 				m.asleep.Add(int64(jump.boot))
@@ -43,7 +43,7 @@ func TestJump(t *testing.T) {
 				m.set.Store(0)
 				m.asleep.Store(0)
 				time.Sleep(time.Second)
-				r.Extend(m.clock(), 10*time.Second, time.Now())
+				r.Extend(m.clock(), 10*time.Second, 0, time.Now())
 				if r.View().Live() || r.View().FreshFor() != 0 || allowed(t, r, 1) != "-" {
 					t.Error("live again")
 				}
@@ -59,7 +59,7 @@ func TestJumpEndsRun(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			m := newMachine()
 			r := m.replica()
-			r.Extend(m.clock(), 10*time.Second, time.Now())
+			r.Extend(m.clock(), 10*time.Second, 0, time.Now())
 			ended := make(chan error, 1)
 			go func() { ended <- r.Run(context.Background()) }()
 			time.Sleep(heard)
@@ -89,10 +89,10 @@ func TestJumpBeforeAnswer(t *testing.T) {
 		m := newMachine()
 		r := m.replica()
 		_ = r.Publish(bounded(t, 1, 0))
-		r.Extend(m.clock(), 10*time.Second, time.Now())
+		r.Extend(m.clock(), 10*time.Second, 0, time.Now())
 		time.Sleep(time.Second)
 		m.set.Store(int64(time.Hour))
-		r.Extend(m.clock(), 10*time.Second, time.Now())
+		r.Extend(m.clock(), 10*time.Second, 0, time.Now())
 		if r.View().Live() {
 			t.Error("live")
 		}
@@ -108,7 +108,7 @@ func TestSlewIsNoJump(t *testing.T) {
 		r := m.replica()
 		_ = r.Publish(bounded(t, 1, 15*time.Minute))
 		stop := m.run(t, r)
-		r.Extend(m.clock(), 10*time.Second, time.Now())
+		r.Extend(m.clock(), 10*time.Second, 15*time.Minute, time.Now())
 		for range 14 * 60 {
 			time.Sleep(time.Second)
 			m.set.Add(int64(2 * time.Millisecond)) // 0.2 %
@@ -135,9 +135,9 @@ func TestHeldUpIsNoJump(t *testing.T) {
 				r := m.replica()
 				_ = r.Publish(bounded(t, 1, 0))
 				m.pauses = pauses
-				r.Extend(m.clock(), 10*time.Second, time.Now())
+				r.Extend(m.clock(), 10*time.Second, 0, time.Now())
 				m.pauses = nil
-				r.Extend(m.clock(), 10*time.Second, time.Now())
+				r.Extend(m.clock(), 10*time.Second, 0, time.Now())
 				if !r.View().Live() {
 					t.Error("an answer made stale")
 				}
@@ -145,7 +145,7 @@ func TestHeldUpIsNoJump(t *testing.T) {
 				if r.View().Live() {
 					t.Error("live 20 s after the answer")
 				}
-				r.Extend(m.clock(), 10*time.Second, time.Now())
+				r.Extend(m.clock(), 10*time.Second, 0, time.Now())
 				if !r.View().Live() {
 					t.Error("taken for a jump")
 				}
@@ -166,7 +166,7 @@ func TestBootClockGlitch(t *testing.T) {
 			}
 			return m.clock()
 		}, m.wall)
-		r.Extend(m.clock(), 10*time.Second, time.Now())
+		r.Extend(m.clock(), 10*time.Second, 0, time.Now())
 		glitch = true
 		if at, live := r.View().At(); live {
 			t.Errorf("live at age %s", at.Age)
@@ -183,7 +183,7 @@ func TestAgeAfterHeldUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMachine()
 		r := m.replica()
-		r.Extend(m.clock(), 10*time.Second, time.Now())
+		r.Extend(m.clock(), 10*time.Second, 0, time.Now())
 		m.pauses = []pause{{after: 10 * time.Second}}
 		if at, live := r.View().At(); live {
 			t.Errorf("live at age %s", at.Age)

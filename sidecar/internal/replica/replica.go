@@ -108,11 +108,16 @@ func (r *Replica) store(v *View) {
 
 // Extend takes note of an answer to the request that was made at sentAt on the
 // boot clock: what is held may be acted on for bound after that, or for the bound
-// that a grant names. now is the control plane's clock in the answer.
+// that a grant names, but for no more than bound and longest. now is the control
+// plane's clock in the answer.
+//
+// longest is the longest bound named by what was held when the request was
+// granted; 0 if none was. Whoever granted it counts on that. A grant that comes
+// later and names a longer one waits for the next answer.
 //
 // An answer to a request made before the replica last lapsed, or before another
 // one that was answered, extends nothing.
-func (r *Replica) Extend(sentAt, bound time.Duration, now time.Time) {
+func (r *Replica) Extend(sentAt, bound, longest time.Duration, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	next := *r.view.Load()
@@ -124,7 +129,8 @@ func (r *Replica) Extend(sentAt, bound time.Duration, now time.Time) {
 		next.floor, next.floorAt = now, m.boot
 	}
 	if sentAt <= m.boot && (r.lapsedAt == 0 || sentAt > r.lapsedAt) && (!next.heard || sentAt > next.asked) {
-		next.heard, next.asked, next.bound, next.answered = true, sentAt, bound, m
+		next.heard, next.asked, next.answered = true, sentAt, m
+		next.bound, next.longest = bound, max(bound, longest)
 	}
 	r.store(&next)
 }

@@ -68,7 +68,7 @@ func TestLive(t *testing.T) {
 		r := m.replica()
 		sent := m.clock()
 		time.Sleep(3 * time.Second)
-		r.Extend(sent, 10*time.Second, time.Now())
+		r.Extend(sent, 10*time.Second, 0, time.Now())
 		v := r.View()
 		time.Sleep(7*time.Second - time.Nanosecond)
 		if !v.Live() {
@@ -78,12 +78,12 @@ func TestLive(t *testing.T) {
 		if v.Live() || r.View().Live() {
 			t.Error("live after its time")
 		}
-		r.Extend(m.clock(), 10*time.Second, time.Now())
+		r.Extend(m.clock(), 10*time.Second, 0, time.Now())
 		m.asleep.Store(int64(10 * time.Second))
 		if r.View().Live() {
 			t.Error("time asleep does not count")
 		}
-		r.Extend(m.clock()-11*time.Second, 10*time.Second, time.Now())
+		r.Extend(m.clock()-11*time.Second, 10*time.Second, 0, time.Now())
 		if r.View().Live() {
 			t.Error("an answer that came too late made it live")
 		}
@@ -127,7 +127,7 @@ func TestExtendWhileCutting(t *testing.T) {
 		m := newMachine()
 		r := m.replica()
 		r.OnCut(func(*View) { time.Sleep(time.Minute) })
-		time.AfterFunc(time.Second, func() { r.Extend(m.clock(), time.Hour, time.Now()) })
+		time.AfterFunc(time.Second, func() { r.Extend(m.clock(), time.Hour, 0, time.Now()) })
 		if err := r.Publish(at(1)); err != nil {
 			t.Fatal(err)
 		}
@@ -142,15 +142,15 @@ func TestLapse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMachine()
 		r := m.replica()
-		r.Extend(m.clock(), time.Minute, time.Now())
+		r.Extend(m.clock(), time.Minute, 0, time.Now())
 		sent := m.clock()
 		r.Lapse()
-		r.Extend(sent, time.Minute, time.Now())
+		r.Extend(sent, time.Minute, 0, time.Now())
 		if r.View().Live() {
 			t.Error("made live by an answer to a request made before it lapsed")
 		}
 		time.Sleep(time.Nanosecond)
-		r.Extend(m.clock(), time.Minute, time.Now())
+		r.Extend(m.clock(), time.Minute, 0, time.Now())
 		if !r.View().Live() {
 			t.Error("never live again")
 		}
@@ -173,15 +173,15 @@ func TestRun(t *testing.T) {
 		var running sync.WaitGroup
 		running.Go(func() { _ = r.Run(ctx) })
 		for range 2 {
-			r.Extend(m.clock(), 10*time.Second, time.Now())
+			r.Extend(m.clock(), 10*time.Second, 0, time.Now())
 			time.Sleep(5 * time.Second)
 			start := time.Now()
-			r.Extend(m.clock(), 10*time.Second, time.Now())
+			r.Extend(m.clock(), 10*time.Second, 0, time.Now())
 			if took := (<-cut).Sub(start); took != 10*time.Second {
 				t.Errorf("cut after %s", took)
 			}
 		}
-		r.Extend(m.clock(), 10*time.Second, time.Now())
+		r.Extend(m.clock(), 10*time.Second, 0, time.Now())
 		time.Sleep(time.Second)
 		m.asleep.Store(int64(time.Hour))
 		start := time.Now()
@@ -205,12 +205,12 @@ func TestNow(t *testing.T) {
 			t.Errorf("now is %s before any answer", got)
 		}
 		ahead := time.Now().Add(time.Hour)
-		r.Extend(m.clock(), time.Minute, ahead)
+		r.Extend(m.clock(), time.Minute, 0, ahead)
 		time.Sleep(time.Second)
 		if got, want := now(r), ahead.Add(time.Second); !got.Equal(want) {
 			t.Errorf("now is %s, want the control plane's %s", got, want)
 		}
-		r.Extend(m.clock(), time.Minute, time.Now().Add(-time.Hour))
+		r.Extend(m.clock(), time.Minute, 0, time.Now().Add(-time.Hour))
 		if got, want := now(r), ahead.Add(time.Second); !got.Equal(want) {
 			t.Errorf("now is %s, want %s: a lower clock lowers nothing", got, want)
 		}

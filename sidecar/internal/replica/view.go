@@ -16,10 +16,11 @@ type View struct {
 	Snapshot *grant.Snapshot
 
 	clocks *clocks
-	// heard is whether asked and bound are of an answer. asked is when the request
-	// was made, on the boot clock, and bound what it answered.
-	heard        bool
-	asked, bound time.Duration
+	// heard is whether what follows is of an answer. asked is when the request was
+	// made, on the boot clock, bound what it answered, and longest what no grant's
+	// bound exceeds by it; that is no less than bound.
+	heard                 bool
+	asked, bound, longest time.Duration
 	// answered is when that answer came; zero before any. Unlike heard it
 	// outlives a lapse.
 	answered mark
@@ -37,13 +38,13 @@ const never = math.MaxInt64
 // so that whatever is decided for it is denied.
 //
 // Nothing may be acted on before anything was heard, when the longest bound has
-// passed, and once the wall clock has been found to have gone on by another time
+// passed, of those held or of those that the last answer allows, and once the wall clock has been found to have gone on by another time
 // than the boot clock since the last answer: one of them was set, or the machine
 // is a copy.
 func (v *View) At() (at pdp.At, live bool) {
 	wall := v.clocks.wall()
 	boot := v.clocks.boot()
-	at = pdp.At{Now: v.now(wall, boot), Age: never, Bound: v.bound}
+	at = pdp.At{Now: v.now(wall, boot), Age: never, Bound: v.bound, Longest: v.longest}
 	switch {
 	case fault.Off(fault.Freshness):
 		at.Age = 0
@@ -52,7 +53,7 @@ func (v *View) At() (at pdp.At, live bool) {
 	default:
 		at.Age = boot - v.asked
 	}
-	return at, at.Age == 0 || at.Age < max(v.bound, v.Snapshot.LongestBound())
+	return at, at.Age == 0 || at.Age < min(v.longest, max(v.bound, v.Snapshot.LongestBound()))
 }
 
 // now returns the instant to hold expiries against: this machine's clock, but
@@ -84,6 +85,13 @@ func (v *View) FreshFor() time.Duration {
 	return max(0, at.Bound-at.Age)
 }
 
+// StaleIn returns after how long nothing may be acted on if no other answer comes,
+// whatever else does; 0 if nothing may be now.
+func (v *View) StaleIn() time.Duration {
+	at, _ := v.At()
+	return max(0, v.longest-at.Age)
+}
+
 // ShortestBound returns the shortest bound in use: that of the last answer, or
 // one that a grant held names. It is 0 if there is neither.
 func (v *View) ShortestBound() time.Duration {
@@ -106,9 +114,12 @@ func (v *View) Passed(from, to time.Duration) bool {
 func (v *View) boundAfter(age time.Duration) time.Duration {
 	next := v.Snapshot.BoundAfter(age)
 	if v.bound > age && (next == 0 || v.bound < next) {
-		return v.bound
+		next = v.bound
 	}
-	return next
+	if next = min(next, v.longest); next > age {
+		return next
+	}
+	return 0
 }
 
 // due returns when, on the boot clock, the next bound passes; 0 if none will.

@@ -49,9 +49,10 @@ type plane struct {
 	listener      *bufconn.Listener
 
 	mu sync.Mutex
-	// revision and bound are what granted answers.
+	// revision, bound and longest are what granted answers.
 	revision int64
 	bound    time.Duration
+	longest  time.Duration
 	conns    []*wire
 	dials    int
 	store    string
@@ -207,6 +208,7 @@ func (p *plane) granted(_ context.Context, r *grantv1.RenewRequest) (*grantv1.Re
 	defer p.mu.Unlock()
 	return &grantv1.RenewResponse{
 		RequestId: r.GetRequestId(), Revision: p.revision, Bound: durationpb.New(p.bound), Now: timestamppb.Now(),
+		LongestBound: durationpb.New(p.longest),
 	}, nil
 }
 

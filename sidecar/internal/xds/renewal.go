@@ -205,11 +205,14 @@ func (r renewals) renew(ctx context.Context, stream string, sent time.Duration) 
 	if m.GetRequestId() != ask.GetRequestId() {
 		return errOtherRequest
 	}
-	bound := m.GetBound().AsDuration()
+	bound, longest := m.GetBound().AsDuration(), m.GetLongestBound().AsDuration()
 	if bound <= 0 || bound > maxBound || m.GetNow().CheckValid() != nil {
 		return fmt.Errorf("%w: bound %s and clock %s", errProtocol, bound, m.GetNow())
 	}
+	if longest != 0 && (longest < grant.MinFreshnessBound || longest > maxBound) {
+		return fmt.Errorf("%w: longest bound %s", errProtocol, longest)
+	}
 	r.newest.Store(max(r.newest.Load(), m.GetRevision()))
-	r.replica.Extend(sent, bound, m.GetNow().AsTime())
+	r.replica.Extend(sent, bound, longest, m.GetNow().AsTime())
 	return nil
 }

@@ -124,6 +124,70 @@ func TestAnswerToAnother(t *testing.T) {
 	})
 }
 
+// P2: a grant with a longer bound than the last answer spoke of waits for the
+// next.
+func TestLongerGrantThanAnswered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPlane(t, nil)
+		s := p.serve()
+		renew := func(err error, longest time.Duration) {
+			p.set(func() {
+				p.longest = longest
+				p.renew = func(ctx context.Context, r *grantv1.RenewRequest) (*grantv1.RenewResponse, error) {
+					if err != nil {
+						return nil, err
+					}
+					return p.granted(ctx, r)
+				}
+			})
+		}
+		renew(status.Error(codes.Unavailable, "no quorum"), 0)
+		s.send("n2.1.1 grants long~10m@2")
+		s.answer("n2.1.1")
+		time.Sleep(bound - time.Nanosecond)
+		p.live(true)
+		time.Sleep(time.Nanosecond)
+		p.live(false)
+		renew(nil, 10*time.Minute)
+		time.Sleep(time.Minute)
+		renew(status.Error(codes.Unavailable, "no quorum"), 0)
+		time.Sleep(10*time.Minute - bound/3 - time.Second)
+		p.live(true)
+		time.Sleep(bound/3 + time.Second)
+		p.live(false)
+	})
+}
+
+// P2: an answer that speaks of bounds that there are none of extends nothing.
+func TestImpossibleBounds(t *testing.T) {
+	for _, c := range []struct {
+		bound, longest time.Duration
+		ok             bool
+	}{
+		{bound, 0, true},
+		{bound, time.Second, true},
+		{bound, maxBound, true},
+		{maxBound, 0, true},
+		{0, 0, false},
+		{maxBound + 1, 0, false},
+		{bound, time.Second - 1, false},
+		{bound, -time.Second, false},
+		{bound, maxBound + 1, false},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			p := newPlane(t, nil)
+			p.set(func() { p.bound, p.longest = c.bound, c.longest })
+			s := <-p.opened
+			s.send("n1.1.1 agents me@1")
+			s.answer("n1.1.1")
+			time.Sleep(time.Second)
+			if p.live(c.ok); t.Failed() {
+				t.Errorf("answered %s and %s", c.bound, c.longest)
+			}
+		})
+	}
+}
+
 // gaps returns the times between requests for freshness within d.
 func (p *plane) gaps(d time.Duration) (all []time.Duration) {
 	p.set(func() { p.renewed = nil })

@@ -19,8 +19,6 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/reeve-authz/reeve/sidecar/fault"
-	"github.com/reeve-authz/reeve/sidecar/grant"
-	"github.com/reeve-authz/reeve/sidecar/internal/replica"
 )
 
 type discoveryStream = discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesClient
@@ -107,7 +105,9 @@ func (c *Client) subscribe(g discoveryStream, held map[string]map[string]string)
 		"instance": structpb.NewStringValue(c.cfg.Instance),
 		"version":  structpb.NewStringValue(c.cfg.Version),
 		"revision": structpb.NewStringValue(fmt.Sprint(c.holding.seen)),
-		"age":      structpb.NewStringValue(ageOf(c.cfg.Replica.View())),
+		// A control plane that did not grant what the sidecar may act by has to
+		// count it. No answer of another one comes any more.
+		"fresh_for": structpb.NewStringValue(fmt.Sprint(ceilMillis(c.cfg.Replica.View().StaleIn()))),
 	}}}
 	for _, t := range types {
 		m := &discoveryv3.DeltaDiscoveryRequest{
@@ -122,14 +122,9 @@ func (c *Client) subscribe(g discoveryStream, held map[string]map[string]string)
 	return nil
 }
 
-// ageOf says how long ago the freshness was asked for that the sidecar has, in
-// milliseconds, so that a control plane which did not grant it can count it.
-func ageOf(v *replica.View) string {
-	at, _ := v.At()
-	if at.Age > grant.MaxFreshnessBound {
-		return "never"
-	}
-	return fmt.Sprint(at.Age.Milliseconds())
+// ceilMillis returns d in milliseconds, rounded up.
+func ceilMillis(d time.Duration) int64 {
+	return int64((d + time.Millisecond - 1) / time.Millisecond)
 }
 
 // receive has a response enforced, and then answers it.
