@@ -95,7 +95,7 @@ func (c *Cluster) Allows(ctx context.Context, replica int, since time.Time) ([]o
 		Filter: &adminv1.DecisionFilter{
 			Parent: Namespace, Verdict: decisionv1.Decision_ALLOW,
 		},
-		PageSize: 1000,
+		PageSize: 400,
 	}
 	var all []oracle.Allow
 	for {
