@@ -157,13 +157,11 @@ func (r *Replica) Forget() {
 // is open then is the caller's to end. When the machine's clocks disagree it cuts
 // everything and returns ErrNewBoot; the replica is never live again.
 func (r *Replica) Run(ctx context.Context) error {
+	v, boot := r.View(), r.clocks.boot()
 	for {
-		boot := r.clocks.boot()
-		v := r.View()
 		v.Live() // finds out whether the clocks agree
-		due := v.due(boot)
 		wait := checkEvery
-		if due > 0 {
+		if due := v.due(boot); due > 0 {
 			wait = min(wait, due-boot)
 		}
 		select {
@@ -175,7 +173,9 @@ func (r *Replica) Run(ctx context.Context) error {
 		case <-r.changed:
 		case <-time.After(wait):
 		}
-		if due > 0 && r.clocks.boot() >= due {
+		was, since := v, boot
+		v, boot = r.View(), r.clocks.boot()
+		if v.passedSince(was, since, boot) {
 			r.recut()
 		}
 	}

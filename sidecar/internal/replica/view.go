@@ -38,9 +38,9 @@ const never = math.MaxInt64
 // so that whatever is decided for it is denied.
 //
 // Nothing may be acted on before anything was heard, when the longest bound has
-// passed, of those held or of those that the last answer allows, and once the wall clock has been found to have gone on by another time
-// than the boot clock since the last answer: one of them was set, or the machine
-// is a copy.
+// passed, of those held or of those that the last answer allows, and once the
+// wall clock has been found to have gone on by another time than the boot clock
+// since the last answer: one of them was set, or the machine is a copy.
 func (v *View) At() (at pdp.At, live bool) {
 	wall := v.clocks.wall()
 	boot := v.clocks.boot()
@@ -120,6 +120,16 @@ func (v *View) boundAfter(age time.Duration) time.Duration {
 		return next
 	}
 	return 0
+}
+
+// passedSince reports whether a bound has passed, by boot, that had not when the
+// view was still was and the boot clock showed since.
+func (v *View) passedSince(was *View, since, boot time.Duration) bool {
+	from := since - v.asked
+	if v.asked != was.asked || v.bound != was.bound || v.longest != was.longest {
+		from = -1 // another answer: by that one every bound is still to pass
+	}
+	return v.heard && v.Passed(from, boot-v.asked)
 }
 
 // due returns when, on the boot clock, the next bound passes; 0 if none will.
