@@ -57,6 +57,7 @@ type plane struct {
 	dials    int
 	store    string
 	refuse   error // why streams are refused, if they are
+	deaf     bool  // streams are opened, and what comes on them is not read
 	tries    []time.Time
 	renew    func(ctx context.Context, r *grantv1.RenewRequest) (*grantv1.RenewResponse, error)
 	renewed  []time.Time
@@ -236,13 +237,17 @@ func (p *plane) Renew(ctx context.Context, r *grantv1.RenewRequest) (*grantv1.Re
 func (p *plane) DeltaAggregatedResources(g discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) error {
 	p.mu.Lock()
 	p.tries = append(p.tries, time.Now())
-	store, refuse := p.store, p.refuse
+	store, refuse, deaf := p.store, p.refuse, p.deaf
 	p.mu.Unlock()
 	if refuse != nil {
 		return refuse
 	}
 	if err := g.SendHeader(metadata.Pairs("reeve-stream", "s", "reeve-store", store)); err != nil {
 		return err
+	}
+	if deaf {
+		<-g.Context().Done()
+		return g.Context().Err()
 	}
 	s := &served{t: p.t, grpc: g, requests: make(chan *discoveryv3.DeltaDiscoveryRequest, 100), done: make(chan error, 1)}
 	go func() { // ends with this handler

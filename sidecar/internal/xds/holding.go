@@ -92,8 +92,9 @@ const maxResume = 4 << 20
 
 // restart prepares for a new stream, given the newest revision heard of
 // elsewhere, and returns what it resumes with: the versions held, by type URL and
-// name; none if their names and versions have more than limit bytes. What the last one left unfinished is forgotten, refusals too: what
-// was refused is not held, so it comes again.
+// name; none if their names and versions have more than limit bytes. What the
+// last one left unfinished is forgotten, refusals too: what was refused is not
+// held, so it comes again.
 func (h *holding) restart(seen int64, limit int) map[string]map[string]string {
 	h.set, h.complete, h.afresh = nil, false, false
 	h.seen = max(h.seen, seen)

@@ -12,10 +12,11 @@ import (
 )
 
 const (
-	// openTimeout is how long a stream may take to be opened, with no other replica
-	// to go to, and openElsewhere if there is one; then no longer than half of the
-	// time for which there is freshness either, but minOpen at least, so that a
-	// replica which is only slow has its chance.
+	// openTimeout is how long a stream may take until it is open and everything has
+	// been asked for on it, with no other replica to go to, and openElsewhere if
+	// there is one; then no longer than half of the time for which there is freshness
+	// either, but minOpen at least, so that a replica which is only slow has its
+	// chance.
 	openTimeout   = 10 * time.Second
 	openElsewhere = 5 * time.Second
 	minOpen       = 250 * time.Millisecond
@@ -26,7 +27,8 @@ const (
 )
 
 var (
-	// errSilent: the replica did not open a stream, nor refuse to.
+	// errSilent: the replica did not open a stream and take what was asked for on
+	// it, nor refuse to.
 	errSilent = errors.New("no answer")
 	// errUploads is wrapped by the cause with which [Client.Leave] ends a stream.
 	errUploads = errors.New("it does not store records")

@@ -278,6 +278,34 @@ func TestFoundAgain(t *testing.T) {
 	})
 }
 
+// P8: a replica that opens a stream and does not read what the sidecar resumes
+// with is left.
+func TestNotRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPlane(t, nil)
+		s := <-p.opened
+		set := "n1.1.1 grants"
+		for i := range 4000 { // more than the transport takes unread
+			set += fmt.Sprintf(" read-%d-of-many@1", i)
+		}
+		s.send(set)
+		s.answer("n1.1.1")
+		p.set(func() { p.deaf, p.tries = true, nil })
+		s.done <- errAway
+		time.Sleep(time.Minute)
+		p.set(func() {
+			if n := len(p.tries); n < 3 || n > 10 {
+				t.Errorf("%d tries in a minute", n)
+			}
+			p.deaf = false
+		})
+		s = <-p.opened
+		if n := len(s.asked[3].GetInitialResourceVersions()); n != 4000 {
+			t.Errorf("resumes with %d", n)
+		}
+	})
+}
+
 // Others who need the replica can have the sidecar give it up; nothing is lost.
 func TestLeave(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -49,7 +49,6 @@ func (c *Client) stream(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("open stream: %w", err)
 	}
-	opening.Stop()
 	id, store := header.Get(streamHeader), header.Get(storeHeader)
 	if len(id) != 1 || len(store) != 1 || id[0] == "" {
 		// No header, but a status: it says why.
@@ -62,6 +61,7 @@ func (c *Client) stream(ctx context.Context) (err error) {
 	if err := c.subscribe(g, c.holding.restart(c.renewals.seen(), maxResume)); err != nil {
 		return err
 	}
+	opening.Stop()
 	c.note(func(s *Status) { s.Connected, s.Refusals = true, nil })
 	c.cfg.Log.InfoContext(ctx, "stream opened", slog.String("stream", id[0]))
 
