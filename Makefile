@@ -97,8 +97,18 @@ SCHEDULES ?= 200
 SEED ?= 0
 REVOKED ?=
 
+# Each switches one mechanism off and wants to see what it holds broken.
+.PHONY: controls
+controls: ## Show that the tests of P2 would see a mechanism that is missing
+	$(GO) test -tags reeve_fault ./sidecar/fault
+	REEVE_FAULT_OFF=freshness $(GO) test -tags reeve_fault -run '^TestLiveWithoutBound$$' ./sidecar/internal/replica
+	REEVE_FAULT_OFF=recheck $(GO) test -tags reeve_fault -run '^TestForwardedWithoutALook$$' ./sidecar/internal/pep
+	REEVE_FAULT_OFF=ack_gate $(GO) test -tags reeve_fault -run '^TestAcknowledgeThenCut$$' ./sidecar/internal/xds
+	mkdir -p $(BUILD) && rm -f $(BUILD)/clocks
+	REEVE_CLOCK_OFFSETS=$(BUILD)/clocks $(GO) test -tags reeve_fault -run '^TestBeginsAgainByTheWallClock$$' ./sidecar
+
 .PHONY: revoked
-revoked: build build-faults $(BIN)/etcd ## Try to find a call that is allowed after its revocation, under faults
+revoked: build build-faults controls $(BIN)/etcd ## Try to find a call that is allowed after its revocation, under faults
 	$(GO) build -o $(BUILD)/bin/revoked ./e2e/revoked
 	$(BUILD)/bin/revoked -bin $(BUILD)/bin -fault-bin $(BUILD)/fault -etcd $(BIN)/etcd \
 		-schedules $(SCHEDULES) -seed $(SEED) $(REVOKED)
