@@ -18,7 +18,9 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/reeve-authz/reeve/controlplane/internal/rollout"
 	"github.com/reeve-authz/reeve/sidecar/grant"
 )
 
@@ -85,6 +87,50 @@ func TestInForceOnceStale(t *testing.T) {
 		s.ack(s.sync()...)
 		s.renewCode(codes.OK)
 	})
+}
+
+// P2: the answer names the longest bound of the set that is held, and a wait counts
+// with it.
+func TestNamesLongestBound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		long := allow("long", "*", "a")
+		long.FreshnessBound = durationpb.New(time.Minute)
+		p := newPlane(t, Config{}, append(crm(), long)...)
+		for agent, want := range map[string]time.Duration{"a": time.Minute, "b": 0} {
+			s := p.open(t, agent)
+			s.ack(s.sync()...)
+			m, err := s.renew(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if m.GetBound().AsDuration() != bound || m.GetLongestBound().AsDuration() != want {
+				t.Errorf("%s: granted %v, want a longest bound of %s", agent, m, want)
+			}
+		}
+		if took, want := p.inForce(t, p.remove(long.GetName())), time.Minute+time.Minute/500; took != want {
+			t.Errorf("in force after %s, want %s", took, want)
+		}
+	})
+}
+
+// P2: who comes with freshness from another control plane is waited for until it
+// acknowledges, or as long as that lasts; who does not say how long, for longest.
+func TestComesFresh(t *testing.T) {
+	for said, want := range map[string]time.Duration{
+		"0": 0, "5000": 5010 * time.Millisecond, "900000": rollout.Outlast(rollout.MaxBound),
+		"": rollout.Outlast(rollout.MaxBound), "-1": rollout.Outlast(rollout.MaxBound), "1e3": rollout.Outlast(rollout.MaxBound),
+		"9999999999999999": rollout.Outlast(rollout.MaxBound),
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			p := newPlane(t, Config{}, crm()...)
+			s := &sidecar{t: t, conn: p.dial("a", "a-1", "key-a"), freshFor: said, has: make(map[string]string)}
+			s.connect(strings.Repeat("a", 32))
+			s.sync()
+			if took := p.inForce(t, p.put(allow("more", "*", "a"))); took != want {
+				t.Errorf("%q: in force after %s, want %s", said, took, want)
+			}
+		})
+	}
 }
 
 // P2: a sidecar whose connection is lost may be fresh for the rest of its bound.

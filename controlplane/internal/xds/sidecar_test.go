@@ -30,6 +30,8 @@ type sidecar struct {
 	conn   *grpc.ClientConn
 	stream discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesClient
 	id     string
+	// freshFor is for how long it says that it may act, in milliseconds.
+	freshFor string
 	// has are the versions of what it was sent, by name.
 	has map[string]string
 }
@@ -40,7 +42,7 @@ var instances int
 func (p *plane) open(t *testing.T, agent string) *sidecar {
 	t.Helper()
 	instances++
-	s := &sidecar{t: t, conn: p.dial(agent, agent+"-1", "key-"+agent), has: make(map[string]string)}
+	s := &sidecar{t: t, conn: p.dial(agent, agent+"-1", "key-"+agent), freshFor: "0", has: make(map[string]string)}
 	s.connect(fmt.Sprintf("%032x", instances))
 	return s
 }
@@ -75,7 +77,7 @@ func (s *sidecar) ask(instance string, urls ...string) {
 		s.send(&discoveryv3.DeltaDiscoveryRequest{
 			Node: &corev3.Node{Id: "nobody looks at this", Metadata: &structpb.Struct{Fields: map[string]*structpb.Value{
 				"instance": structpb.NewStringValue(instance), "version": structpb.NewStringValue("test"),
-				"fresh_for": structpb.NewStringValue("0"),
+				"fresh_for": structpb.NewStringValue(s.freshFor),
 			}}},
 			TypeUrl: url, ResourceNamesSubscribe: []string{"*"},
 		})
