@@ -230,8 +230,9 @@ func (c *Client) obtainAt(ctx context.Context, address string) error {
 	return nil
 }
 
-// connect connects to a replica of the control plane under the pinned root. If another server
-// answers, stranger is set to what is wrong with it: gRPC keeps only the text.
+// connect connects to a replica of the control plane under the pinned root. If
+// another server answers, stranger is set to what is wrong with it: gRPC keeps
+// only the text.
 func (c *Client) connect(address string, stranger *atomic.Pointer[error]) (*grpc.ClientConn, error) {
 	config, err := identity.PinnedTLS(c.pin)
 	if err != nil {
