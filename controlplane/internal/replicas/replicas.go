@@ -24,8 +24,10 @@
 //     passed since: whatever was granted under it has run out.
 //  3. A presence that is not ended is asked: the process of that incarnation, and
 //     no other, answers that all whom it ever let act hold R or are past their
-//     bounds. It says so only after it has applied R, after which it grants
-//     nothing below R: its answer is final, and the waiter need not ask again.
+//     bounds: what it let them do ends at the longest bound that it named when it
+//     did, whatever they receive since. It says so only after it has applied R,
+//     after which it grants nothing below R: its answer is final, and the waiter
+//     need not ask again.
 //  4. A presence that is ended has granted nothing by any read that began after
 //     its end. So it is settled one longest bound after this process first saw it
 //     ended, again on its own clock. If its process lives, which happens to one
