@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/reeve-authz/reeve/e2e/revoked/cluster"
+	"github.com/reeve-authz/reeve/e2e/revoked/script"
 )
 
 // A control is a mechanism that is switched off, and schedules directed at what
@@ -22,7 +23,7 @@ type control struct {
 	network bool
 	// stall holds every sidecar up, as REEVE_FAULT_STALL says.
 	stall    string
-	schedule func(r *runner) *schedule
+	schedule func(c *cluster.Cluster) *script.Schedule
 }
 
 // tries is how many schedules a control may take until it is red.
@@ -30,10 +31,10 @@ const tries = 25
 
 // The one that takes longest is first.
 var controls = []control{
-	{mechanism: "quorum_read", replicas: 3, network: true, schedule: forsakeReplica},
-	{mechanism: "freshness", replicas: 1, schedule: stopSidecars},
-	{mechanism: "recheck", replicas: 1, stall: "forward=20ms", schedule: stopSidecars},
-	{mechanism: "ack_gate", replicas: 1, stall: "publish=300ms", schedule: undisturbed},
+	{mechanism: "quorum_read", replicas: 3, network: true, schedule: script.ForsakeReplica},
+	{mechanism: "freshness", replicas: 1, schedule: script.StopSidecars},
+	{mechanism: "recheck", replicas: 1, stall: "forward=20ms", schedule: script.StopSidecars},
+	{mechanism: "ack_gate", replicas: 1, stall: "publish=300ms", schedule: script.Undisturbed},
 }
 
 // playControls plays each control until it is red, two at a time, and returns how
@@ -94,8 +95,8 @@ func (c *control) tryOut(ctx context.Context, s settings, name, off string, atMo
 	defer func() { err = errors.Join(err, done()) }()
 	r := newRunner(running, s.bound, out)
 	for t.schedules < atMost && t.late == 0 {
-		script := c.schedule(r)
-		late, err := r.play(ctx, script)
+		played := c.schedule(running)
+		late, err := r.play(ctx, played)
 		if err != nil {
 			return t, err
 		}
@@ -106,57 +107,4 @@ func (c *control) tryOut(ctx context.Context, s settings, name, off string, atMo
 		}
 	}
 	return t, nil
-}
-
-// stopSidecars stops every sidecar amid calls, takes everything, and lets them go
-// on when the wait has returned.
-func stopSidecars(r *runner) *schedule {
-	s := &schedule{title: "stop all sidecars", dwell: 400 * time.Millisecond}
-	for i, sidecar := range r.Sidecars {
-		s.faults = append(s.faults, &fault{
-			name: fmt.Sprintf("stop s%d", i), at: 50 * time.Millisecond, lasts: 2500 * time.Millisecond,
-			begin: func(context.Context) error { return sidecar.Pause() },
-			end:   func(context.Context) error { return sidecar.Resume() },
-		})
-	}
-	v := haltOf(cluster.Namespace + "/fleet")
-	v.at = 150 * time.Millisecond
-	s.revocations = []*revocation{v}
-	return s
-}
-
-// undisturbed takes everything while nothing is wrong.
-func undisturbed(*runner) *schedule {
-	v := haltOf(cluster.Namespace + "/fleet")
-	return &schedule{title: "nothing wrong", revocations: []*revocation{v}, dwell: 500 * time.Millisecond}
-}
-
-// forsakeReplica leaves sidecars nothing but a replica that is cut off from the
-// store and from the other replicas.
-func forsakeReplica(r *runner) *schedule {
-	s := &schedule{title: "a replica cut off from the store", dwell: 100 * time.Millisecond}
-	b := &breaker{Cluster: r.Cluster}
-	var links []link
-	both := func(x, y string) { links = append(links, link{x, y}, link{y, x}) }
-	for i := range r.Sidecars {
-		both(fmt.Sprintf("s%d", i), "r1")
-		both(fmt.Sprintf("s%d", i), "r2")
-	}
-	apart := b.cut(links...)
-	apart.name = "leave the sidecars r0 alone"
-	apart.lasts = 6 * time.Second
-	links = nil
-	for i := range r.Etcd.Members {
-		both("r0", fmt.Sprintf("e%d", i))
-	}
-	both("r0", "r1")
-	both("r0", "r2")
-	away := b.cut(links...)
-	// Until then the sidecars have moved to r0, and are fresh there.
-	away.at, away.lasts = 3*time.Second, 3*time.Second
-	s.faults = []*fault{apart, away}
-	v := haltOf(cluster.Namespace + "/fleet")
-	v.at, v.through, v.waiter = 3200*time.Millisecond, 1, 1
-	s.revocations = []*revocation{v}
-	return s
 }

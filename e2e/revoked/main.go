@@ -32,6 +32,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/reeve-authz/reeve/e2e/revoked/script"
 )
 
 // settings are the flags.
@@ -54,10 +56,6 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	var s settings
-	names := make([]string, len(faultKinds))
-	for i, k := range faultKinds {
-		names[i] = k.name
-	}
 	flag.StringVar(&s.bin, "bin", ".build/bin", "folder of the built binaries")
 	flag.StringVar(&s.faultBin, "fault-bin", ".build/fault", "folder of the binaries in which mechanisms can be switched off")
 	flag.StringVar(&s.etcd, "etcd", ".bin/etcd", "the etcd binary")
@@ -69,7 +67,7 @@ func main() {
 	flag.BoolVar(&s.network, "network", true, "cut links between network namespaces; needs root, ip and nft")
 	flag.BoolVar(&s.controls, "controls", true, "show for each mechanism that the checker is red without it")
 	flag.StringVar(&s.clusters, "clusters", "replicated,single", "kinds of clusters to play on, side by side")
-	flag.StringVar(&s.without, "without", "", "kinds of faults to leave out, by commas: "+strings.Join(names, ", "))
+	flag.StringVar(&s.without, "without", "", "kinds of faults to leave out, by commas: "+strings.Join(script.Kinds(), ", "))
 	flag.BoolVar(&s.keep, "keep", false, "keep what the processes wrote")
 	flag.Parse()
 	if s.seed == 0 {

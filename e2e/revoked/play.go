@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/reeve-authz/reeve/e2e/revoked/cluster"
+	"github.com/reeve-authz/reeve/e2e/revoked/script"
 	"github.com/reeve-authz/reeve/e2e/stack/netns"
 )
 
@@ -76,17 +77,17 @@ func playOn(ctx context.Context, s settings, name, kind string, take func() (int
 		if !ok || ctx.Err() != nil {
 			break
 		}
-		script := newSchedule(s.seed, n, c, strings.Split(s.without, ","))
+		played := script.New(s.seed, n, c, strings.Split(s.without, ","))
 		began := time.Now()
-		late, err := r.play(ctx, script)
+		late, err := r.play(ctx, played)
 		if err != nil {
 			return t, err
 		}
 		t.schedules++
 		t.late += len(late)
-		say(out, "%s %4d %5d ms  %s\n", kind, n, time.Since(began).Milliseconds(), strings.Join(summary(script), ", "))
+		say(out, "%s %4d %5d ms  %s\n", kind, n, time.Since(began).Milliseconds(), strings.Join(summary(played), ", "))
 		if len(late) > 0 {
-			say(out, "LATE: %s\n%v", strings.Join(late, "\nLATE: "), script)
+			say(out, "LATE: %s\n%v", strings.Join(late, "\nLATE: "), played)
 		}
 	}
 	allows, late, unrecorded, err := r.finish(ctx)
@@ -134,10 +135,10 @@ func newCluster(ctx context.Context, s settings, cfg cluster.Config, out io.Writ
 	return c, func() error { return errors.Join(c.Close(context.WithoutCancel(ctx)), remove()) }, nil
 }
 
-func summary(s *schedule) []string {
-	words := make([]string, 0, len(s.faults)+1)
-	for _, f := range s.faults {
-		words = append(words, f.name)
+func summary(s *script.Schedule) []string {
+	words := make([]string, 0, len(s.Faults)+1)
+	for _, f := range s.Faults {
+		words = append(words, f.Name)
 	}
-	return append(words, fmt.Sprintf("%d revocations", len(s.revocations)))
+	return append(words, fmt.Sprintf("%d revocations", len(s.Revocations)))
 }

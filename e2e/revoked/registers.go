@@ -71,7 +71,7 @@ func (r *runner) exercise(ctx context.Context, title string) (stop func() error)
 		}
 		group.Go(func() {
 			for working.Err() == nil && errs[n] == nil {
-				answered, err := c.step(ctx, pick(c.rng, grants))
+				answered, err := c.step(ctx, grants[c.rng.IntN(len(grants))])
 				errs[n] = err
 				if !answered {
 					pause(working, unansweredPause)
@@ -108,7 +108,8 @@ func (c *client) step(ctx context.Context, g *register) (answered bool, err erro
 	defer cancel()
 	api := adminv1.NewGrantsClient(c.Conn(c.rng.IntN(len(c.Replicas))))
 	held := c.known[g]
-	r := history.Request{Kind: pick(c.rng, []history.Kind{history.Get, history.Create, history.Update, history.Update, history.Delete})}
+	kinds := []history.Kind{history.Get, history.Create, history.Update, history.Update, history.Delete}
+	r := history.Request{Kind: kinds[c.rng.IntN(len(kinds))]}
 	if held == nil && (r.Kind == history.Update || r.Kind == history.Delete) {
 		r.Kind = history.Get
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -17,6 +16,8 @@ import (
 
 	"github.com/reeve-authz/reeve/e2e/revoked/cluster"
 	"github.com/reeve-authz/reeve/e2e/revoked/oracle"
+	"github.com/reeve-authz/reeve/e2e/revoked/script"
+	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
 )
 
 const (
@@ -52,33 +53,33 @@ func newRunner(c *cluster.Cluster, bound time.Duration, out io.Writer) *runner {
 
 // play plays a schedule and returns what it found late. An error means that the
 // checker cannot go on: the cluster did what it should not, or did not recover.
-func (r *runner) play(ctx context.Context, s *schedule) (late []string, err error) {
+func (r *runner) play(ctx context.Context, s *script.Schedule) (late []string, err error) {
 	began := time.Now()
-	if s.slow {
+	if s.Slow {
 		if err := r.giveSlow(ctx); err != nil {
 			return nil, err
 		}
 	}
 	var backup string
-	if s.restore {
+	if s.Restore {
 		if backup, err = r.backUp(ctx); err != nil {
 			return nil, err
 		}
 	}
 	ordered := func() error { return nil }
-	if s.registers {
-		ordered = r.exercise(ctx, s.title)
+	if s.Registers {
+		ordered = r.exercise(ctx, s.Title)
 	}
 	taken, err := r.disturb(ctx, s)
 	if wrong := ordered(); err != nil || wrong != nil {
 		return nil, fmt.Errorf("%w in\n%v%s", errors.Join(err, wrong), s, r.tails())
 	}
-	if s.restore {
+	if s.Restore {
 		if err := r.restoreStore(ctx, backup); err != nil {
 			return nil, fmt.Errorf("%w in\n%v", err, s)
 		}
 	}
-	pause(ctx, s.dwell)
+	pause(ctx, s.Dwell)
 	disturbed := time.Now()
 	if r.Network != nil {
 		if err := r.Network.Heal(ctx); err != nil {
@@ -99,29 +100,29 @@ func (r *runner) play(ctx context.Context, s *schedule) (late []string, err erro
 
 // disturb does everything that a schedule says, each at its time, and returns
 // when all of it is over.
-func (r *runner) disturb(ctx context.Context, s *schedule) ([]*oracle.Revocation, error) {
+func (r *runner) disturb(ctx context.Context, s *script.Schedule) ([]*oracle.Revocation, error) {
 	group, ctx := errgroup.WithContext(ctx)
-	for _, f := range s.faults {
+	for _, f := range s.Faults {
 		group.Go(func() error {
-			pause(ctx, f.at)
-			if err := f.begin(ctx); err != nil {
-				return fmt.Errorf("%s: %w", f.name, err)
+			pause(ctx, f.At)
+			if err := f.Begin(ctx); err != nil {
+				return fmt.Errorf("%s: %w", f.Name, err)
 			}
-			if f.end == nil {
+			if f.End == nil {
 				return nil
 			}
-			pause(ctx, f.lasts)
-			if err := f.end(context.WithoutCancel(ctx)); err != nil {
-				return fmt.Errorf("end of %s: %w", f.name, err)
+			pause(ctx, f.Lasts)
+			if err := f.End(context.WithoutCancel(ctx)); err != nil {
+				return fmt.Errorf("end of %s: %w", f.Name, err)
 			}
 			return nil
 		})
 	}
 	var mu sync.Mutex // guards taken, and r's counts
 	var taken []*oracle.Revocation
-	for _, v := range s.revocations {
+	for _, v := range s.Revocations {
 		group.Go(func() error {
-			pause(ctx, v.at)
+			pause(ctx, v.At)
 			took, returned, err := r.revoke(ctx, v)
 			mu.Lock()
 			defer mu.Unlock()
@@ -130,15 +131,15 @@ func (r *runner) disturb(ctx context.Context, s *schedule) ([]*oracle.Revocation
 				return nil
 			}
 			if err != nil {
-				return fmt.Errorf("take %s: %w", v.name, err)
+				return fmt.Errorf("take %s: %w", v.Name, err)
 			}
-			if v.command == nil {
+			if v.Command == nil {
 				r.waits = append(r.waits, took)
 			}
 			if took > 3*r.bound {
-				say(r.out, "  the wait for %q took %v\n", v.name, took)
+				say(r.out, "  the wait for %q took %v\n", v.Name, took)
 			}
-			taken = append(taken, &oracle.Revocation{Name: v.name, Covers: v.covers, Returned: returned})
+			taken = append(taken, &oracle.Revocation{Name: v.Name, Covers: v.Covers, Returned: returned})
 			return nil
 		})
 	}
@@ -148,27 +149,27 @@ func (r *runner) disturb(ctx context.Context, s *schedule) ([]*oracle.Revocation
 
 // revoke takes authority, by one replica after the other until one answers, and
 // returns how long the wait took after that, and when it returned.
-func (r *runner) revoke(ctx context.Context, v *revocation) (wait time.Duration, returned time.Time, err error) {
+func (r *runner) revoke(ctx context.Context, v *script.Revocation) (wait time.Duration, returned time.Time, err error) {
 	ctx, cancel := context.WithTimeout(ctx, persist)
 	defer cancel()
-	if v.command != nil {
-		if _, err := r.Reevectl(ctx, v.command...); err != nil {
+	if v.Command != nil {
+		if _, err := r.Reevectl(ctx, v.Command...); err != nil {
 			return 0, time.Time{}, fmt.Errorf("%w: %w", errUncertain, err)
 		}
 		return 0, time.Now(), nil
 	}
 	var revision int64
-	err = r.through(ctx, v.through, func(ctx context.Context, conn *grpc.ClientConn) (err error) {
+	err = r.through(ctx, v.Through, func(ctx context.Context, conn *grpc.ClientConn) (err error) {
 		ctx, cancel := context.WithTimeout(ctx, attempt)
 		defer cancel()
-		revision, err = v.take(ctx, conn)
+		revision, err = v.Take(ctx, conn)
 		return err
 	})
 	if err != nil {
 		return 0, time.Time{}, err
 	}
 	committed := time.Now()
-	err = r.through(ctx, v.waiter, func(ctx context.Context, conn *grpc.ClientConn) error {
+	err = r.through(ctx, v.Waiter, func(ctx context.Context, conn *grpc.ClientConn) error {
 		return await(ctx, conn, revision)
 	})
 	returned = time.Now()
@@ -206,21 +207,21 @@ var transientCodes = []codes.Code{
 func transient(code codes.Code) bool { return slices.Contains(transientCodes, code) }
 
 // recover gives back what was taken until all is well again.
-func (r *runner) recover(ctx context.Context, s *schedule, taken []*oracle.Revocation) error {
+func (r *runner) recover(ctx context.Context, s *script.Schedule, taken []*oracle.Revocation) error {
 	now := time.Now()
 	for _, t := range taken {
 		t.Restored = now
 	}
 	var err error
 	unanswered := false
-	given := slices.Clone(s.revocations)
-	if s.restore {
-		given = append(given, haltOf("fleet"))
+	given := slices.Clone(s.Revocations)
+	if s.Restore {
+		given = append(given, script.Halt("fleet"))
 	}
 	for deadline := now.Add(recovery); time.Now().Before(deadline); {
 		for i, v := range given {
 			giving, cancel := context.WithTimeout(ctx, attempt)
-			err := v.give(giving, r.Conn(v.through+i))
+			err := v.Give(giving, r.Conn(v.Through+i))
 			cancel()
 			unanswered = unanswered || transient(status.Code(err))
 		}
@@ -239,7 +240,7 @@ func (r *runner) recover(ctx context.Context, s *schedule, taken []*oracle.Revoc
 
 func (r *runner) giveSlow(ctx context.Context) error {
 	s := cluster.SlowGrant()
-	err := create(ctx, r.Conn(0), s)
+	err := script.Create(ctx, r.Conn(0), s)
 	if err != nil {
 		return err
 	}
@@ -254,69 +255,6 @@ func (r *runner) giveSlow(ctx context.Context) error {
 	return errors.New("the grant with the long bound is of no use")
 }
 
-// check holds what was allowed since an instant against what was taken.
-func (r *runner) check(ctx context.Context, since time.Time, taken []*oracle.Revocation) (late []string, err error) {
-	r.revocations = append(r.revocations, taken...)
-	allows, err := r.allows(ctx, since)
-	if err != nil {
-		return nil, err
-	}
-	arrivals, seen := r.Arrivals(r.seen)
-	r.seen = seen
-	for _, sentence := range oracle.Late(taken, allows, arrivals) {
-		if !r.late[sentence] {
-			r.late[sentence] = true
-			late = append(late, sentence)
-		}
-	}
-	return late, nil
-}
-
-func (r *runner) allows(ctx context.Context, since time.Time) (allows []oracle.Allow, err error) {
-	deadline := time.Now().Add(recovery)
-	for i := 0; time.Now().Before(deadline); i++ {
-		if allows, err = r.Allows(ctx, i, since); err == nil {
-			return allows, nil
-		}
-		pause(ctx, 100*time.Millisecond)
-	}
-	return nil, err
-}
-
-// finish holds all that was allowed and all that arrived against all that was
-// taken: records of a sidecar that was killed follow when it is back.
-func (r *runner) finish(ctx context.Context) (allowed int, late, unrecorded []string, err error) {
-	arrivals, _ := r.Arrivals(make([]int, len(r.Journals)))
-	for deadline := time.Now().Add(recovery); ; pause(ctx, 200*time.Millisecond) {
-		allows, err := r.allows(ctx, time.Time{})
-		if err != nil {
-			return 0, nil, nil, err
-		}
-		if unrecorded = oracle.Unrecorded(allows, arrivals); len(unrecorded) > 0 && time.Now().Before(deadline) {
-			continue
-		}
-		for _, sentence := range oracle.Late(r.revocations, allows, arrivals) {
-			if !r.late[sentence] {
-				r.late[sentence] = true
-				late = append(late, sentence)
-			}
-		}
-		return len(allows), late, unrecorded, nil
-	}
-}
-
-// tails are the last lines of every process.
-func (r *runner) tails() string {
-	var b strings.Builder
-	for i, p := range r.Replicas {
-		fmt.Fprintf(&b, "r%d:\n%s", i, p.Tail(15))
-	}
-	for i, p := range r.Sidecars {
-		fmt.Fprintf(&b, "s%d:\n%s", i, p.Tail(8))
-	}
-	return b.String()
-}
-
 // pause waits, unless ctx ends.
 func pause(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
@@ -326,3 +264,24 @@ func pause(ctx context.Context, d time.Duration) {
 	case <-ctx.Done():
 	}
 }
+
+// await waits until a revision is in force.
+func await(ctx context.Context, conn *grpc.ClientConn, revision int64) error {
+	stream, err := adminv1.NewSidecarsClient(conn).AwaitRevision(ctx, &adminv1.AwaitRevisionRequest{Revision: revision})
+	if err != nil {
+		return err
+	}
+	for {
+		progress, err := stream.Recv()
+		if err != nil {
+			return err
+		}
+		if progress.GetInForce() {
+			return nil
+		}
+	}
+}
+
+// errUncertain reports that a revocation may have been done or not: then there
+// is no revision to wait for.
+var errUncertain = errors.New("it is uncertain whether it was taken")

@@ -1,4 +1,4 @@
-package main
+package script
 
 import (
 	"context"
@@ -13,14 +13,14 @@ type link struct{ from, to string }
 
 // cut drops what is sent over links. Healing is for all links at once, when the
 // schedule is over, and for these at the fault's end.
-func (b *breaker) cut(links ...link) *fault {
+func (b *breaker) cut(links ...link) *Fault {
 	names := make([]string, len(links))
 	for i, l := range links {
 		names[i] = l.from + "→" + l.to
 	}
-	return &fault{
-		name: "cut " + strings.Join(names, " "),
-		begin: func(ctx context.Context) error {
+	return &Fault{
+		Name: "cut " + strings.Join(names, " "),
+		Begin: func(ctx context.Context) error {
 			for _, l := range links {
 				if err := b.Network.Cut(ctx, b.node(l.from), b.node(l.to)); err != nil {
 					return err
@@ -28,7 +28,7 @@ func (b *breaker) cut(links ...link) *fault {
 			}
 			return nil
 		},
-		end: func(ctx context.Context) error {
+		End: func(ctx context.Context) error {
 			for _, l := range links {
 				if err := b.Network.Mend(ctx, b.node(l.from), b.node(l.to)); err != nil {
 					return err
@@ -61,7 +61,7 @@ func (b *breaker) ways(x, y string) []link {
 }
 
 // cutSidecar cuts a sidecar off from one replica, or from all.
-func (b *breaker) cutSidecar() *fault {
+func (b *breaker) cutSidecar() *Fault {
 	s := fmt.Sprintf("s%d", b.rng.IntN(len(b.Sidecars)))
 	if b.rng.IntN(2) == 0 {
 		return b.cut(b.ways(s, fmt.Sprintf("r%d", b.rng.IntN(len(b.Replicas))))...)
@@ -74,7 +74,7 @@ func (b *breaker) cutSidecar() *fault {
 }
 
 // cutReplica cuts a replica off from one member of etcd, or from all.
-func (b *breaker) cutReplica() *fault {
+func (b *breaker) cutReplica() *Fault {
 	r := fmt.Sprintf("r%d", b.rng.IntN(len(b.Replicas)))
 	if b.rng.IntN(3) == 0 {
 		return b.cut(b.ways(r, fmt.Sprintf("e%d", b.rng.IntN(len(b.Etcd.Members))))...)
@@ -91,7 +91,7 @@ func (b *breaker) fromEtcd(r string) []link {
 }
 
 // cutPeers cuts replicas off from each other, or members of etcd.
-func (b *breaker) cutPeers() *fault {
+func (b *breaker) cutPeers() *Fault {
 	kind, n := "r", len(b.Replicas)
 	if b.rng.IntN(2) == 0 {
 		kind, n = "e", len(b.Etcd.Members)
@@ -102,7 +102,7 @@ func (b *breaker) cutPeers() *fault {
 }
 
 // lag leaves sidecars nothing but a replica that does not hear from the store.
-func (b *breaker) lag() *fault {
+func (b *breaker) lag() *Fault {
 	lagging := b.rng.IntN(len(b.Replicas))
 	links := b.fromEtcd(fmt.Sprintf("r%d", lagging))
 	for _, s := range b.rng.Perm(len(b.Sidecars))[:1+b.rng.IntN(3)] {

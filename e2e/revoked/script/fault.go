@@ -1,4 +1,4 @@
-package main
+package script
 
 import (
 	"context"
@@ -17,16 +17,19 @@ import (
 	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
 )
 
-// A fault is something that goes wrong for a while.
-type fault struct {
-	name      string
-	at, lasts time.Duration
-	// begin and end are done at the beginning and the end; either may be nil.
-	begin, end func(ctx context.Context) error
+// A Fault is something that goes wrong for a while.
+type Fault struct {
+	// Name says what goes wrong, for people.
+	Name string
+	// At is when, from the schedule's beginning, and Lasts for how long.
+	At, Lasts time.Duration
+	// Begin and End are done at the beginning and the end; End may be nil.
+	Begin, End func(ctx context.Context) error
 }
 
-func (f *fault) String() string {
-	return fmt.Sprintf("%6v for %v: %s", f.at.Round(time.Millisecond), f.lasts.Round(time.Millisecond), f.name)
+// String returns a line of a script.
+func (f *Fault) String() string {
+	return fmt.Sprintf("%6v for %v: %s", f.At.Round(time.Millisecond), f.Lasts.Round(time.Millisecond), f.Name)
 }
 
 // A breaker makes faults for a cluster, none of them for a node that it has
@@ -56,7 +59,7 @@ type faultKind struct {
 	name string
 	// weight is how often it is chosen, beside others.
 	weight int
-	make   func(*breaker) *fault
+	make   func(*breaker) *Fault
 	// etcd and network are whether it needs a cluster with them.
 	etcd, network bool
 }
@@ -75,8 +78,17 @@ var faultKinds = []faultKind{
 	{name: "lag", weight: 2, make: (*breaker).lag, network: true, etcd: true},
 }
 
+// Kinds returns the names of the kinds of faults.
+func Kinds() []string {
+	names := make([]string, len(faultKinds))
+	for i, k := range faultKinds {
+		names[i] = k.name
+	}
+	return names
+}
+
 // random returns a fault, or nil if the one that it chose cannot be.
-func (b *breaker) random() *fault {
+func (b *breaker) random() *Fault {
 	var kinds []faultKind
 	for _, k := range faultKinds {
 		if k.etcd && b.Etcd == nil || k.network && b.Network == nil || slices.Contains(b.without, k.name) {
@@ -95,22 +107,22 @@ func between(rng *rand.Rand, from, to time.Duration) time.Duration {
 }
 
 // stopOrKill stops a process for a while, or kills it and starts it again.
-func (b *breaker) stopOrKill(what string, process *stack.Process) *fault {
+func (b *breaker) stopOrKill(what string, process *stack.Process) *Fault {
 	if b.rng.IntN(3) > 0 {
-		return &fault{
-			name:  "stop " + what,
-			begin: func(context.Context) error { return process.Pause() },
-			end:   func(context.Context) error { return process.Resume() },
+		return &Fault{
+			Name:  "stop " + what,
+			Begin: func(context.Context) error { return process.Pause() },
+			End:   func(context.Context) error { return process.Resume() },
 		}
 	}
-	return &fault{
-		name:  "kill " + what,
-		begin: func(context.Context) error { process.Kill(); return nil },
-		end:   func(context.Context) error { return process.Launch() },
+	return &Fault{
+		Name:  "kill " + what,
+		Begin: func(context.Context) error { process.Kill(); return nil },
+		End:   func(context.Context) error { return process.Launch() },
 	}
 }
 
-func (b *breaker) sidecar() *fault {
+func (b *breaker) sidecar() *Fault {
 	i, ok := b.free("s", len(b.Sidecars))
 	if !ok {
 		return nil
@@ -118,7 +130,7 @@ func (b *breaker) sidecar() *fault {
 	return b.stopOrKill(fmt.Sprintf("s%d", i), b.Sidecars[i].Process)
 }
 
-func (b *breaker) controlPlane() *fault {
+func (b *breaker) controlPlane() *Fault {
 	i, ok := b.free("r", len(b.Replicas))
 	if !ok {
 		return nil
@@ -127,7 +139,7 @@ func (b *breaker) controlPlane() *fault {
 }
 
 // member hurts a member of etcd, mostly the one that leads.
-func (b *breaker) member() *fault {
+func (b *breaker) member() *Fault {
 	i, ok := b.free("e", len(b.Etcd.Members))
 	if !ok {
 		return nil
@@ -140,8 +152,8 @@ func (b *breaker) member() *fault {
 	}
 	chosen := b.Etcd.Members[i]
 	f := b.stopOrKill("etcd's leader", nil)
-	kill := f.name[:4] == "kill"
-	f.begin = func(ctx context.Context) error {
+	kill := f.Name[:4] == "kill"
+	f.Begin = func(ctx context.Context) error {
 		if leader, err := b.Etcd.Leader(ctx); err == nil {
 			chosen = b.Etcd.Members[leader]
 		}
@@ -151,7 +163,7 @@ func (b *breaker) member() *fault {
 		}
 		return chosen.Pause()
 	}
-	f.end = func(context.Context) error {
+	f.End = func(context.Context) error {
 		if kill {
 			return chosen.Launch()
 		}
@@ -161,14 +173,14 @@ func (b *breaker) member() *fault {
 }
 
 // burst is many changes that take nothing, which a revocation overtakes.
-func (b *breaker) burst() *fault {
+func (b *breaker) burst() *Fault {
 	grants := make([]string, 0, 16)
 	for range cap(grants) {
 		g := cluster.DirectGrant(pick(b.rng, cluster.Agents), pick(b.rng, cluster.Servers), pick(b.rng, cluster.Direct))
 		grants = append(grants, g.GetName())
 	}
 	through := b.rng.IntN(len(b.Replicas))
-	return &fault{name: "many changes", begin: func(ctx context.Context) error {
+	return &Fault{Name: "many changes", Begin: func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
 		for i, name := range grants {
@@ -184,13 +196,13 @@ func (b *breaker) burst() *fault {
 }
 
 // flicker lets a sidecar run only for moments: a slow consumer.
-func (b *breaker) flicker() *fault {
+func (b *breaker) flicker() *Fault {
 	i, ok := b.free("s", len(b.Sidecars))
 	if !ok {
 		return nil
 	}
 	lasts := between(b.rng, 300*time.Millisecond, 1500*time.Millisecond)
-	return &fault{name: fmt.Sprintf("flicker s%d for %v", i, lasts), begin: func(ctx context.Context) error {
+	return &Fault{Name: fmt.Sprintf("flicker s%d for %v", i, lasts), Begin: func(ctx context.Context) error {
 		return flicker(ctx, b.Sidecars[i].Process, lasts)
 	}}
 }
@@ -211,7 +223,7 @@ func flicker(ctx context.Context, p *stack.Process, lasts time.Duration) error {
 
 // clocks puts a sidecar's clocks off: the wall clock alone, or both, as a sleep
 // does.
-func (b *breaker) clocks() *fault {
+func (b *breaker) clocks() *Fault {
 	for i, s := range b.Sidecars {
 		if s.Clocks == "" || b.used[fmt.Sprintf("s%d", i)] {
 			continue
@@ -223,7 +235,7 @@ func (b *breaker) clocks() *fault {
 			sleep = between(b.rng, 0, 20*time.Second)
 			wall = s.Wall + sleep
 		}
-		return &fault{name: fmt.Sprintf("s%d: wall clock off by %v, slept %v more", i, wall, sleep), begin: func(context.Context) error {
+		return &Fault{Name: fmt.Sprintf("s%d: wall clock off by %v, slept %v more", i, wall, sleep), Begin: func(context.Context) error {
 			return s.SetClocks(wall, s.Boot+sleep)
 		}}
 	}
@@ -231,17 +243,17 @@ func (b *breaker) clocks() *fault {
 }
 
 // disk fills the disk that a sidecar's spool is on.
-func (b *breaker) disk() *fault {
+func (b *breaker) disk() *Fault {
 	for i, s := range b.Sidecars {
 		if s.Disk == "" || b.used[fmt.Sprintf("s%d", i)] {
 			continue
 		}
 		b.used[fmt.Sprintf("s%d", i)] = true
 		filler := filepath.Join(s.Disk, "filler")
-		return &fault{
-			name:  fmt.Sprintf("fill the disk of s%d", i),
-			begin: func(context.Context) error { return fillDisk(filler) },
-			end:   func(context.Context) error { return os.Remove(filler) },
+		return &Fault{
+			Name:  fmt.Sprintf("fill the disk of s%d", i),
+			Begin: func(context.Context) error { return fillDisk(filler) },
+			End:   func(context.Context) error { return os.Remove(filler) },
 		}
 	}
 	return nil

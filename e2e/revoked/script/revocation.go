@@ -1,8 +1,7 @@
-package main
+package script
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -20,24 +19,28 @@ import (
 	grantv1 "github.com/reeve-authz/reeve/gen/reeve/grant/v1"
 )
 
-// A revocation is authority to be taken, and how to give it back.
-type revocation struct {
-	name string
-	// at is when to take it, from the schedule's beginning; through and waiter
-	// are the replicas by which it is taken and waited for.
-	at              time.Duration
-	through, waiter int
-	covers          map[oracle.Unit]bool
-	// command is whether reevectl does it, and waits.
-	command []string
-	// take returns the revision of the revocation.
-	take func(ctx context.Context, conn *grpc.ClientConn) (int64, error)
-	// give is done as often as need be.
-	give func(ctx context.Context, conn *grpc.ClientConn) error
+// A Revocation is authority to be taken, and how to give it back.
+type Revocation struct {
+	// Name says what is taken, for people.
+	Name string
+	// At is when to take it, from the schedule's beginning; Through and Waiter are
+	// the replicas by which it is taken and waited for.
+	At              time.Duration
+	Through, Waiter int
+	// Covers are the units that it takes.
+	Covers map[oracle.Unit]bool
+	// Command is what reevectl is told, which takes it and waits; if set, Take is
+	// not.
+	Command []string
+	// Take returns the revision of the revocation.
+	Take func(ctx context.Context, conn *grpc.ClientConn) (int64, error)
+	// Give is done as often as need be.
+	Give func(ctx context.Context, conn *grpc.ClientConn) error
 }
 
-func (r *revocation) String() string {
-	return fmt.Sprintf("%6v take %s through r%d, wait at r%d", r.at.Round(time.Millisecond), r.name, r.through, r.waiter)
+// String returns a line of a script.
+func (r *Revocation) String() string {
+	return fmt.Sprintf("%6v take %s through r%d, wait at r%d", r.At.Round(time.Millisecond), r.Name, r.Through, r.Waiter)
 }
 
 // units returns those that are given by default and that match.
@@ -56,14 +59,14 @@ func pick[T any](rng *rand.Rand, things []T) T { return things[rng.IntN(len(thin
 
 // kinds are the ways to take authority. The last are rare: they take much, and
 // little is left to be seen beside them.
-var kinds = []func(*rand.Rand) *revocation{
+var kinds = []func(*rand.Rand) *Revocation{
 	deletion, deletion, byCommand, forbiddance, forbiddance, relabelling, suspension, halt,
 }
 
-func newRevocation(rng *rand.Rand) *revocation { return pick(rng, kinds)(rng) }
+func newRevocation(rng *rand.Rand) *Revocation { return pick(rng, kinds)(rng) }
 
 // deletion removes the grants of an agent for a tool, at one server or at both.
-func deletion(rng *rand.Rand) *revocation {
+func deletion(rng *rand.Rand) *Revocation {
 	agent, tool := pick(rng, cluster.Agents), pick(rng, cluster.Direct)
 	servers := slices.Clone(cluster.Servers[rng.IntN(len(cluster.Servers)):])
 	var grants []*grantv1.Grant
@@ -72,13 +75,13 @@ func deletion(rng *rand.Rand) *revocation {
 		g := cluster.DirectGrant(agent, s, tool)
 		grants, names = append(grants, g), append(names, g.GetName())
 	}
-	return &revocation{
-		name: fmt.Sprintf("grants %s for %s at %s", agent, tool, strings.Join(servers, ", ")),
-		covers: units(func(u oracle.Unit) bool {
+	return &Revocation{
+		Name: fmt.Sprintf("grants %s for %s at %s", agent, tool, strings.Join(servers, ", ")),
+		Covers: units(func(u oracle.Unit) bool {
 			server, t, _ := strings.Cut(u.Target, "/")
 			return u.Agent == agent && t == tool && slices.Contains(servers, server)
 		}),
-		take: func(ctx context.Context, conn *grpc.ClientConn) (int64, error) {
+		Take: func(ctx context.Context, conn *grpc.ClientConn) (int64, error) {
 			if len(names) == 1 {
 				resp, err := adminv1.NewGrantsClient(conn).DeleteGrant(ctx, &adminv1.DeleteGrantRequest{Name: names[0]})
 				return resp.GetRevision(), err
@@ -86,9 +89,9 @@ func deletion(rng *rand.Rand) *revocation {
 			resp, err := adminv1.NewGrantsClient(conn).RevokeGrants(ctx, &adminv1.RevokeGrantsRequest{Parent: cluster.Namespace, Names: names})
 			return resp.GetRevision(), err
 		},
-		give: func(ctx context.Context, conn *grpc.ClientConn) error {
+		Give: func(ctx context.Context, conn *grpc.ClientConn) error {
 			for _, g := range grants {
-				if err := create(ctx, conn, g); err != nil {
+				if err := Create(ctx, conn, g); err != nil {
 					return err
 				}
 			}
@@ -98,20 +101,20 @@ func deletion(rng *rand.Rand) *revocation {
 }
 
 // byCommand is a deletion by reevectl revoke --wait.
-func byCommand(rng *rand.Rand) *revocation {
+func byCommand(rng *rand.Rand) *Revocation {
 	agent, tool, server := pick(rng, cluster.Agents), pick(rng, cluster.Direct), pick(rng, cluster.Servers)
 	g := cluster.DirectGrant(agent, server, tool)
 	id := strings.TrimPrefix(g.GetName(), cluster.Namespace+"/grants/")
-	return &revocation{
-		name:    "grant " + id + " by reevectl",
-		covers:  map[oracle.Unit]bool{{Agent: agent, Target: server + "/" + tool}: true},
-		command: []string{"revoke", id, "-n", "lab", "--wait", "--timeout", "20s"},
-		give:    func(ctx context.Context, conn *grpc.ClientConn) error { return create(ctx, conn, g) },
+	return &Revocation{
+		Name:    "grant " + id + " by reevectl",
+		Covers:  map[oracle.Unit]bool{{Agent: agent, Target: server + "/" + tool}: true},
+		Command: []string{"revoke", id, "-n", "lab", "--wait", "--timeout", "20s"},
+		Give:    func(ctx context.Context, conn *grpc.ClientConn) error { return Create(ctx, conn, g) },
 	}
 }
 
 // forbiddance forbids agents by a label: one tool, or everything.
-func forbiddance(rng *rand.Rand) *revocation {
+func forbiddance(rng *rand.Rand) *Revocation {
 	wing, target := pick(rng, []string{"east", "west"}), pick(rng, cluster.Targets()[:len(cluster.Targets())-1])
 	request := &adminv1.RevokeGrantsRequest{
 		Parent:   cluster.Namespace,
@@ -123,16 +126,16 @@ func forbiddance(rng *rand.Rand) *revocation {
 		request.Targets = []*grantv1.Target{{Target: &grantv1.Target_Tool{Tool: target}}}
 		name = target + " from wing " + wing
 	}
-	return &revocation{
-		name: name,
-		covers: units(func(u oracle.Unit) bool {
+	return &Revocation{
+		Name: name,
+		Covers: units(func(u oracle.Unit) bool {
 			return cluster.Wing(u.Agent) == wing && (request.Targets == nil || u.Target == target)
 		}),
-		take: func(ctx context.Context, conn *grpc.ClientConn) (int64, error) {
+		Take: func(ctx context.Context, conn *grpc.ClientConn) (int64, error) {
 			resp, err := adminv1.NewGrantsClient(conn).RevokeGrants(ctx, request)
 			return resp.GetRevision(), err
 		},
-		give: func(ctx context.Context, conn *grpc.ClientConn) error { return removeForbids(ctx, conn) },
+		Give: func(ctx context.Context, conn *grpc.ClientConn) error { return removeForbids(ctx, conn) },
 	}
 }
 
@@ -155,7 +158,7 @@ func removeForbids(ctx context.Context, conn *grpc.ClientConn) error {
 }
 
 // relabelling changes a label that a grant selects by.
-func relabelling(rng *rand.Rand) *revocation {
+func relabelling(rng *rand.Rand) *Revocation {
 	agent := pick(rng, cluster.Agents)
 	relabel := func(ctx context.Context, conn *grpc.ClientConn, value string) (int64, error) {
 		a := cluster.AgentOf(agent)
@@ -168,13 +171,13 @@ func relabelling(rng *rand.Rand) *revocation {
 		}
 		return revisionOf(resp.GetEtag())
 	}
-	return &revocation{
-		name: "label crew=day from " + agent,
-		covers: units(func(u oracle.Unit) bool {
+	return &Revocation{
+		Name: "label crew=day from " + agent,
+		Covers: units(func(u oracle.Unit) bool {
 			return u.Agent == agent && strings.HasSuffix(u.Target, "/"+cluster.ByLabel)
 		}),
-		take: func(ctx context.Context, conn *grpc.ClientConn) (int64, error) { return relabel(ctx, conn, "night") },
-		give: func(ctx context.Context, conn *grpc.ClientConn) error {
+		Take: func(ctx context.Context, conn *grpc.ClientConn) (int64, error) { return relabel(ctx, conn, "night") },
+		Give: func(ctx context.Context, conn *grpc.ClientConn) error {
 			_, err := relabel(ctx, conn, "day")
 			return err
 		},
@@ -182,20 +185,20 @@ func relabelling(rng *rand.Rand) *revocation {
 }
 
 // suspension suspends an agent.
-func suspension(rng *rand.Rand) *revocation {
+func suspension(rng *rand.Rand) *Revocation {
 	agent := pick(rng, cluster.Agents)
 	name := cluster.Namespace + "/agents/" + agent
-	return &revocation{
-		name:   "agent " + agent,
-		covers: units(func(u oracle.Unit) bool { return u.Agent == agent }),
-		take: func(ctx context.Context, conn *grpc.ClientConn) (int64, error) {
+	return &Revocation{
+		Name:   "agent " + agent,
+		Covers: units(func(u oracle.Unit) bool { return u.Agent == agent }),
+		Take: func(ctx context.Context, conn *grpc.ClientConn) (int64, error) {
 			resp, err := adminv1.NewAgentsClient(conn).SuspendAgent(ctx, &adminv1.SuspendAgentRequest{Name: name})
 			if err != nil {
 				return 0, err
 			}
 			return revisionOf(resp.GetEtag())
 		},
-		give: func(ctx context.Context, conn *grpc.ClientConn) error {
+		Give: func(ctx context.Context, conn *grpc.ClientConn) error {
 			_, err := adminv1.NewAgentsClient(conn).ResumeAgent(ctx, &adminv1.ResumeAgentRequest{Name: name})
 			if status.Code(err) == codes.FailedPrecondition { // it is active
 				return nil
@@ -206,22 +209,23 @@ func suspension(rng *rand.Rand) *revocation {
 }
 
 // halt halts the namespace, or everything.
-func halt(rng *rand.Rand) *revocation {
-	return haltOf(pick(rng, []string{"fleet", cluster.Namespace + "/fleet"}))
+func halt(rng *rand.Rand) *Revocation {
+	return Halt(pick(rng, []string{"fleet", cluster.Namespace + "/fleet"}))
 }
 
-func haltOf(name string) *revocation {
-	return &revocation{
-		name:   name,
-		covers: units(func(oracle.Unit) bool { return true }),
-		take: func(ctx context.Context, conn *grpc.ClientConn) (int64, error) {
+// Halt halts "fleet", which is everything, or a namespace's.
+func Halt(name string) *Revocation {
+	return &Revocation{
+		Name:   name,
+		Covers: units(func(oracle.Unit) bool { return true }),
+		Take: func(ctx context.Context, conn *grpc.ClientConn) (int64, error) {
 			resp, err := adminv1.NewFleetClient(conn).HaltFleet(ctx, &adminv1.HaltFleetRequest{Name: name})
 			if err != nil {
 				return 0, err
 			}
 			return revisionOf(resp.GetEtag())
 		},
-		give: func(ctx context.Context, conn *grpc.ClientConn) error {
+		Give: func(ctx context.Context, conn *grpc.ClientConn) error {
 			_, err := adminv1.NewFleetClient(conn).ResumeFleet(ctx, &adminv1.ResumeFleetRequest{Name: name})
 			if status.Code(err) == codes.NotFound {
 				return nil
@@ -233,18 +237,18 @@ func haltOf(name string) *revocation {
 
 // slowDeletion removes the grant that has a long bound of its own, which is
 // there only in its schedule.
-func slowDeletion() *revocation {
+func slowDeletion() *Revocation {
 	g := cluster.SlowGrant()
-	return &revocation{
-		name:   "the grant with a bound of " + cluster.SlowBound.String(),
-		covers: map[oracle.Unit]bool{{Agent: cluster.SlowAgent, Target: cluster.Servers[0] + "/" + cluster.Slow}: true},
-		take: func(ctx context.Context, conn *grpc.ClientConn) (int64, error) {
+	return &Revocation{
+		Name:   "the grant with a bound of " + cluster.SlowBound.String(),
+		Covers: map[oracle.Unit]bool{{Agent: cluster.SlowAgent, Target: cluster.Servers[0] + "/" + cluster.Slow}: true},
+		Take: func(ctx context.Context, conn *grpc.ClientConn) (int64, error) {
 			resp, err := adminv1.NewGrantsClient(conn).DeleteGrant(ctx, &adminv1.DeleteGrantRequest{Name: g.GetName()})
 			return resp.GetRevision(), err
 		},
 		// It was given before, and is not given back: others' waits would be as
 		// long as its bound.
-		give: func(ctx context.Context, conn *grpc.ClientConn) error {
+		Give: func(ctx context.Context, conn *grpc.ClientConn) error {
 			_, err := adminv1.NewGrantsClient(conn).DeleteGrant(ctx, &adminv1.DeleteGrantRequest{Name: g.GetName()})
 			if status.Code(err) == codes.NotFound {
 				return nil
@@ -254,7 +258,8 @@ func slowDeletion() *revocation {
 	}
 }
 
-func create(ctx context.Context, conn *grpc.ClientConn, g *grantv1.Grant) error {
+// Create creates a grant that may be there already.
+func Create(ctx context.Context, conn *grpc.ClientConn, g *grantv1.Grant) error {
 	_, err := adminv1.NewGrantsClient(conn).CreateGrant(ctx, &adminv1.CreateGrantRequest{Grant: g})
 	if status.Code(err) == codes.AlreadyExists {
 		return nil
@@ -270,25 +275,3 @@ func revisionOf(etag string) (int64, error) {
 	}
 	return revision, nil
 }
-
-// await waits until a revision is in force and returns how long that took, by
-// the control plane's account.
-func await(ctx context.Context, conn *grpc.ClientConn, revision int64) error {
-	stream, err := adminv1.NewSidecarsClient(conn).AwaitRevision(ctx, &adminv1.AwaitRevisionRequest{Revision: revision})
-	if err != nil {
-		return err
-	}
-	for {
-		progress, err := stream.Recv()
-		if err != nil {
-			return err
-		}
-		if progress.GetInForce() {
-			return nil
-		}
-	}
-}
-
-// errUncertain reports that a revocation may have been done or not: then there
-// is no revision to wait for.
-var errUncertain = errors.New("it is uncertain whether it was taken")
