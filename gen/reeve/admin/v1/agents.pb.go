@@ -764,9 +764,10 @@ type JoinToken struct {
 	CaDigest string `protobuf:"bytes,4,opt,name=ca_digest,json=caDigest,proto3" json:"ca_digest,omitempty"`
 	// The trust domain.
 	TrustDomain string `protobuf:"bytes,5,opt,name=trust_domain,json=trustDomain,proto3" json:"trust_domain,omitempty"`
-	// Address of the enrolment listener, as advertised.
+	// Addresses of the control planes' enrolment listeners, as advertised,
+	// comma-separated, that of the one which answers first; at most nine.
 	EnrollAddress string `protobuf:"bytes,6,opt,name=enroll_address,json=enrollAddress,proto3" json:"enroll_address,omitempty"`
-	// Address of the sidecar listener, as advertised.
+	// Addresses of their sidecar listeners, in the same form.
 	SidecarAddress string `protobuf:"bytes,7,opt,name=sidecar_address,json=sidecarAddress,proto3" json:"sidecar_address,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache

@@ -350,7 +350,11 @@ type Presence struct {
 	// The process's name, for people.
 	Replica string `protobuf:"bytes,5,opt,name=replica,proto3" json:"replica,omitempty"`
 	// Set when it was marked ended.
-	EndTime       *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	EndTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	// Address of the sidecar listener, as advertised.
+	SidecarAddress string `protobuf:"bytes,7,opt,name=sidecar_address,json=sidecarAddress,proto3" json:"sidecar_address,omitempty"`
+	// Address of the enrolment listener, as advertised.
+	EnrollAddress string `protobuf:"bytes,8,opt,name=enroll_address,json=enrollAddress,proto3" json:"enroll_address,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -427,6 +431,20 @@ func (x *Presence) GetEndTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Presence) GetSidecarAddress() string {
+	if x != nil {
+		return x.SidecarAddress
+	}
+	return ""
+}
+
+func (x *Presence) GetEnrollAddress() string {
+	if x != nil {
+		return x.EnrollAddress
+	}
+	return ""
+}
+
 var File_reeve_store_v1_store_proto protoreflect.FileDescriptor
 
 const file_reeve_store_v1_store_proto_rawDesc = "" +
@@ -457,7 +475,7 @@ const file_reeve_store_v1_store_proto_rawDesc = "" +
 	"\x05agent\x18\x02 \x01(\tR\x05agent\x12\x1b\n" +
 	"\tagent_uid\x18\x03 \x01(\tR\bagentUid\x12;\n" +
 	"\vcreate_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"createTime\"\x85\x02\n" +
+	"createTime\"\xd5\x02\n" +
 	"\bPresence\x12 \n" +
 	"\vincarnation\x18\x01 \x01(\tR\vincarnation\x12;\n" +
 	"\vcreate_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
@@ -465,7 +483,9 @@ const file_reeve_store_v1_store_proto_rawDesc = "" +
 	"\x05bound\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x05bound\x12\x18\n" +
 	"\aaddress\x18\x04 \x01(\tR\aaddress\x12\x18\n" +
 	"\areplica\x18\x05 \x01(\tR\areplica\x125\n" +
-	"\bend_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\aendTimeB\xb3\x01\n" +
+	"\bend_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12'\n" +
+	"\x0fsidecar_address\x18\a \x01(\tR\x0esidecarAddress\x12%\n" +
+	"\x0eenroll_address\x18\b \x01(\tR\renrollAddressB\xb3\x01\n" +
 	"\x12com.reeve.store.v1B\n" +
 	"StoreProtoP\x01Z7github.com/reeve-authz/reeve/gen/reeve/store/v1;storev1\xa2\x02\x03RSX\xaa\x02\x0eReeve.Store.V1\xca\x02\x0eReeve\\Store\\V1\xe2\x02\x1aReeve\\Store\\V1\\GPBMetadata\xea\x02\x10Reeve::Store::V1b\x06proto3"
 
