@@ -127,6 +127,7 @@ func (c *ControlPlane) announce(ctx context.Context) error {
 	c.rollout = rollout.New(rollout.Config{Bound: c.cfg.FreshnessBound, Replica: name})
 	c.replicas, err = replicas.New(replicas.Config{
 		Store: c.store, Rollout: c.rollout, Bound: c.cfg.FreshnessBound, Name: name, Address: address,
+		SidecarAddress: c.address(sidecarDoor), EnrollAddress: c.address(enrollDoor),
 		Dial: func(address string) (replicas.Peer, error) {
 			return replicas.Dial(address, credentials.NewTLS(identity.ClientTLS(c.source, c.authority.TrustDomain())))
 		},
@@ -188,6 +189,7 @@ func (c *ControlPlane) Run(ctx context.Context) (err error) {
 	rooms.Go(func() error { return c.store.Run(background) })
 	rooms.Go(func() error { return ended(background, c.snapshots.Run(background, c.store)) })
 	rooms.Go(func() error { return ended(background, c.replicas.Run(background)) })
+	rooms.Go(func() error { return ended(background, c.sweep(background)) })
 	rooms.Go(func() error {
 		return ended(background, c.authority.RunControlPlane(background, c.source, c.cfg.serverNames()))
 	})

@@ -140,10 +140,11 @@ func (c *ControlPlane) adminServer() (*grpc.Server, error) {
 		},
 		Fleet:     c.replicas,
 		Authority: c.authority,
-		Advertised: admin.Advertised{
-			TrustDomain:    c.authority.TrustDomain().Name(),
-			SidecarAddress: c.address(sidecarDoor),
-			EnrollAddress:  c.address(enrollDoor),
+		Advertised: func(ctx context.Context) admin.Advertised {
+			sidecars, enrol := c.replicas.Addresses(ctx)
+			return admin.Advertised{
+				TrustDomain: c.authority.TrustDomain().Name(), SidecarAddress: sidecars, EnrollAddress: enrol,
+			}
 		},
 		Now: time.Now,
 		Log: c.log,

@@ -19,6 +19,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -366,6 +367,20 @@ func TestReplicas(t *testing.T) {
 		t.Errorf("replicas: %v, %v", all, err)
 	}
 
+	// A join token names all of them, first the one that was asked.
+	addresses := func() (sidecar, enroll []string) {
+		token, err := adminv1.NewAgentsClient(h.dial(h.admin, h.configs[1].AdminListen)).
+			CreateJoinToken(t.Context(), &adminv1.CreateJoinTokenRequest{Agent: agent})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Split(token.GetSidecarAddress(), ","), strings.Split(token.GetEnrollAddress(), ",")
+	}
+	want := []string{h.configs[1].SidecarListen, h.configs[0].SidecarListen, h.configs[2].SidecarListen}
+	if s, e := addresses(); !slices.Equal(s, want) || len(e) != 3 {
+		t.Errorf("a token names %v and %v, want %v and three", s, e, want)
+	}
+
 	// Nobody but a control plane is let in where they talk to each other.
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
@@ -377,6 +392,9 @@ func TestReplicas(t *testing.T) {
 	}
 
 	h.stops[2]()
+	if s, e := addresses(); !slices.Equal(s, want[:2]) || len(e) != 2 {
+		t.Errorf("with one ended, a token names %v and %v", s, e)
+	}
 	change("cy")
 	last, took = h.await(1)
 	if took > 6*time.Second || last.GetApplied() != 2 {

@@ -69,9 +69,10 @@ type Fleet interface {
 type Advertised struct {
 	// TrustDomain is the trust domain's name.
 	TrustDomain string
-	// EnrollAddress is the address of the enrolment listener.
+	// EnrollAddress are the addresses of the control planes' enrolment listeners,
+	// comma-separated.
 	EnrollAddress string
-	// SidecarAddress is the address of the sidecar listener.
+	// SidecarAddress are those of their sidecar listeners.
 	SidecarAddress string
 }
 
@@ -86,8 +87,8 @@ type Config struct {
 	Fleet Fleet
 	// Authority issues certificates to administrators.
 	Authority Authority
-	// Advertised is told with every join token.
-	Advertised Advertised
+	// Advertised returns what is told with a join token. Safe for concurrent use.
+	Advertised func(context.Context) Advertised
 	// Now is the wall clock.
 	Now func() time.Time
 	// Log is where refusals and changes are noted.

@@ -88,6 +88,7 @@ func (s *agents) CreateJoinToken(ctx context.Context, req *adminv1.CreateJoinTok
 	if req.GetTtl() != nil {
 		ttl = req.GetTtl().AsDuration()
 	}
+	at := s.cfg.Advertised(ctx) // before there is a token that could be lost
 	token := tokenPrefix + rand.Text()
 	digest := sha256.Sum256([]byte(token))
 	expire := timestamppb.New(s.cfg.Now().Add(ttl))
@@ -116,8 +117,8 @@ func (s *agents) CreateJoinToken(ctx context.Context, req *adminv1.CreateJoinTok
 		Agent:          req.GetAgent(),
 		ExpireTime:     expire,
 		CaDigest:       s.cfg.Authority.Digest(),
-		TrustDomain:    s.cfg.Advertised.TrustDomain,
-		EnrollAddress:  s.cfg.Advertised.EnrollAddress,
-		SidecarAddress: s.cfg.Advertised.SidecarAddress,
+		TrustDomain:    at.TrustDomain,
+		EnrollAddress:  at.EnrollAddress,
+		SidecarAddress: at.SidecarAddress,
 	}, tellRevision(ctx, revision)
 }

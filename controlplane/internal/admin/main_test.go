@@ -142,8 +142,10 @@ func (h *house) newest() (admin.View, <-chan struct{}) {
 func (h *house) serve(newest func() (admin.View, <-chan struct{})) (address string, stop func(), err error) {
 	administration, err := admin.New(admin.Config{
 		Store: h.store, Newest: newest, Fleet: h.replicas, Authority: h.authority,
-		Advertised: admin.Advertised{
-			TrustDomain: td.Name(), EnrollAddress: "enroll.test:7445", SidecarAddress: "sidecar.test:7444",
+		Advertised: func(context.Context) admin.Advertised {
+			return admin.Advertised{
+				TrustDomain: td.Name(), EnrollAddress: "enroll.test:7445,enroll-2.test:7445", SidecarAddress: "sidecar.test:7444,sidecar-2.test:7444",
+			}
 		},
 		Now: time.Now,
 		Log: slog.New(slog.DiscardHandler),

@@ -125,8 +125,8 @@ func TestJoinToken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if token.GetCaDigest() != plane.authority.Digest() || token.GetSidecarAddress() != "sidecar.test:7444" ||
-		token.GetEnrollAddress() != "enroll.test:7445" || token.GetTrustDomain() != td.Name() {
+	if token.GetCaDigest() != plane.authority.Digest() || token.GetSidecarAddress() != "sidecar.test:7444,sidecar-2.test:7444" ||
+		token.GetEnrollAddress() != "enroll.test:7445,enroll-2.test:7445" || token.GetTrustDomain() != td.Name() {
 		t.Errorf("token: %v", token)
 	}
 	kept, err := plane.store.Get(t.Context(), store.TokenName(token.GetToken()))

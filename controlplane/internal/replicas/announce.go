@@ -44,6 +44,7 @@ func (r *Replicas) announce(ctx context.Context) error {
 	p := &storev1.Presence{
 		Incarnation: uuid.NewString(), CreateTime: r.started, Bound: durationpb.New(r.cfg.Bound),
 		Address: r.cfg.Address, Replica: r.cfg.Name,
+		SidecarAddress: r.cfg.SidecarAddress, EnrollAddress: r.cfg.EnrollAddress,
 	}
 	r.mu.Lock()
 	r.own[p.GetIncarnation()] = struct{}{}

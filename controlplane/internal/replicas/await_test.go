@@ -3,7 +3,9 @@ package replicas
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,6 +15,7 @@ import (
 	"github.com/reeve-authz/reeve/controlplane/internal/rollout"
 	"github.com/reeve-authz/reeve/controlplane/internal/store"
 	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
+	storev1 "github.com/reeve-authz/reeve/gen/reeve/store/v1"
 )
 
 const bound = 10 * time.Second
@@ -471,6 +474,50 @@ func TestLists(t *testing.T) {
 	})
 }
 
+// Sidecars are told of every control plane that has not ended, first of the one
+// that was asked, whether the store answers or not.
+func TestAddresses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, _, b, c := three(t)
+		want := func(at *node, sidecar, enroll string) {
+			t.Helper()
+			if s, e := at.replicas.Addresses(t.Context()); s != sidecar || e != enroll {
+				t.Errorf("%s tells of %q and %q, want %q and %q", at.address, s, e, sidecar, enroll)
+			}
+		}
+		want(b, "sidecar.b:1,sidecar.a:1,sidecar.c:1", "enroll.b:1,enroll.a:1,enroll.c:1")
+		if err := c.replicas.End(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		want(b, "sidecar.b:1,sidecar.a:1", "enroll.b:1,enroll.a:1")
+		if err := b.replicas.cfg.Store.EndPresence(t.Context(), b.incarnation()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * lookEvery)
+		want(b, "sidecar.b:1,sidecar.a:1", "enroll.b:1,enroll.a:1") // under another incarnation
+		w.set(func() { b.cut = true })
+		want(b, "sidecar.b:1,sidecar.a:1", "enroll.b:1,enroll.a:1")
+		w.set(func() { b.cut = false })
+
+		// One of a version before tells of none, and several may have one name.
+		for _, p := range []*storev1.Presence{
+			{Incarnation: "x", Replica: "x"}, {Incarnation: "y", Replica: "y", SidecarAddress: "sidecar.a:1", EnrollAddress: "enroll.y:1"},
+		} {
+			if err := b.replicas.cfg.Store.PutPresence(t.Context(), p); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want(b, "sidecar.b:1,sidecar.a:1", "enroll.b:1,enroll.a:1,enroll.y:1")
+		for i := range maxAdvertised {
+			w.start(fmt.Sprintf("n%d:1", i), bound)
+		}
+		s, e := b.replicas.Addresses(t.Context())
+		if strings.Count(s, ",") != maxAdvertised-1 || strings.Count(e, ",") != maxAdvertised-1 || !strings.HasPrefix(s, "sidecar.b:1,sidecar.a:1,sidecar.n0:1,") {
+			t.Errorf("of many: %q, %q", s, e)
+		}
+	})
+}
+
 // A control plane of a store that is its own takes the place of all that were.
 func TestAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -485,6 +532,9 @@ func TestAlone(t *testing.T) {
 		}
 		if took := w.await(second, w.change("x", 0), nil); took > tick {
 			t.Errorf("in force after %s more", took)
+		}
+		if s, e := second.replicas.Addresses(t.Context()); s != "sidecar." || e != "enroll." {
+			t.Errorf("tells of %q and %q, not of itself alone", s, e)
 		}
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -16,6 +17,10 @@ import (
 
 // listWithin is how long the others may take to tell whom they serve.
 const listWithin = time.Second
+
+// maxAdvertised is how many addresses a sidecar is given: those of more control
+// planes than serve a store together, and few enough for a command line.
+const maxAdvertised = 9
 
 // A listing is what one control plane tells of itself; the zero value nothing.
 type listing struct {
@@ -111,6 +116,33 @@ func merge(a, b *adminv1.Sidecar) *adminv1.Sidecar {
 		a.AcknowledgeAge = b.GetAcknowledgeAge()
 	}
 	return a
+}
+
+// Addresses returns where sidecars reach the control planes that are present and
+// have not ended, and where they enrol: host:port, comma-separated, each once,
+// this process's first and the others' in order of name. If the store does not
+// answer, the others are those of the last look.
+func (r *Replicas) Addresses(ctx context.Context) (sidecar, enroll string) {
+	others := slices.Clone(r.present(ctx))
+	slices.SortFunc(others, func(a, b *storev1.Presence) int {
+		return cmp.Or(cmp.Compare(a.GetReplica(), b.GetReplica()), cmp.Compare(a.GetIncarnation(), b.GetIncarnation()))
+	})
+	sidecars, enrols := []string{r.cfg.SidecarAddress}, []string{r.cfg.EnrollAddress}
+	for _, p := range others {
+		if p.GetEndTime() == nil && !r.isOwn(p.GetIncarnation()) {
+			sidecars, enrols = advertise(sidecars, p.GetSidecarAddress()), advertise(enrols, p.GetEnrollAddress())
+		}
+	}
+	return strings.Join(sidecars, ","), strings.Join(enrols, ",")
+}
+
+// advertise adds an address that is not there yet, if there is room. A control
+// plane of a version before announces none.
+func advertise(all []string, address string) []string {
+	if address == "" || len(all) >= maxAdvertised || slices.Contains(all, address) {
+		return all
+	}
+	return append(all, address)
 }
 
 // Applied returns the newest revision that this control plane has published.

@@ -115,7 +115,8 @@ type Peer interface {
 	Close() error
 }
 
-// Config is what Replicas is built from. All but Address and Meter are needed.
+// Config is what Replicas is built from. All but the addresses and Meter are
+// needed.
 type Config struct {
 	Store   Store
 	Rollout *rollout.Rollout
@@ -127,6 +128,9 @@ type Config struct {
 	// Address is where others reach this process, host:port. Empty means that
 	// the store is this process's alone: whoever else is present has ended.
 	Address string
+	// SidecarAddress and EnrollAddress are where sidecars reach this process, and
+	// where they enrol at it, host:port.
+	SidecarAddress, EnrollAddress string
 	// Dial returns a connection to the control plane at an address, without
 	// waiting for it.
 	Dial func(address string) (Peer, error)

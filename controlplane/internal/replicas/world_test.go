@@ -123,6 +123,7 @@ func (w *world) launch(address string, bound time.Duration, run func(*node)) *no
 	var err error
 	n.replicas, err = New(Config{
 		Store: storeOf{n}, Rollout: n.rollout, Bound: bound, Name: address, Address: address,
+		SidecarAddress: "sidecar." + address, EnrollAddress: "enroll." + address,
 		Dial: func(to string) (Peer, error) { return &line{from: n, to: to}, nil },
 		Log:  slog.New(slog.DiscardHandler),
 	})
@@ -174,6 +175,13 @@ func (n *node) apply(always bool) {
 		n.rollout.Publish(c.revision, []rollout.Touched{{Agent: c.agent, Bound: c.bound}})
 	}
 	n.rollout.Publish(upTo, nil)
+}
+
+// incarnation is what a control plane is announced as.
+func (n *node) incarnation() string {
+	n.replicas.mu.Lock()
+	defer n.replicas.mu.Unlock()
+	return n.replicas.incarnation
 }
 
 // kill ends a control plane without a word.
