@@ -39,7 +39,7 @@ func (r *Replicas) Await(ctx context.Context, revision int64, progress func(*adm
 	}
 	w := &wait{
 		replicas: r, revision: revision, start: time.Now(), progress: progress,
-		events: make(chan event), lacked: make(map[rollout.Holder][]*member), held: make(map[rollout.Holder]struct{}),
+		events: make(chan event), lacked: make(map[rollout.Holder][]*member), held: make(map[rollout.Holder]int64),
 	}
 	defer func() { r.measure(ctx, w, err) }()
 	defer w.running.Wait()
@@ -75,7 +75,7 @@ type wait struct {
 	// lacked are the sidecars that a member lacks and another may know of, with
 	// those who lack them; held are those of them that hold the revision.
 	lacked map[rollout.Holder][]*member
-	held   map[rollout.Holder]struct{}
+	held   map[rollout.Holder]int64
 	// waitedOut says that a bound had to pass.
 	waitedOut bool
 }
@@ -185,16 +185,16 @@ func (w *wait) settle(now time.Time) bool {
 func (w *wait) take(from *member, a rollout.Answer) {
 	from.heard, from.told = time.Now(), a.Progress
 	from.settled = from.settled || a.Progress.GetInForce()
-	var held, ask []rollout.Holder
+	var held []rollout.Sighting
+	var ask []rollout.Holder
 	say := make(map[*member]rollout.Question)
 	for _, h := range a.Left {
 		lacking := w.lacked[h]
-		if _, ok := w.held[h]; ok {
-			held = append(held, h)
-			continue
-		}
 		if slices.Contains(lacking, from) {
 			continue // said again over another connection
+		}
+		if ordinal, ok := w.held[h]; ok {
+			held = append(held, rollout.Sighting{Holder: h, Ordinal: ordinal})
 		}
 		w.lacked[h] = append(lacking, from)
 		switch len(lacking) {
@@ -214,13 +214,13 @@ func (w *wait) take(from *member, a rollout.Answer) {
 		}
 		m.script.say(q)
 	}
-	by := make(map[*member][]rollout.Holder)
+	by := make(map[*member][]rollout.Sighting)
 	for _, h := range a.Held {
-		lacking, ok := w.lacked[h]
+		lacking, ok := w.lacked[h.Holder]
 		if !ok {
 			continue // nobody asked
 		}
-		w.held[h] = struct{}{}
+		w.held[h.Holder] = max(w.held[h.Holder], h.Ordinal)
 		for _, m := range lacking {
 			if m != from {
 				by[m] = append(by[m], h)

@@ -339,6 +339,30 @@ func TestMoved(t *testing.T) {
 	}
 }
 
+// P2: a control plane that did not notice that a sidecar left knows nothing of what
+// the sidecar got since. Its set of the sidecar's agent changed and changed back
+// while it hung, so that it has nothing to send, and takes the sidecar to hold all.
+func TestMovedUnnoticed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, a, b, z := three(t)
+		s := w.sidecar("x", "1")
+		s.hold(a)
+		s.leave(false)
+		s.hold(b)
+		w.change("x", 0)
+		time.Sleep(2 * tick)
+		s.receive(true)
+		r := w.change("x", 0)
+		time.Sleep(2 * tick)
+		for stream := range w.streams {
+			a.rollout.Acknowledge(fmt.Sprint("stream ", stream+1), r) // what the set's being the same comes to
+		}
+		if took := w.await(z, r, nil); took < bound-time.Second {
+			t.Errorf("in force after %s", took)
+		}
+	})
+}
+
 // P2: a sidecar that left holding nothing is waited for, whatever an instance of
 // that name but another key says.
 func TestMovedButAnother(t *testing.T) {

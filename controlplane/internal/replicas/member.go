@@ -149,9 +149,7 @@ func (w *wait) add(m *member) *member {
 	// What is lacked already may be known to it.
 	var all []rollout.Holder
 	for h := range w.lacked {
-		if _, ok := w.held[h]; !ok {
-			all = append(all, h)
-		}
+		all = append(all, h)
 	}
 	m.script.say(rollout.Question{Elsewhere: all})
 	w.members = append(w.members, m)

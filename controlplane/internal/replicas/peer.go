@@ -64,14 +64,14 @@ func (s *server) AwaitHere(stream grpc.BidiStreamingServer[peerv1.AwaitHereReque
 		// does then.
 		_ = s.replicas.cfg.Rollout.AwaitHere(ctx, first.GetRevision(), questions, func(a rollout.Answer) error {
 			return stream.Send(&peerv1.AwaitHereResponse{
-				Progress: a.Progress, Left: toHolders(a.Left), Held: toHolders(a.Held),
+				Progress: a.Progress, Left: toHolders(a.Left), Held: toSightings(a.Held),
 			})
 		})
 	})
 	defer awaiting.Wait()
 	defer cancel()
 	for m := first; ; {
-		q := rollout.Question{Elsewhere: fromHolders(m.GetElsewhere()), Held: fromHolders(m.GetHeld())}
+		q := rollout.Question{Elsewhere: fromHolders(m.GetElsewhere()), Held: fromSightings(m.GetHeld())}
 		select {
 		case questions <- q:
 		case <-ctx.Done():
@@ -154,7 +154,7 @@ func (c *client) AwaitHere(ctx context.Context, incarnation string, revision int
 		if err != nil {
 			return errorOf(err)
 		}
-		a := rollout.Answer{Progress: m.GetProgress(), Left: fromHolders(m.GetLeft()), Held: fromHolders(m.GetHeld())}
+		a := rollout.Answer{Progress: m.GetProgress(), Left: fromHolders(m.GetLeft()), Held: fromSightings(m.GetHeld())}
 		if err := tell(a); err != nil {
 			return err
 		}
@@ -169,7 +169,7 @@ func ask(ctx context.Context, stream peerv1.Peers_AwaitHereClient, questions <-c
 			if !ok {
 				return
 			}
-			m := &peerv1.AwaitHereRequest{Elsewhere: toHolders(q.Elsewhere), Held: toHolders(q.Held)}
+			m := &peerv1.AwaitHereRequest{Elsewhere: toHolders(q.Elsewhere), Held: toSightings(q.Held)}
 			if stream.Send(m) != nil {
 				return
 			}
@@ -215,12 +215,31 @@ func toHolders(all []rollout.Holder) []*peerv1.Holder {
 	return out
 }
 
-// fromHolders leaves out what is no key's digest: it names nobody.
+func toSightings(all []rollout.Sighting) []*peerv1.Holder {
+	out := make([]*peerv1.Holder, len(all))
+	for i, s := range all {
+		out[i] = &peerv1.Holder{Agent: s.Agent, Instance: s.Instance, KeyDigest: s.Key[:], Ordinal: s.Ordinal}
+	}
+	return out
+}
+
 func fromHolders(all []*peerv1.Holder) []rollout.Holder {
 	var out []rollout.Holder
+	for _, s := range fromSightings(all) {
+		out = append(out, s.Holder)
+	}
+	return out
+}
+
+// fromSightings leaves out what is no key's digest: it names nobody.
+func fromSightings(all []*peerv1.Holder) []rollout.Sighting {
+	var out []rollout.Sighting
 	for _, h := range all {
 		if len(h.GetKeyDigest()) == sha256.Size {
-			out = append(out, rollout.Holder{Agent: h.GetAgent(), Instance: h.GetInstance(), Key: rollout.Key(h.GetKeyDigest())})
+			out = append(out, rollout.Sighting{
+				Holder:  rollout.Holder{Agent: h.GetAgent(), Instance: h.GetInstance(), Key: rollout.Key(h.GetKeyDigest())},
+				Ordinal: h.GetOrdinal(),
+			})
 		}
 	}
 	return out

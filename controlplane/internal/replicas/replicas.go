@@ -37,9 +37,13 @@
 //     grant, before any sidecar could hold it, and is lowered only after a
 //     revision without such a grant was in force and none was put since: whoever
 //     acts on a grant that named a longer one would lack that revision.
-//  6. A sidecar that left one control plane and holds R by another's word is
-//     settled for the first one too: an instance never goes back to an older set.
-//     The waiter carries the names between them.
+//  6. A sidecar that moved may be believed to hold R by the control plane that it
+//     left, which knows nothing of what it got since. The one that it came to
+//     counts it as fresh, for as long as it says that it is, before it sends it
+//     anything; so there it is waited for, whatever the first one says.
+//  7. A sidecar that holds R by the word of whoever saw it on a later stream is
+//     settled for all who saw it on an earlier one: an instance never goes back to
+//     an older set. The waiter carries the names between them.
 //
 // A process that dies between reading and granting, is stopped for minutes, or
 // loses the store changes nothing in this: what it grants counts from when the

@@ -270,7 +270,9 @@ func (s *sidecar) connect(n *node) bool {
 	if !s.sent.IsZero() {
 		fresh = max(s.bound, s.longest) - time.Since(s.sent)*500/501 // on its slow clock
 	}
-	if err := n.rollout.Open(rollout.Stream{ID: s.stream, Agent: s.agent, Instance: s.instance, FreshFor: fresh}); err != nil {
+	if err := n.rollout.Open(rollout.Stream{
+		ID: s.stream, Agent: s.agent, Instance: s.instance, Ordinal: int64(w.streams), FreshFor: fresh,
+	}); err != nil {
 		w.t.Error(err)
 	}
 	return true

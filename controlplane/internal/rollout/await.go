@@ -137,19 +137,20 @@ func (r *Rollout) learn(w *waiter, q Question) {
 		if len(w.held) >= maxAsked {
 			break
 		}
-		w.held[h] = struct{}{}
-		if s := r.find(h); s != nil {
+		w.held[h.Holder] = max(w.held[h.Holder], h.Ordinal)
+		if s := r.find(h.Holder); s != nil && h.Ordinal > s.ordinal {
 			if _, ok := w.lacking[s]; ok {
 				w.found(s)
 			}
 		}
 	}
 	for _, h := range q.Elsewhere {
-		switch {
-		case r.applied >= w.revision && r.isHeld(h, w.revision):
-			w.answer(h)
-		case len(w.asked) < maxAsked:
-			w.asked[h] = struct{}{}
+		if _, again := w.asked[h]; again || len(w.asked) >= maxAsked {
+			continue
+		}
+		w.asked[h] = -1
+		if s := r.find(h); s != nil && r.applied >= w.revision && r.holds(s) >= w.revision {
+			w.answer(s)
 		}
 	}
 }
@@ -162,17 +163,13 @@ func (r *Rollout) find(h Holder) *sidecar {
 	return nil
 }
 
-func (r *Rollout) isHeld(h Holder, revision int64) bool {
-	s := r.find(h)
-	return s != nil && r.holds(s) >= revision
-}
-
 // Holds reports whether a sidecar is known here to hold everything of its own up
 // to the revision, which this process has applied.
 func (r *Rollout) Holds(h Holder, revision int64) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.applied >= revision && r.isHeld(h, revision)
+	s := r.find(h)
+	return s != nil && r.applied >= revision && r.holds(s) >= revision
 }
 
 // look decides whether the waiter's revision is in force. If it is not, next is
@@ -198,7 +195,7 @@ func (r *Rollout) look(w *waiter) (a Answer, next time.Duration, advanced <-chan
 			delete(w.late, h)
 			continue
 		}
-		if _, ok := w.held[h]; ok {
+		if w.held[h] > s.ordinal {
 			delete(w.late, h)
 			continue
 		}
@@ -231,8 +228,8 @@ func (r *Rollout) look(w *waiter) (a Answer, next time.Duration, advanced <-chan
 		return a, progressEvery, r.advanced
 	}
 	for h := range w.asked { // those whom the revision did not touch
-		if w.lacking == nil && r.isHeld(h, w.revision) {
-			w.answer(h)
+		if s := r.find(h); w.lacking == nil && s != nil && r.holds(s) >= w.revision {
+			w.answer(s)
 		}
 	}
 	w.lacking = lacking

@@ -1,6 +1,11 @@
 package rollout
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -129,4 +134,78 @@ func TestGranted(t *testing.T) {
 			t.Errorf("%s: granted %+v, %v; want %+v", agent, got, err, want)
 		}
 	}
+}
+
+// P2: only who has seen a sidecar on a later stream can settle it, and an earlier
+// stream is not opened after a later one.
+func TestLaterStream(t *testing.T) {
+	for _, c := range []struct {
+		seen    int64
+		settles bool
+	}{{0, false}, {6, false}, {7, false}, {8, true}} {
+		synctest.Test(t, func(t *testing.T) {
+			r := New(Config{Bound: bound})
+			r.Publish(1, touch("a"))
+			s := stream("s", "a")
+			s.Ordinal = 7
+			if err := r.Open(s); err != nil {
+				t.Fatal(err)
+			}
+			r.Acknowledge("s", 1)
+			if _, err := r.Grant(t.Context(), ask("s", "a", 1)); err != nil {
+				t.Fatal(err)
+			}
+			r.Publish(2, touch("a"))
+			start := time.Now()
+			questions := make(chan Question, 1)
+			questions <- Question{Held: []Sighting{{Holder: Holder{Agent: s.Agent, Instance: s.Instance, Key: s.Key}, Ordinal: c.seen}}}
+			close(questions)
+			if err := r.AwaitHere(t.Context(), 2, questions, func(Answer) error { return nil }); err != nil {
+				t.Fatal(err)
+			}
+			if took := time.Since(start); c.settles != (took == 0) {
+				t.Errorf("seen on stream %d: in force after %s", c.seen, took)
+			}
+			s.ID, s.Ordinal = "earlier", 6
+			if err := r.Open(s); !errors.Is(err, ErrSuperseded) {
+				t.Errorf("an earlier stream after a later one: %v", err)
+			}
+		})
+	}
+}
+
+// P2: whoever is asked after is answered for again when it has come on a later
+// stream: the first answer may not have counted.
+func TestAnsweredAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := New(Config{Bound: bound})
+		r.Publish(1, touch("a"))
+		s := stream("s", "a")
+		questions := make(chan Question)
+		var seen []int64
+		ctx, cancel := context.WithCancel(t.Context())
+		var waiting sync.WaitGroup
+		waiting.Go(func() {
+			_ = r.AwaitHere(ctx, 1, questions, func(a Answer) error {
+				for _, h := range a.Held {
+					seen = append(seen, h.Ordinal)
+				}
+				return nil
+			})
+		})
+		questions <- Question{Elsewhere: []Holder{{Agent: s.Agent, Instance: s.Instance, Key: s.Key}}}
+		for _, ordinal := range []int64{3, 5} {
+			s.ID, s.Ordinal = fmt.Sprint(ordinal), ordinal
+			if err := r.Open(s); err != nil {
+				t.Fatal(err)
+			}
+			r.Acknowledge(s.ID, 1)
+			synctest.Wait()
+		}
+		cancel()
+		waiting.Wait()
+		if !slices.Equal(seen, []int64{3, 5}) {
+			t.Errorf("answered for streams %v", seen)
+		}
+	})
 }

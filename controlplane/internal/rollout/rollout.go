@@ -35,6 +35,8 @@ var (
 	// ErrNotHolding: the sidecar does not hold everything that was applied, or
 	// refuses some of it.
 	ErrNotHolding = errors.New("sidecar does not hold everything")
+	// ErrSuperseded: the instance has opened a later stream.
+	ErrSuperseded = errors.New("sidecar has opened a later stream")
 	// ErrInstances: the agent has more instances that may be fresh than can be
 	// remembered.
 	ErrInstances = errors.New("too many instances of the agent may be fresh")
@@ -62,6 +64,18 @@ type Holder struct {
 	// Instance is its random id, and Key the key that goes with it.
 	Instance string
 	Key      Key
+}
+
+// A Sighting is a sidecar as it was seen on one of its streams.
+//
+// What a control plane knows of a sidecar it knows by the stream that the sidecar
+// has, or had, to it. If the sidecar has opened a later one elsewhere, it may have
+// got there what this one knows nothing of, while the end of its stream here was
+// not noticed yet. So only who saw it last can speak for it.
+type Sighting struct {
+	Holder
+	// Ordinal counts the instance's streams; see [Stream].
+	Ordinal int64
 }
 
 // A Renewal asks for freshness.
@@ -106,6 +120,7 @@ type sidecar struct {
 	// sidecar that came back must show again that it holds everything before it
 	// is granted freshness.
 	stream   string
+	ordinal  int64
 	openedAt time.Time
 	ready    int64
 	// refusals is what it refused and has not accepted since, on any stream.

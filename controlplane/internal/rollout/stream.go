@@ -23,13 +23,16 @@ type Stream struct {
 	Instance string
 	// Version is the sidecar's build version, by its own account.
 	Version string
+	// Ordinal counts the streams that the instance has tried to open, to any
+	// control plane, this one included; 0 if it does not say.
+	Ordinal int64
 	// FreshFor is for how long the sidecar may act on anything by the freshness
 	// that it has, from anywhere, by its own account.
 	FreshFor time.Duration
 }
 
 // Open notes a stream. An earlier one of the same instance is no longer heard.
-// It fails with ErrForeignKey or ErrInstances.
+// It fails with ErrForeignKey, ErrInstances or ErrSuperseded.
 func (r *Rollout) Open(st Stream) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -49,12 +52,14 @@ func (r *Rollout) Open(st Stream) error {
 		r.byAgent[st.Agent][st.Instance] = s
 	case s.key != st.Key:
 		return fmt.Errorf("%w: %s", ErrForeignKey, st.Instance)
+	case st.Ordinal < s.ordinal:
+		return fmt.Errorf("%w: it has opened %d, and this is number %d", ErrSuperseded, s.ordinal, st.Ordinal)
 	default:
 		delete(r.streams, s.stream)
 		close(s.moved)
 	}
 	s.moved = make(chan struct{})
-	s.stream, s.version, s.openedAt, s.ready = st.ID, st.Version, time.Now(), 0
+	s.stream, s.ordinal, s.version, s.openedAt, s.ready = st.ID, st.Ordinal, st.Version, time.Now(), 0
 	s.fresh(min(st.FreshFor, MaxBound))
 	r.streams[st.ID] = s
 	return nil
@@ -121,8 +126,6 @@ func (r *Rollout) moved(s *sidecar) {
 		if _, ok := w.lacking[s]; ok {
 			w.found(s)
 		}
-		if _, ok := w.asked[s.holder()]; ok {
-			w.answer(s.holder())
-		}
+		w.answer(s)
 	}
 }

@@ -12,9 +12,10 @@ type Question struct {
 	// Elsewhere are lacked by others: the answers tell which of them hold the
 	// revision here, once they do.
 	Elsewhere []Holder
-	// Held are lacked here, and hold the revision by what others were told. They
-	// are not waited for any more: a sidecar never goes back.
-	Held []Holder
+	// Held hold the revision by what others were told. Those of them that were
+	// seen on a later stream than here are not waited for any more: a sidecar
+	// never goes back.
+	Held []Sighting
 }
 
 // An Answer tells a waiter how things stand here.
@@ -25,8 +26,8 @@ type Answer struct {
 	// Left are lacked here and may be found elsewhere, each named once: those
 	// that have no stream, and after a while all.
 	Left []Holder
-	// Held are of those asked after, each named once.
-	Held []Holder
+	// Held are of those asked after, each named once for each of its streams.
+	Held []Sighting
 }
 
 // A waiter waits for a revision. Its fields are guarded by the rollout's mu.
@@ -42,12 +43,14 @@ type waiter struct {
 	// revision since. It bears on what is told, not on what is in force.
 	late map[Holder]struct{}
 	// left are those that were named, and held those that hold the revision
-	// elsewhere.
-	left, held map[Holder]struct{}
-	// asked are those asked after and not answered; answers are to be told, and
-	// answered is sent when there are some.
-	asked    map[Holder]struct{}
-	answers  []Holder
+	// elsewhere, with the latest stream on which they were seen to.
+	left map[Holder]struct{}
+	held map[Holder]int64
+	// asked are those asked after, with the stream for which the last answer was,
+	// -1 before any; answers are to be told, and answered is sent when there are
+	// some.
+	asked    map[Holder]int64
+	answers  []Sighting
 	answered chan struct{}
 }
 
@@ -56,7 +59,7 @@ func newWaiter(revision int64) *waiter {
 		revision: revision, since: time.Now(),
 		none: make(chan struct{}, 1), answered: make(chan struct{}, 1),
 		late: make(map[Holder]struct{}), left: make(map[Holder]struct{}),
-		held: make(map[Holder]struct{}), asked: make(map[Holder]struct{}),
+		held: make(map[Holder]int64), asked: make(map[Holder]int64),
 	}
 }
 
@@ -68,11 +71,15 @@ func (w *waiter) found(s *sidecar) {
 	}
 }
 
-// answer notes that a sidecar that was asked after holds the revision.
-func (w *waiter) answer(h Holder) {
-	delete(w.asked, h)
-	w.answers = append(w.answers, h)
-	signal(w.answered)
+// answer notes that a sidecar, if it was asked after and not answered for on this
+// stream, holds the revision.
+func (w *waiter) answer(s *sidecar) {
+	h := s.holder()
+	if last, asked := w.asked[h]; asked && s.ordinal > last {
+		w.asked[h] = s.ordinal
+		w.answers = append(w.answers, Sighting{Holder: h, Ordinal: s.ordinal})
+		signal(w.answered)
+	}
 }
 
 func signal(c chan<- struct{}) {

@@ -93,6 +93,7 @@ var codeOf = []struct {
 	{rollout.ErrNoStream, codes.NotFound},
 	{rollout.ErrNotHolding, codes.FailedPrecondition},
 	{rollout.ErrInstances, codes.ResourceExhausted},
+	{rollout.ErrSuperseded, codes.Aborted},
 	{context.Canceled, codes.Canceled},
 	{context.DeadlineExceeded, codes.DeadlineExceeded},
 }

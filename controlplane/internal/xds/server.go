@@ -237,17 +237,15 @@ func (s *Server) add(ctx context.Context, st *stream) error {
 
 // join makes the stream the one that its instance is heard on. The caller must
 // not hold the stream's mu.
-func (s *Server) join(st *stream, id, version string, freshFor time.Duration) error {
-	err := s.rollout.Open(rollout.Stream{
-		ID: st.id, Agent: st.peer.Name, Key: st.peer.KeyDigest, Instance: id, Version: version, FreshFor: freshFor,
-	})
-	if err != nil {
+func (s *Server) join(st *stream, as rollout.Stream) error {
+	as.ID, as.Agent, as.Key = st.id, st.peer.Name, st.peer.KeyDigest
+	if err := s.rollout.Open(as); err != nil {
 		return statusOf(err)
 	}
 	s.mu.Lock()
-	k := instance{st.peer.Name, id}
+	k := instance{st.peer.Name, as.Instance}
 	old := s.current[k]
-	s.current[k], st.instance = st, id
+	s.current[k], st.instance = st, as.Instance
 	s.mu.Unlock()
 	close(st.joined)
 	if old != nil {

@@ -168,7 +168,14 @@ func (s *stream) open(m *discoveryv3.DeltaDiscoveryRequest) error {
 			return status.Errorf(codes.Unavailable, "this control plane is at revision %d, behind the sidecar's %d: try another, or again", newest.Revision(), held)
 		}
 	}
-	return s.server.join(s, instance, version, freshFor(fields["fresh_for"].GetStringValue()))
+	ordinal, err := strconv.ParseInt(fields["ordinal"].GetStringValue(), 10, 64)
+	if err != nil || ordinal < 0 {
+		ordinal = 0
+	}
+	return s.server.join(s, rollout.Stream{
+		Instance: instance, Version: version, Ordinal: ordinal,
+		FreshFor: freshFor(fields["fresh_for"].GetStringValue()),
+	})
 }
 
 // freshFor reads for how long the sidecar may act by the freshness that it has, in

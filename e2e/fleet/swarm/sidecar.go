@@ -38,6 +38,7 @@ type sidecar struct {
 	// it holds whole. The receiver alone uses them.
 	held    map[entry]string
 	seen    int64
+	opened  int64       // streams
 	pending [][2]string // type and nonce of the set being received
 
 	// newest is the newest revision of which something was received, received
@@ -118,6 +119,7 @@ func (c *sidecar) keep(ctx context.Context) error {
 	}
 	c.note(conn, id[0], endpoint)
 	defer c.note(nil, "", "")
+	c.opened++
 	if err := c.subscribe(g); err != nil {
 		return err
 	}
@@ -155,6 +157,7 @@ func (c *sidecar) subscribe(g grpc.ClientStream) error {
 		"instance": structpb.NewStringValue(c.id.Instance),
 		"version":  structpb.NewStringValue("simulated"),
 		"revision": structpb.NewStringValue(strconv.FormatInt(c.seen, 10)),
+		"ordinal":  structpb.NewStringValue(strconv.FormatInt(c.opened, 10)),
 		// It acts on nothing, and need not be waited for where it was not let act.
 		"fresh_for": structpb.NewStringValue("0"),
 	}}}

@@ -91,6 +91,7 @@ type Client struct {
 
 	// The fields below are used by Run's goroutine alone.
 	holding *holding
+	opened  int64  // streams, tries included
 	store   string // id of the store that holding comes from; empty if none
 
 	mu     sync.Mutex

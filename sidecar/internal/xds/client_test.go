@@ -94,7 +94,7 @@ func TestComesBack(t *testing.T) {
 		p := newPlane(t, nil)
 		s := p.serve()
 		if got := s.asked[0].GetNode().GetMetadata().AsMap(); !cmp.Equal(got, map[string]any{
-			"instance": strings.Repeat("0", 32), "version": "test", "revision": "0", "fresh_for": "0",
+			"instance": strings.Repeat("0", 32), "version": "test", "revision": "0", "ordinal": "1", "fresh_for": "0",
 		}) {
 			t.Errorf("node metadata %v", got)
 		}

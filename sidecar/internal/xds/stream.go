@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -41,6 +42,7 @@ func (c *Client) stream(ctx context.Context) (err error) {
 	}
 	opening := time.AfterFunc(c.openWithin(), func() { cancel(errSilent) })
 	defer opening.Stop()
+	c.opened++
 	g, err := c.discovery.DeltaAggregatedResources(ctx)
 	if err != nil {
 		return fmt.Errorf("open stream: %w", err)
@@ -105,6 +107,8 @@ func (c *Client) subscribe(g discoveryStream, held map[string]map[string]string)
 		"instance": structpb.NewStringValue(c.cfg.Instance),
 		"version":  structpb.NewStringValue(c.cfg.Version),
 		"revision": structpb.NewStringValue(fmt.Sprint(c.holding.seen)),
+		// Control planes ask each other; the one with the latest stream knows.
+		"ordinal": structpb.NewStringValue(strconv.FormatInt(c.opened, 10)),
 		// A control plane that did not grant what the sidecar may act by has to
 		// count it. No answer of another one comes any more.
 		"fresh_for": structpb.NewStringValue(fmt.Sprint(ceilMillis(c.cfg.Replica.View().StaleIn()))),

@@ -34,7 +34,11 @@ type Holder struct {
 	// The instance.
 	Instance string `protobuf:"bytes,2,opt,name=instance,proto3" json:"instance,omitempty"`
 	// SHA-256 of the key that goes with the instance.
-	KeyDigest     []byte `protobuf:"bytes,3,opt,name=key_digest,json=keyDigest,proto3" json:"key_digest,omitempty"`
+	KeyDigest []byte `protobuf:"bytes,3,opt,name=key_digest,json=keyDigest,proto3" json:"key_digest,omitempty"`
+	// In what is said of who holds a revision: the stream on which the instance
+	// was seen to, by the number that the instance gave it. It does not count for
+	// who saw the instance on a later one.
+	Ordinal       int64 `protobuf:"varint,4,opt,name=ordinal,proto3" json:"ordinal,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -88,6 +92,13 @@ func (x *Holder) GetKeyDigest() []byte {
 		return x.KeyDigest
 	}
 	return nil
+}
+
+func (x *Holder) GetOrdinal() int64 {
+	if x != nil {
+		return x.Ordinal
+	}
+	return 0
 }
 
 // AwaitHereRequest names a revision, then sidecars.
@@ -334,12 +345,13 @@ var File_reeve_peer_v1_peer_proto protoreflect.FileDescriptor
 
 const file_reeve_peer_v1_peer_proto_rawDesc = "" +
 	"\n" +
-	"\x18reeve/peer/v1/peer.proto\x12\rreeve.peer.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1dreeve/admin/v1/sidecars.proto\"u\n" +
+	"\x18reeve/peer/v1/peer.proto\x12\rreeve.peer.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1dreeve/admin/v1/sidecars.proto\"\x98\x01\n" +
 	"\x06Holder\x12\x1e\n" +
 	"\x05agent\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\x05agent\x12#\n" +
 	"\binstance\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18@R\binstance\x12&\n" +
 	"\n" +
-	"key_digest\x18\x03 \x01(\fB\a\xbaH\x04z\x02\x18 R\tkeyDigest\"\xd8\x01\n" +
+	"key_digest\x18\x03 \x01(\fB\a\xbaH\x04z\x02\x18 R\tkeyDigest\x12!\n" +
+	"\aordinal\x18\x04 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\aordinal\"\xd8\x01\n" +
 	"\x10AwaitHereRequest\x12)\n" +
 	"\vincarnation\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x18@R\vincarnation\x12#\n" +
 	"\brevision\x18\x02 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\brevision\x12>\n" +
