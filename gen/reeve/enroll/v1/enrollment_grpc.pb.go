@@ -34,9 +34,9 @@ const (
 // never leaves it; a certificate signing request proves that the caller has it.
 type EnrollmentClient interface {
 	// Attest uses up a join token and enrols the request's key for the token's
-	// agent. Asked again with the same key it answers again; a token that was
-	// already used with another key suspends the agent and answers
-	// PERMISSION_DENIED.
+	// agent. For a day after, asked again with the same key it answers again, and
+	// with another key it suspends the agent and answers PERMISSION_DENIED. Later
+	// the token is unknown.
 	Attest(ctx context.Context, in *AttestRequest, opts ...grpc.CallOption) (*AttestResponse, error)
 	// Renew issues a new SVID for an enrolled key, also after the last one has
 	// expired. PERMISSION_DENIED if the agent is not active, was made anew since,
@@ -80,9 +80,9 @@ func (c *enrollmentClient) Renew(ctx context.Context, in *RenewRequest, opts ...
 // never leaves it; a certificate signing request proves that the caller has it.
 type EnrollmentServer interface {
 	// Attest uses up a join token and enrols the request's key for the token's
-	// agent. Asked again with the same key it answers again; a token that was
-	// already used with another key suspends the agent and answers
-	// PERMISSION_DENIED.
+	// agent. For a day after, asked again with the same key it answers again, and
+	// with another key it suspends the agent and answers PERMISSION_DENIED. Later
+	// the token is unknown.
 	Attest(context.Context, *AttestRequest) (*AttestResponse, error)
 	// Renew issues a new SVID for an enrolled key, also after the last one has
 	// expired. PERMISSION_DENIED if the agent is not active, was made anew since,

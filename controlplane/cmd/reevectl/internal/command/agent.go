@@ -142,7 +142,8 @@ func (a *app) tokenCommand() *cobra.Command {
 		Use:   "create AGENT",
 		Short: "Make a token that enrols one sidecar for an agent",
 		Long: `Make a join token, and print it with the command that enrols a sidecar by it. A
-token is told once and works once: used with a second key it suspends the agent.`,
+token is told once and works once: used with a second key, within a day of the
+first, it suspends the agent.`,
 		Example: "  reevectl token create support\n  reevectl token create support --ttl 15m -o json",
 		Args:    exactly(1, "AGENT"),
 
