@@ -2,20 +2,27 @@ package xds
 
 import "sync"
 
-// fewAgents is how many agents a change may concern at the most to go before
-// changes that concern more.
-const fewAgents = 64
+const (
+	// fewAgents is how many agents a change may concern at the most to go before
+	// changes that concern more.
+	fewAgents = 64
+	// manyEvery is every how many turns one goes to a change that concerns more,
+	// however many there are that do not.
+	manyEvery = 4
+)
 
 // A fanout wakes the streams of agents whose sets changed, one agent after
 // another, while the next change is already being applied. An agent that has not
 // had its turn when its set changes again has one turn for both changes: so
 // changes that come faster than a fleet can be told of them are merged, and none
-// ever waits to be merged. A change for a few does not wait for one for many.
+// ever waits to be merged. A change for a few does not wait for one for many, and
+// changes for a few, however many, do not hold up one for many for good.
 type fanout struct {
 	wake func(agent string)
 
 	mu        sync.Mutex
 	few, many queue
+	turns     int
 	running   bool
 	closed    bool
 	runs      sync.WaitGroup
@@ -73,10 +80,14 @@ func (f *fanout) next() (agent string, ok bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if !f.closed {
-		if agent, ok = f.few.pop(); ok {
+		first, second := &f.few, &f.many
+		if f.turns++; f.turns%manyEvery == 0 {
+			first, second = second, first
+		}
+		if agent, ok = first.pop(); ok {
 			return agent, true
 		}
-		if agent, ok = f.many.pop(); ok {
+		if agent, ok = second.pop(); ok {
 			return agent, true
 		}
 	}

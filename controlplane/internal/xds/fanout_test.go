@@ -53,6 +53,30 @@ func TestFanout(t *testing.T) {
 	}
 }
 
+// P2: changes for a few that never end do not keep a revocation from the fleet.
+func TestFanoutIsFair(t *testing.T) {
+	var fleet []string
+	for i := range 10 * fewAgents {
+		fleet = append(fleet, fmt.Sprint(i))
+	}
+	left := len(fleet)
+	var turns int
+	var f *fanout
+	f = newFanout(func(agent string) {
+		if turns++; agent != "busy" {
+			left--
+		}
+		if left > 0 && turns < 100*len(fleet) {
+			f.add([]string{"busy"})
+		}
+	})
+	f.add(fleet)
+	f.runs.Wait()
+	if most := manyEvery*len(fleet) + 1; turns > most {
+		t.Errorf("the fleet was told after %d turns, want %d at the most", turns, most)
+	}
+}
+
 // What says the same to many is encoded once, and nothing else is taken for it.
 func TestSharing(t *testing.T) {
 	s := newSharing()
@@ -77,14 +101,28 @@ func TestSharing(t *testing.T) {
 			t.Errorf("%s: encoded as something else", f.nonce)
 		}
 	}
-	if s.revision != 6 || len(s.kept) != 1 {
+	// P5: what one sidecar asked for by name is told to no other, whatever the name.
+	for _, removed := range [][]string{nil, {""}, {"", ""}} {
+		f := of(6, "", b)
+		f.removed = removed
+		if got, want := s.encode(f), f.encode(); string(join(got)) != string(want.Materialize()) {
+			t.Errorf("with %q removed: encoded as something else", removed)
+		}
+	}
+	s.encode(of(7, "", a))
+	if s.revision != 7 || len(s.kept) != 1 {
 		t.Errorf("%d frames are kept of revision %d, want only the newest one's", len(s.kept), s.revision)
 	}
 	for i := range 10 * maxShared {
-		s.encode(of(6, fmt.Sprint(i)))
+		s.encode(of(7, fmt.Sprint(i)))
 	}
 	if n := len(s.kept); n > maxShared {
 		t.Errorf("%d frames are kept", n)
+	}
+	s.encode(of(8, strings.Repeat("x", maxSharedBytes+1)))
+	s.encode(of(8, "y"))
+	if n := len(s.kept); n != 1 {
+		t.Errorf("%d frames are kept, want the one that is not long", n)
 	}
 }
 
