@@ -41,8 +41,21 @@ func (r *Replicas) Announce(ctx context.Context) error {
 
 // announce is Announce of this process alone.
 func (r *Replicas) announce(ctx context.Context) error {
+	for {
+		err := r.announceAs(ctx, uuid.NewString())
+		// The incarnation is random, so it is this process's: an attempt that was
+		// not answered succeeded, and others have marked it ended meanwhile.
+		if !errors.Is(err, store.ErrExists) {
+			return err
+		}
+	}
+}
+
+// announceAs is announce under an incarnation. The error is ErrExists if that has
+// ended before this process has heard that it was announced.
+func (r *Replicas) announceAs(ctx context.Context, incarnation string) error {
 	p := &storev1.Presence{
-		Incarnation: uuid.NewString(), CreateTime: r.started, Bound: durationpb.New(r.cfg.Bound),
+		Incarnation: incarnation, CreateTime: r.started, Bound: durationpb.New(r.cfg.Bound),
 		Address: r.cfg.Address, Replica: r.cfg.Name,
 		SidecarAddress: r.cfg.SidecarAddress, EnrollAddress: r.cfg.EnrollAddress,
 	}

@@ -147,7 +147,7 @@ func (w *wait) run(ctx context.Context) error {
 func (w *wait) next(now, told time.Time) time.Duration {
 	next := w.deadline.Sub(now)
 	for _, m := range w.members {
-		if !m.settled {
+		if !m.settled && !m.deadline.IsZero() { // zero: the wait's own is all there is
 			next = min(next, m.deadline.Sub(now))
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/reeve-authz/reeve/controlplane/internal/rollout"
 	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
@@ -25,8 +26,10 @@ const (
 	// A connection that nothing comes from is given up after both of these.
 	keepaliveEvery   = 10 * time.Second // as often as peers let it be
 	keepaliveTimeout = 5 * time.Second
-	// maxListed is how many sidecars one message of a list carries.
-	maxListed = 500
+	// maxListed is how many sidecars one message of a list carries, and
+	// maxListedBytes where it ends before that: well below what a peer takes.
+	maxListed      = 500
+	maxListedBytes = 1 << 20
 )
 
 // Server serves what peers ask this process. To be registered where nobody but a
@@ -94,7 +97,10 @@ func (s *server) ListHere(r *peerv1.ListHereRequest, stream grpc.ServerStreaming
 	revision := s.replicas.cfg.Rollout.Applied()
 	all := s.replicas.cfg.Rollout.List()
 	for first := true; first || len(all) > 0; first = false {
-		n := min(len(all), maxListed)
+		n := 0
+		for size := 0; n < min(len(all), maxListed) && size < maxListedBytes; n++ {
+			size += proto.Size(all[n])
+		}
 		if err := stream.Send(&peerv1.ListHereResponse{Sidecars: all[:n], Revision: revision}); err != nil {
 			return err
 		}
