@@ -11,6 +11,10 @@ import (
 	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
 )
 
+// maxRefusals is how many of its refusals are told of a sidecar. It chooses how
+// many there are and what they say, and must not make what is told of all too long.
+const maxRefusals = 16
+
 // List returns the sidecars that are connected or may still be fresh, in order
 // of agent and instance.
 func (r *Rollout) List() []*adminv1.Sidecar {
@@ -58,7 +62,7 @@ func (s *sidecar) holder() Holder {
 func (r *Rollout) status(s *sidecar, now time.Time) *adminv1.Sidecar {
 	m := &adminv1.Sidecar{
 		Agent: s.agent, Instance: s.instance, Version: s.version, Replica: r.replica,
-		Connected: s.stream != "", Revision: s.acked, Refusals: s.refusals,
+		Connected: s.stream != "", Revision: s.acked, Refusals: s.refusals[:min(len(s.refusals), maxRefusals)],
 	}
 	if s.refusals == nil {
 		m.Revision = r.holds(s)

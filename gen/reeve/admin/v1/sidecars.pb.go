@@ -292,7 +292,7 @@ type Sidecar struct {
 	// How long it may still be fresh for all the control plane knows; unset if
 	// it is not.
 	FreshFor *durationpb.Duration `protobuf:"bytes,6,opt,name=fresh_for,json=freshFor,proto3" json:"fresh_for,omitempty"`
-	// What it refused and has not accepted since.
+	// What it refused and has not accepted since, in order of name: the first 16.
 	Refusals []*Refusal `protobuf:"bytes,7,rep,name=refusals,proto3" json:"refusals,omitempty"`
 	// When its stream was opened; unset if it is not connected.
 	ConnectTime *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=connect_time,json=connectTime,proto3" json:"connect_time,omitempty"`
