@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -22,8 +21,8 @@ import (
 // totals are what came of many schedules.
 type totals struct {
 	schedules, allows, late int
-	// other is how much else was wrong: calls without a record, histories of the
-	// admin API in no order.
+	// other is how much else was wrong: calls without a record, waits that took
+	// too long.
 	other int
 }
 
@@ -72,6 +71,11 @@ func playOn(ctx context.Context, s settings, name, kind string, take func() (int
 	}
 	defer func() { err = errors.Join(err, done()) }()
 	r := newRunner(c, s.bound, out)
+	watching, stop := context.WithCancel(ctx)
+	var watch sync.WaitGroup
+	watch.Go(func() { r.judge.Watch(watching) })
+	defer watch.Wait()
+	defer stop()
 	for {
 		n, ok := take()
 		if !ok || ctx.Err() != nil {
@@ -89,6 +93,11 @@ func playOn(ctx context.Context, s settings, name, kind string, take func() (int
 		if len(late) > 0 {
 			say(out, "LATE: %s\n%v", strings.Join(late, "\nLATE: "), played)
 		}
+		if len(r.overdue) > 0 {
+			say(out, "OVERDUE: %s\n%v", strings.Join(r.overdue, "\nOVERDUE: "), played)
+			t.other += len(r.overdue)
+			r.overdue = nil
+		}
 	}
 	allows, late, unrecorded, err := r.finish(ctx)
 	if err != nil {
@@ -101,13 +110,12 @@ func playOn(ctx context.Context, s settings, name, kind string, take func() (int
 	for _, sentence := range unrecorded {
 		say(out, "P3: %s\n", sentence)
 	}
-	slices.Sort(r.waits)
-	if n := len(r.waits); n > 0 {
-		say(out, "%s: disturbed for %v, recovered for %v, checked for %v\n", kind,
-			r.spent[0].Round(time.Second), r.spent[1].Round(time.Second), r.spent[2].Round(time.Second))
-		say(out, "%s: %d waits, p50 %v, p90 %v, longest %v; %d more uncertain\n", kind, n,
-			r.waits[n/2].Round(time.Millisecond), r.waits[n*9/10].Round(time.Millisecond), r.waits[n-1].Round(time.Millisecond), r.uncertain)
+	say(out, "%s: disturbed for %v, recovered for %v, checked for %v\n", kind,
+		r.spent[0].Round(time.Second), r.spent[1].Round(time.Second), r.spent[2].Round(time.Second))
+	for _, line := range r.judge.Summary(r.waited) {
+		say(out, "%s: %s\n", kind, line)
 	}
+	say(out, "%s: of revocations that were not answered, %d were found out about and %d not\n", kind, r.settled.Load(), r.uncertain)
 	return t, nil
 }
 

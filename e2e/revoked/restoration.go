@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/reeve-authz/reeve/e2e/revoked/waits"
 	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
 )
 
@@ -22,6 +23,9 @@ func (r *runner) backUp(ctx context.Context) (file string, err error) {
 // took: the fleet is halted.
 func (r *runner) restoreStore(ctx context.Context, file string) error {
 	p := r.Replicas[0]
+	// It excuses no wait: what was granted before is waited out, no longer.
+	trouble := &waits.Trouble{Name: "the store is restored"}
+	r.judge.Began(trouble)
 	p.Kill()
 	if err := os.RemoveAll(filepath.Join(p.DataDir, "store")); err != nil {
 		return err
@@ -34,6 +38,12 @@ func (r *runner) restoreStore(ctx context.Context, file string) error {
 	if err := p.Start(starting); err != nil {
 		return err
 	}
+	r.judge.Ended(trouble)
+	w, err := r.await(ctx, "what was restored", 0, 0)
+	if err != nil {
+		return err
+	}
+	r.hold(w)
 	// What is allowed again wrongly is allowed when sidecars have heard.
 	pause(ctx, 500*time.Millisecond)
 	states, err := adminv1.NewFleetClient(r.Conn(0)).ListFleetStates(ctx, &adminv1.ListFleetStatesRequest{})

@@ -7,17 +7,16 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/reeve-authz/reeve/e2e/revoked/cluster"
 	"github.com/reeve-authz/reeve/e2e/revoked/oracle"
 	"github.com/reeve-authz/reeve/e2e/revoked/script"
-	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
+	"github.com/reeve-authz/reeve/e2e/revoked/waits"
 )
 
 const (
@@ -30,25 +29,37 @@ const (
 	// forgotten is how long a request may still be done that nobody waits for:
 	// etcd gives one up after 5 s and twice the election timeout.
 	forgotten = 7 * time.Second
+	// slowCounts is how long the long bound may count after its grant was given:
+	// the grant is there for one schedule, and somebody looks every 45 s at least
+	// whether the longest bound can be lowered, and waits it out.
+	slowCounts = 90 * time.Second
 )
 
 // A runner plays schedules on one cluster, one after the other.
 type runner struct {
 	*cluster.Cluster
-	out   io.Writer
-	bound time.Duration
+	out io.Writer
 
 	began       time.Time
 	seen        []int // arrivals that were checked, by tool server
 	revocations []*oracle.Revocation
 	late        map[string]bool  // sentences that were told
 	spent       [3]time.Duration // on disturbing, on recovering and on checking
-	waits       []time.Duration
-	uncertain   int
+	judge       *waits.Judge
+	waited      []waits.Wait
+	// overdue are sentences of waits that took too long.
+	overdue []string
+	// uncertain are revocations of which it was never found out whether they were
+	// made, and settled those of which it was.
+	uncertain int
+	settled   atomic.Int64
 }
 
 func newRunner(c *cluster.Cluster, bound time.Duration, out io.Writer) *runner {
-	return &runner{Cluster: c, bound: bound, out: out, began: time.Now(), seen: make([]int, len(c.Journals)), late: make(map[string]bool)}
+	return &runner{
+		Cluster: c, out: out, began: time.Now(), judge: waits.New(bound),
+		seen: make([]int, len(c.Journals)), late: make(map[string]bool),
+	}
 }
 
 // play plays a schedule and returns what it found late. An error means that the
@@ -66,11 +77,16 @@ func (r *runner) play(ctx context.Context, s *script.Schedule) (late []string, e
 			return nil, err
 		}
 	}
+	calm, err := r.takeCalmly(ctx, s)
+	if err != nil {
+		return nil, fmt.Errorf("%w in\n%v", err, s)
+	}
 	ordered := func() error { return nil }
 	if s.Registers {
 		ordered = r.exercise(ctx, s.Title)
 	}
 	taken, err := r.disturb(ctx, s)
+	taken = append(taken, calm...)
 	if wrong := ordered(); err != nil || wrong != nil {
 		return nil, fmt.Errorf("%w in\n%v%s", errors.Join(err, wrong), s, r.tails())
 	}
@@ -105,6 +121,9 @@ func (r *runner) disturb(ctx context.Context, s *script.Schedule) ([]*oracle.Rev
 	for _, f := range s.Faults {
 		group.Go(func() error {
 			pause(ctx, f.At)
+			trouble := f.Trouble()
+			r.judge.Began(trouble)
+			defer r.judge.Ended(trouble)
 			if err := f.Begin(ctx); err != nil {
 				return fmt.Errorf("%s: %w", f.Name, err)
 			}
@@ -118,93 +137,34 @@ func (r *runner) disturb(ctx context.Context, s *script.Schedule) ([]*oracle.Rev
 			return nil
 		})
 	}
-	var mu sync.Mutex // guards taken, and r's counts
+	var mu sync.Mutex // guards what follows, and r's counts
 	var taken []*oracle.Revocation
+	var waited []waits.Wait
 	for _, v := range s.Revocations {
 		group.Go(func() error {
 			pause(ctx, v.At)
-			took, returned, err := r.revoke(ctx, v)
+			t, w, err := r.revoke(ctx, v)
 			mu.Lock()
 			defer mu.Unlock()
 			if errors.Is(err, errUncertain) {
 				r.uncertain++
+				say(r.out, "  %q: %v\n", v.Name, err)
 				return nil
 			}
 			if err != nil {
 				return fmt.Errorf("take %s: %w", v.Name, err)
 			}
-			if v.Command == nil {
-				r.waits = append(r.waits, took)
-			}
-			if took > 3*r.bound {
-				say(r.out, "  the wait for %q took %v\n", v.Name, took)
-			}
-			taken = append(taken, &oracle.Revocation{Name: v.Name, Covers: v.Covers, Returned: returned})
+			taken = append(taken, t)
+			waited = append(waited, w)
 			return nil
 		})
 	}
 	err := group.Wait()
+	for _, w := range waited { // now that it is known what went wrong meanwhile
+		r.hold(w)
+	}
 	return taken, err
 }
-
-// revoke takes authority, by one replica after the other until one answers, and
-// returns how long the wait took after that, and when it returned.
-func (r *runner) revoke(ctx context.Context, v *script.Revocation) (wait time.Duration, returned time.Time, err error) {
-	ctx, cancel := context.WithTimeout(ctx, persist)
-	defer cancel()
-	if v.Command != nil {
-		if _, err := r.Reevectl(ctx, v.Command...); err != nil {
-			return 0, time.Time{}, fmt.Errorf("%w: %w", errUncertain, err)
-		}
-		return 0, time.Now(), nil
-	}
-	var revision int64
-	err = r.through(ctx, v.Through, func(ctx context.Context, conn *grpc.ClientConn) (err error) {
-		ctx, cancel := context.WithTimeout(ctx, attempt)
-		defer cancel()
-		revision, err = v.Take(ctx, conn)
-		return err
-	})
-	if err != nil {
-		return 0, time.Time{}, err
-	}
-	committed := time.Now()
-	err = r.through(ctx, v.Waiter, func(ctx context.Context, conn *grpc.ClientConn) error {
-		return await(ctx, conn, revision)
-	})
-	returned = time.Now()
-	return returned.Sub(committed), returned, err
-}
-
-// through asks replicas in turn until one answers, the first one first. What is
-// not there although nobody is known to have removed it may have been removed
-// by a request that was not answered: then the error wraps errUncertain.
-func (r *runner) through(ctx context.Context, first int, ask func(context.Context, *grpc.ClientConn) error) error {
-	unanswered := false
-	for i := first; ; i++ {
-		err := ask(ctx, r.Conn(i))
-		switch code := status.Code(err); {
-		case err == nil:
-			return nil
-		case transient(code) && ctx.Err() == nil:
-			unanswered = true
-			pause(ctx, 20*time.Millisecond)
-		case unanswered || transient(code) || code == codes.NotFound || code == codes.FailedPrecondition:
-			// Two revocations may be of one thing; the other one counts.
-			return fmt.Errorf("%w: %w", errUncertain, err)
-		default:
-			return err
-		}
-	}
-}
-
-// transientCodes are those after which another attempt may do better, and the one
-// before may have been done.
-var transientCodes = []codes.Code{
-	codes.Unavailable, codes.DeadlineExceeded, codes.Aborted, codes.Canceled, codes.Internal, codes.Unknown, codes.ResourceExhausted,
-}
-
-func transient(code codes.Code) bool { return slices.Contains(transientCodes, code) }
 
 // recover gives back what was taken until all is well again.
 func (r *runner) recover(ctx context.Context, s *script.Schedule, taken []*oracle.Revocation) error {
@@ -215,6 +175,9 @@ func (r *runner) recover(ctx context.Context, s *script.Schedule, taken []*oracl
 	var err error
 	unanswered := false
 	given := slices.Clone(s.Revocations)
+	if s.Calm != nil {
+		given = append(given, s.Calm)
+	}
 	if s.Restore {
 		given = append(given, script.Halt("fleet"))
 	}
@@ -232,6 +195,14 @@ func (r *runner) recover(ctx context.Context, s *script.Schedule, taken []*oracl
 			break
 		}
 	}
+	for _, p := range r.Replicas {
+		for err == nil && !p.Ready(ctx) {
+			if time.Since(now) > recovery {
+				err = errors.New("a replica is not ready")
+			}
+			pause(ctx, 20*time.Millisecond)
+		}
+	}
 	if unanswered {
 		pause(ctx, forgotten) // or it gives back what the next schedule takes
 	}
@@ -240,6 +211,8 @@ func (r *runner) recover(ctx context.Context, s *script.Schedule, taken []*oracl
 
 func (r *runner) giveSlow(ctx context.Context) error {
 	s := cluster.SlowGrant()
+	now := time.Now()
+	r.judge.Longer(cluster.SlowBound, now, now.Add(slowCounts))
 	err := script.Create(ctx, r.Conn(0), s)
 	if err != nil {
 		return err
@@ -264,24 +237,3 @@ func pause(ctx context.Context, d time.Duration) {
 	case <-ctx.Done():
 	}
 }
-
-// await waits until a revision is in force.
-func await(ctx context.Context, conn *grpc.ClientConn, revision int64) error {
-	stream, err := adminv1.NewSidecarsClient(conn).AwaitRevision(ctx, &adminv1.AwaitRevisionRequest{Revision: revision})
-	if err != nil {
-		return err
-	}
-	for {
-		progress, err := stream.Recv()
-		if err != nil {
-			return err
-		}
-		if progress.GetInForce() {
-			return nil
-		}
-	}
-}
-
-// errUncertain reports that a revocation may have been done or not: then there
-// is no revision to wait for.
-var errUncertain = errors.New("it is uncertain whether it was taken")

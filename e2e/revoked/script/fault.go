@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
 
 	"github.com/reeve-authz/reeve/e2e/revoked/cluster"
+	"github.com/reeve-authz/reeve/e2e/revoked/waits"
 	"github.com/reeve-authz/reeve/e2e/stack"
 	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
 )
@@ -23,8 +24,29 @@ type Fault struct {
 	Name string
 	// At is when, from the schedule's beginning, and Lasts for how long.
 	At, Lasts time.Duration
+	// Hurts are the nodes that cannot do meanwhile what they are asked for: a
+	// replica also if it is cut off from the store. The store's members are all
+	// meant by "e", and by "quorum" if too few of them are left.
+	Hurts []string
 	// Begin and End are done at the beginning and the end; End may be nil.
 	Begin, End func(ctx context.Context) error
+}
+
+// Trouble returns what the fault means for those who wait.
+func (f *Fault) Trouble() *waits.Trouble {
+	t := &waits.Trouble{Name: f.Name}
+	for _, node := range f.Hurts {
+		var replica int
+		switch _, err := fmt.Sscanf(node, "r%d", &replica); {
+		case err == nil:
+			t.Hurts = append(t.Hurts, replica)
+		case node == "quorum":
+			t.Everybody = true
+		case node[0] == 'e':
+			t.Elects = true
+		}
+	}
+	return t
 }
 
 // String returns a line of a script.
@@ -68,6 +90,7 @@ var faultKinds = []faultKind{
 	{name: "sidecar", weight: 2, make: (*breaker).sidecar},
 	{name: "replica", weight: 2, make: (*breaker).controlPlane},
 	{name: "etcd", weight: 2, make: (*breaker).member, etcd: true},
+	{name: "quorum", weight: 1, make: (*breaker).quorum, etcd: true},
 	{name: "burst", weight: 1, make: (*breaker).burst},
 	{name: "flicker", weight: 1, make: (*breaker).flicker},
 	{name: "clocks", weight: 1, make: (*breaker).clocks},
@@ -110,13 +133,13 @@ func between(rng *rand.Rand, from, to time.Duration) time.Duration {
 func (b *breaker) stopOrKill(what string, process *stack.Process) *Fault {
 	if b.rng.IntN(3) > 0 {
 		return &Fault{
-			Name:  "stop " + what,
+			Name: "stop " + what, Hurts: []string{what},
 			Begin: func(context.Context) error { return process.Pause() },
 			End:   func(context.Context) error { return process.Resume() },
 		}
 	}
 	return &Fault{
-		Name:  "kill " + what,
+		Name: "kill " + what, Hurts: []string{what},
 		Begin: func(context.Context) error { process.Kill(); return nil },
 		End:   func(context.Context) error { return process.Launch() },
 	}
@@ -136,40 +159,6 @@ func (b *breaker) controlPlane() *Fault {
 		return nil
 	}
 	return b.stopOrKill(fmt.Sprintf("r%d", i), b.Replicas[i].Process)
-}
-
-// member hurts a member of etcd, mostly the one that leads.
-func (b *breaker) member() *Fault {
-	i, ok := b.free("e", len(b.Etcd.Members))
-	if !ok {
-		return nil
-	}
-	if b.rng.IntN(3) == 0 {
-		return b.stopOrKill(fmt.Sprintf("e%d", i), b.Etcd.Members[i])
-	}
-	for n := range b.Etcd.Members {
-		b.used[fmt.Sprintf("e%d", n)] = true
-	}
-	chosen := b.Etcd.Members[i]
-	f := b.stopOrKill("etcd's leader", nil)
-	kill := f.Name[:4] == "kill"
-	f.Begin = func(ctx context.Context) error {
-		if leader, err := b.Etcd.Leader(ctx); err == nil {
-			chosen = b.Etcd.Members[leader]
-		}
-		if kill {
-			chosen.Kill()
-			return nil
-		}
-		return chosen.Pause()
-	}
-	f.End = func(context.Context) error {
-		if kill {
-			return chosen.Launch()
-		}
-		return chosen.Resume()
-	}
-	return f
 }
 
 // burst is many changes that take nothing, which a revocation overtakes.

@@ -15,11 +15,18 @@ type link struct{ from, to string }
 // schedule is over, and for these at the fault's end.
 func (b *breaker) cut(links ...link) *Fault {
 	names := make([]string, len(links))
+	var hurts []string
 	for i, l := range links {
 		names[i] = l.from + "→" + l.to
+		switch ends := l.from[:1] + l.to[:1]; ends {
+		case "re", "ee":
+			hurts = append(hurts, l.from)
+		case "er":
+			hurts = append(hurts, l.to)
+		}
 	}
 	return &Fault{
-		Name: "cut " + strings.Join(names, " "),
+		Name: "cut " + strings.Join(names, " "), Hurts: hurts,
 		Begin: func(ctx context.Context) error {
 			for _, l := range links {
 				if err := b.Network.Cut(ctx, b.node(l.from), b.node(l.to)); err != nil {

@@ -34,6 +34,9 @@ type Revocation struct {
 	Command []string
 	// Take returns the revision of the revocation.
 	Take func(ctx context.Context, conn *grpc.ClientConn) (int64, error)
+	// Taken reports whether it is taken, by this revocation or another. It reads
+	// what is stored now.
+	Taken func(ctx context.Context, conn *grpc.ClientConn) (bool, error)
 	// Give is done as often as need be.
 	Give func(ctx context.Context, conn *grpc.ClientConn) error
 }
@@ -89,6 +92,7 @@ func deletion(rng *rand.Rand) *Revocation {
 			resp, err := adminv1.NewGrantsClient(conn).RevokeGrants(ctx, &adminv1.RevokeGrantsRequest{Parent: cluster.Namespace, Names: names})
 			return resp.GetRevision(), err
 		},
+		Taken: gone(names...),
 		Give: func(ctx context.Context, conn *grpc.ClientConn) error {
 			for _, g := range grants {
 				if err := Create(ctx, conn, g); err != nil {
@@ -97,6 +101,19 @@ func deletion(rng *rand.Rand) *Revocation {
 			}
 			return nil
 		},
+	}
+}
+
+// gone reports whether grants are not there any more.
+func gone(names ...string) func(context.Context, *grpc.ClientConn) (bool, error) {
+	return func(ctx context.Context, conn *grpc.ClientConn) (bool, error) {
+		for _, name := range names {
+			_, err := adminv1.NewGrantsClient(conn).GetGrant(ctx, &adminv1.GetGrantRequest{Name: name})
+			if status.Code(err) != codes.NotFound {
+				return false, err
+			}
+		}
+		return true, nil
 	}
 }
 
@@ -109,52 +126,9 @@ func byCommand(rng *rand.Rand) *Revocation {
 		Name:    "grant " + id + " by reevectl",
 		Covers:  map[oracle.Unit]bool{{Agent: agent, Target: server + "/" + tool}: true},
 		Command: []string{"revoke", id, "-n", "lab", "--wait", "--timeout", "20s"},
+		Taken:   gone(g.GetName()),
 		Give:    func(ctx context.Context, conn *grpc.ClientConn) error { return Create(ctx, conn, g) },
 	}
-}
-
-// forbiddance forbids agents by a label: one tool, or everything.
-func forbiddance(rng *rand.Rand) *Revocation {
-	wing, target := pick(rng, []string{"east", "west"}), pick(rng, cluster.Targets()[:len(cluster.Targets())-1])
-	request := &adminv1.RevokeGrantsRequest{
-		Parent:   cluster.Namespace,
-		Subjects: &grantv1.Subjects{Selector: &grantv1.LabelSelector{MatchLabels: map[string]string{"wing": wing}}},
-		Reason:   fmt.Sprintf("checker %d", rng.Uint32()),
-	}
-	name := "everything from wing " + wing
-	if rng.IntN(3) > 0 {
-		request.Targets = []*grantv1.Target{{Target: &grantv1.Target_Tool{Tool: target}}}
-		name = target + " from wing " + wing
-	}
-	return &Revocation{
-		Name: name,
-		Covers: units(func(u oracle.Unit) bool {
-			return cluster.Wing(u.Agent) == wing && (request.Targets == nil || u.Target == target)
-		}),
-		Take: func(ctx context.Context, conn *grpc.ClientConn) (int64, error) {
-			resp, err := adminv1.NewGrantsClient(conn).RevokeGrants(ctx, request)
-			return resp.GetRevision(), err
-		},
-		Give: func(ctx context.Context, conn *grpc.ClientConn) error { return removeForbids(ctx, conn) },
-	}
-}
-
-// removeForbids removes whatever forbids: what an answer did not tell, too.
-func removeForbids(ctx context.Context, conn *grpc.ClientConn) error {
-	grants := adminv1.NewGrantsClient(conn)
-	page, err := grants.ListGrants(ctx, &adminv1.ListGrantsRequest{Parent: cluster.Namespace, PageSize: 1000})
-	if err != nil {
-		return err
-	}
-	for _, g := range page.GetGrants() {
-		if g.GetEffect() != grantv1.Grant_FORBID {
-			continue
-		}
-		if _, err := grants.DeleteGrant(ctx, &adminv1.DeleteGrantRequest{Name: g.GetName()}); err != nil && status.Code(err) != codes.NotFound {
-			return err
-		}
-	}
-	return nil
 }
 
 // relabelling changes a label that a grant selects by.
@@ -177,6 +151,10 @@ func relabelling(rng *rand.Rand) *Revocation {
 			return u.Agent == agent && strings.HasSuffix(u.Target, "/"+cluster.ByLabel)
 		}),
 		Take: func(ctx context.Context, conn *grpc.ClientConn) (int64, error) { return relabel(ctx, conn, "night") },
+		Taken: func(ctx context.Context, conn *grpc.ClientConn) (bool, error) {
+			a, err := adminv1.NewAgentsClient(conn).GetAgent(ctx, &adminv1.GetAgentRequest{Name: cluster.AgentOf(agent).GetName()})
+			return a.GetLabels()["crew"] == "night", err
+		},
 		Give: func(ctx context.Context, conn *grpc.ClientConn) error {
 			_, err := relabel(ctx, conn, "day")
 			return err
@@ -197,6 +175,10 @@ func suspension(rng *rand.Rand) *Revocation {
 				return 0, err
 			}
 			return revisionOf(resp.GetEtag())
+		},
+		Taken: func(ctx context.Context, conn *grpc.ClientConn) (bool, error) {
+			a, err := adminv1.NewAgentsClient(conn).GetAgent(ctx, &adminv1.GetAgentRequest{Name: name})
+			return a.GetState() == grantv1.Agent_SUSPENDED, err
 		},
 		Give: func(ctx context.Context, conn *grpc.ClientConn) error {
 			_, err := adminv1.NewAgentsClient(conn).ResumeAgent(ctx, &adminv1.ResumeAgentRequest{Name: name})
@@ -225,6 +207,10 @@ func Halt(name string) *Revocation {
 			}
 			return revisionOf(resp.GetEtag())
 		},
+		Taken: func(ctx context.Context, conn *grpc.ClientConn) (bool, error) {
+			page, err := adminv1.NewFleetClient(conn).ListFleetStates(ctx, &adminv1.ListFleetStatesRequest{})
+			return slices.ContainsFunc(page.GetStates(), func(s *grantv1.FleetState) bool { return s.GetName() == name }), err
+		},
 		Give: func(ctx context.Context, conn *grpc.ClientConn) error {
 			_, err := adminv1.NewFleetClient(conn).ResumeFleet(ctx, &adminv1.ResumeFleetRequest{Name: name})
 			if status.Code(err) == codes.NotFound {
@@ -246,6 +232,7 @@ func slowDeletion() *Revocation {
 			resp, err := adminv1.NewGrantsClient(conn).DeleteGrant(ctx, &adminv1.DeleteGrantRequest{Name: g.GetName()})
 			return resp.GetRevision(), err
 		},
+		Taken: gone(g.GetName()),
 		// It was given before, and is not given back: others' waits would be as
 		// long as its bound.
 		Give: func(ctx context.Context, conn *grpc.ClientConn) error {

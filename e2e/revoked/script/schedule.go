@@ -16,6 +16,8 @@ type Schedule struct {
 	Title       string
 	Faults      []*Fault
 	Revocations []*Revocation
+	// Calm is taken before anything goes wrong; nil for nothing.
+	Calm *Revocation
 	// Slow is whether the grant with a long bound is there.
 	Slow bool
 	// Restore is whether the store is put back to what it was at the schedule's
@@ -63,6 +65,8 @@ func New(seed uint64, number int, c *cluster.Cluster, without []string) *Schedul
 		r.At = between(rng, 50*time.Millisecond, 500*time.Millisecond)
 		r.Through, r.Waiter = rng.IntN(len(c.Replicas)), rng.IntN(len(c.Replicas))
 	}
+	s.Calm = deletion(rng)
+	s.Calm.Through, s.Calm.Waiter = rng.IntN(len(c.Replicas)), rng.IntN(len(c.Replicas))
 	return s
 }
 
@@ -72,6 +76,9 @@ func (s *Schedule) String() string {
 	fmt.Fprintf(&b, "%s:\n", s.Title)
 	if s.Slow {
 		b.WriteString("         with a grant of a long bound\n")
+	}
+	if s.Calm != nil {
+		fmt.Fprintf(&b, "  before: take %s through r%d, wait at r%d\n", s.Calm.Name, s.Calm.Through, s.Calm.Waiter)
 	}
 	for _, f := range s.Faults {
 		fmt.Fprintf(&b, "  %v\n", f)
