@@ -62,8 +62,8 @@ race: ## The same tests under the race detector (needs a C compiler)
 	$(GO) test -race ./...
 
 .PHONY: e2e
-e2e: build $(BIN)/etcd ## Built binaries, real faults: kill -9, hostile input, the README's tour
-	REEVE_BIN=$(BUILD)/bin REEVE_ETCD=$(BIN)/etcd $(GO) test -count=1 -timeout 15m ./e2e/...
+e2e: build build-faults $(BIN)/etcd ## Built binaries, real faults: kill -9, hostile input, the README's tour
+	REEVE_BIN=$(BUILD)/bin REEVE_FAULT_BIN=$(BUILD)/fault REEVE_ETCD=$(BIN)/etcd $(GO) test -count=1 -timeout 15m ./e2e/...
 
 .PHONY: bench
 bench: build ## Measure beside the anchors: bench <name> <value> <unit> <ratio> <target>

@@ -19,7 +19,7 @@ func TestNoFaultsInTheProduct(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, name := range []string{"REEVE_FAULT_OFF", "REEVE_FAULT_STALL", "REEVE_CLOCK_OFFSETS"} {
+		for _, name := range []string{"REEVE_FAULT_OFF", "REEVE_FAULT_STALL", "REEVE_FAULT_REFUSE", "REEVE_CLOCK_OFFSETS"} {
 			if bytes.Contains(binary, []byte(name)) {
 				t.Errorf("%s reads %s", program, name)
 			}

@@ -5,6 +5,7 @@ package stack
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -42,6 +43,10 @@ type Config struct {
 	Replicas int
 	// Etcd is the etcd binary, for several replicas.
 	Etcd string
+	// SidecarBin is the folder that the sidecar runs from; empty is Bin.
+	SidecarBin string
+	// SidecarEnvironment is added to the sidecar's environment, as NAME=value.
+	SidecarEnvironment []string
 	// Stateless makes the support server keep no MCP sessions.
 	Stateless bool
 }
@@ -83,7 +88,8 @@ func New(cfg Config) (*Stack, error) {
 	if cfg.DrainTimeout > 0 {
 		beside = append(beside, "--drain-timeout", cfg.DrainTimeout.String())
 	}
-	s.Sidecar = NewProcess(cfg.Dir, s.binary("reeve-sidecar"), "http://"+address(1)+"/readyz", beside...)
+	program := filepath.Join(cmp.Or(cfg.SidecarBin, cfg.Bin), "reeve-sidecar")
+	s.Sidecar = NewProcess(cfg.Dir, program, "http://"+address(1)+"/readyz", beside...).With(cfg.SidecarEnvironment...)
 	serverData := filepath.Join(cfg.Dir, "server")
 	s.JournalPath = filepath.Join(serverData, "journal.jsonl")
 	s.Server = NewProcess(cfg.Dir, s.binary("support-server"), "http://"+s.serverAddress+"/healthz",

@@ -15,6 +15,10 @@ func TestNothingIsOff(t *testing.T) {
 	t.Setenv("REEVE_FAULT_STALL", "publish=1h,forward=1h")
 	Stall(Publishing)
 	Stall(Forwarding)
+	t.Setenv("REEVE_FAULT_REFUSE", "x")
+	if Refuses("x") {
+		t.Error("x is refused")
+	}
 	if WallOffset() != 0 || BootOffset() != 0 {
 		t.Errorf("clocks are off by %v and %v", WallOffset(), BootOffset())
 	}

@@ -52,6 +52,12 @@ func Stall(p Point) {
 	}
 }
 
+var refusals = sync.OnceValue(func() []string { return strings.Split(os.Getenv("REEVE_FAULT_REFUSE"), ",") })
+
+// Refuses reports whether a sidecar refuses a resource that it is sent, for its
+// name is in a list in the environment, by commas. It is read once.
+func Refuses(name string) bool { return name != "" && slices.Contains(refusals(), name) }
+
 // WallOffset is added to every reading of the wall clock. It follows the file
 // within a few milliseconds. Safe for concurrent use.
 func WallOffset() time.Duration { return time.Duration(clocks().wall.Load()) }

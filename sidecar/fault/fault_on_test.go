@@ -28,6 +28,15 @@ func TestStall(t *testing.T) {
 	}
 }
 
+func TestRefuses(t *testing.T) {
+	t.Setenv("REEVE_FAULT_REFUSE", "a,b")
+	for name, want := range map[string]bool{"a": true, "b": true, "a,b": false, "": false} {
+		if Refuses(name) != want {
+			t.Errorf("%q: refused is %v, want %v", name, Refuses(name), want)
+		}
+	}
+}
+
 func TestOffsets(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "clocks")
 	t.Setenv("REEVE_CLOCK_OFFSETS", path)

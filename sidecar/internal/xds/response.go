@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"errors"
 	"fmt"
 	"iter"
 	"strconv"
@@ -10,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	grantv1 "github.com/reeve-authz/reeve/gen/reeve/grant/v1"
+	"github.com/reeve-authz/reeve/sidecar/fault"
 	"github.com/reeve-authz/reeve/sidecar/grant"
 )
 
@@ -187,6 +189,9 @@ func (h *holding) parseResource(r *discoveryv3.Resource, url string, blank proto
 	e, err := grant.ParseEntry(blank, revision)
 	if err != nil {
 		return nil, err
+	}
+	if fault.Refuses(r.GetName()) {
+		return nil, errors.New("refused by a test")
 	}
 	if e.Name() != r.GetName() {
 		return nil, fmt.Errorf("name %q in a resource named %q", e.Name(), r.GetName())
