@@ -95,6 +95,9 @@ func (r renewals) run(ctx context.Context, stream string, caughtUp <-chan struct
 			next = sent + spread(r.replica.View().ShortestBound()/3)
 		case ctx.Err() != nil:
 			return
+		case code == codes.FailedPrecondition && caughtMeanwhile(caughtUp):
+			failing = -1
+			next = r.clock() // what it was asked for may be granted now
 		default:
 			if failing < 0 {
 				failing = sent
@@ -114,6 +117,16 @@ func (r renewals) run(ctx context.Context, stream string, caughtUp <-chan struct
 			failing = -1
 		case due:
 		}
+	}
+}
+
+// caughtMeanwhile reports whether the stream has caught up since it was last asked.
+func caughtMeanwhile(caughtUp <-chan struct{}) bool {
+	select {
+	case <-caughtUp:
+		return true
+	default:
+		return false
 	}
 }
 

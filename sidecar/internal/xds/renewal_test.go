@@ -360,6 +360,7 @@ func TestBehindWhileLoading(t *testing.T) {
 				return nil, status.Error(codes.FailedPrecondition, "behind")
 			}
 		})
+		p.replica.Lapse() // what was granted before that
 		s := <-p.opened
 		for i, line := range []string{"n1.1.1 agents me@1", "n2.1.1 grants a@2", "n3.1.1 grants b@3", "n4.1.1 grants c@4"} {
 			s.send(line)
@@ -369,9 +370,15 @@ func TestBehindWhileLoading(t *testing.T) {
 				t.Fatalf("left after part %d", i)
 			}
 		}
-		time.Sleep(behindPatience)
+		start := time.Now()
+		for p.client.Status().Connected {
+			time.Sleep(10 * time.Millisecond)
+		}
+		if took := time.Since(start); took > behindPatience {
+			t.Errorf("left %s after the last part", took)
+		}
 		if err := p.client.Status().Err; !errors.Is(err, errCannotGrant) {
-			t.Errorf("still there, after nothing more came; it ended by %v", err)
+			t.Errorf("ended by %v", err)
 		}
 	})
 }
