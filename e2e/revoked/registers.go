@@ -31,6 +31,9 @@ const (
 	// After what was not answered it waits longer: what may have been done or
 	// not makes the search for an order hard.
 	unansweredPause = 400 * time.Millisecond
+	// mostUnanswered is how many writes of a register may not be answered until it
+	// is only read: the search may take twice as long for each.
+	mostUnanswered = 8
 	// searching is how long an order of a history is looked for.
 	searching = 10 * time.Second
 )
@@ -86,12 +89,8 @@ func (r *runner) exercise(ctx context.Context, title string) (stop func() error)
 		err := errors.Join(errs...)
 		for _, g := range grants {
 			wrong := g.history.Check(searching)
-			if errors.Is(wrong, history.ErrUnsettled) {
-				say(r.out, "%s: %s: %v\n", title, g.name, wrong)
-				wrong = nil
-			}
 			if wrong != nil {
-				err = errors.Join(err, fmt.Errorf("%s: the admin API is not linearizable: %s: %w", title, g.name, wrong))
+				err = errors.Join(err, fmt.Errorf("%s: the admin API is not shown to be linearizable: %s: %w", title, g.name, wrong))
 			}
 			if e := r.remove(ctx, g.name); e != nil {
 				err = errors.Join(err, fmt.Errorf("remove %s: %w", g.name, e))
@@ -110,6 +109,9 @@ func (c *client) step(ctx context.Context, g *register) (answered bool, err erro
 	held := c.known[g]
 	kinds := []history.Kind{history.Get, history.Create, history.Update, history.Update, history.Delete}
 	r := history.Request{Kind: kinds[c.rng.IntN(len(kinds))]}
+	if g.history.Unanswered() >= mostUnanswered {
+		r.Kind = history.Get
+	}
 	if held == nil && (r.Kind == history.Update || r.Kind == history.Delete) {
 		r.Kind = history.Get
 	}

@@ -4,7 +4,6 @@
 package history
 
 import (
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -50,10 +49,13 @@ type History struct {
 	operations []porcupine.Operation
 }
 
-// Add adds an operation.
+// Add adds an operation. What was read and not told does not count.
 func (h *History) Add(client int, r Request, begin time.Time, a Answer, end time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if a.Unknown && r.Kind == Get {
+		return
+	}
 	op := porcupine.Operation{ClientId: client, Input: r, Call: begin.UnixNano(), Output: a, Return: end.UnixNano()}
 	if a.Unknown {
 		op.Return = 1<<63 - 1
@@ -61,27 +63,33 @@ func (h *History) Add(client int, r Request, begin time.Time, a Answer, end time
 	h.operations = append(h.operations, op)
 }
 
-// Len returns how many operations there are.
-func (h *History) Len() int {
+// Unanswered returns how many writes were not answered.
+func (h *History) Unanswered() (n int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return len(h.operations)
+	for _, op := range h.operations {
+		if op.Output.(Answer).Unknown {
+			n++
+		}
+	}
+	return n
 }
 
-// ErrUnsettled is wrapped by the error of a history of which it was not found out
-// whether it fits: too many requests were not answered.
-var ErrUnsettled = errors.New("not found out whether there is an order")
-
-// Check returns an error if no order fits, or if that was not found out in time.
+// Check returns an error if no order fits. If that is not found out in time, it
+// tries once more with what is left when it is settled which of the unanswered
+// requests were done, and then in parts.
 func (h *History) Check(patience time.Duration) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	model := model.ToModel()
-	switch result := porcupine.CheckOperationsTimeout(model, h.operations, patience); result {
+	result := porcupine.CheckOperationsTimeout(model.ToModel(), h.operations, patience)
+	if result == porcupine.Unknown {
+		result = checkParts(parts(settled(h.operations)), patience)
+	}
+	switch result {
 	case porcupine.Ok:
 		return nil
 	case porcupine.Unknown:
-		return fmt.Errorf("%w in %v: %d operations", ErrUnsettled, patience, len(h.operations))
+		return fmt.Errorf("%d operations: not found out in %v whether there is an order", len(h.operations), 2*patience)
 	default:
 		return fmt.Errorf("%d operations: no order of them fits what clients were told: %v", len(h.operations), h.operations)
 	}

@@ -23,6 +23,8 @@ func TestCheck(t *testing.T) {
 	const most = bound + 2*time.Millisecond + Allowance
 	secondTry := wait(2*most, bound, 0, 1)
 	secondTry.Last = at(most)
+	lateSecond := secondTry
+	lateSecond.Elapsed = most + 1
 	for _, c := range []struct {
 		name     string
 		wait     Wait
@@ -36,8 +38,7 @@ func TestCheck(t *testing.T) {
 		{name: "late here", wait: wait(most+1, bound, 0), late: true},
 		{name: "asked another in vain", wait: secondTry, late: true},
 		{name: "asked another that was hurt", wait: secondTry, troubles: []*Trouble{trouble(0, bound, 0)}},
-		{name: "late by who answered", wait: func() Wait { w := secondTry; w.Elapsed = most + 1; return w }(),
-			troubles: []*Trouble{trouble(0, bound, 0)}, late: true},
+		{name: "late by who answered", wait: lateSecond, troubles: []*Trouble{trouble(0, bound, 0)}, late: true},
 		{name: "hurt", wait: wait(9*bound, 9*bound, 0), troubles: []*Trouble{trouble(bound, 2*bound, 0)}},
 		{name: "hurt just before", wait: wait(9*bound, 9*bound, 0), troubles: []*Trouble{trouble(-2*bound, -bound, 0)}},
 		{name: "hurt long before", wait: wait(9*bound, 9*bound, 0), troubles: []*Trouble{trouble(-9*bound, -8*bound, 0)}, late: true},
