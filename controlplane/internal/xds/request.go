@@ -5,6 +5,10 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
+
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 
 	"github.com/reeve-authz/reeve/controlplane/internal/snapshot"
 )
@@ -30,6 +34,36 @@ type request struct {
 	nack    bool
 	refused map[string]string
 	detail  string
+}
+
+// requestOf reads a request of a type.
+func requestOf(t snapshot.Type, m *discoveryv3.DeltaDiscoveryRequest) request {
+	r := request{
+		t:         t,
+		subscribe: m.GetResourceNamesSubscribe(), unsubscribe: m.GetResourceNamesUnsubscribe(),
+		held: m.GetInitialResourceVersions(), nonce: m.GetResponseNonce(),
+	}
+	if e := m.GetErrorDetail(); e != nil {
+		r.nack, r.detail, r.refused = true, clip(e.GetMessage()), make(map[string]string)
+		for _, d := range e.GetDetails() {
+			var bad errdetails.BadRequest
+			if d.UnmarshalTo(&bad) == nil {
+				for _, v := range bad.GetFieldViolations() {
+					r.refused[v.GetField()] = clip(v.GetDescription())
+				}
+			}
+		}
+	}
+	return r
+}
+
+// clip bounds what a sidecar has us keep and show of its own words.
+func clip(s string) string {
+	const most = 512
+	if len(s) > most {
+		s = strings.ToValidUTF8(s[:most], "") + "…"
+	}
+	return s
 }
 
 // A filter is what was asked for of one type.

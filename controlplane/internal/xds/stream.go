@@ -13,7 +13,6 @@ import (
 	"time"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -190,35 +189,6 @@ func freshFor(said string) time.Duration {
 
 func isInstance(id string) bool {
 	return len(id) == 32 && strings.Trim(id, "0123456789abcdef") == ""
-}
-
-func requestOf(t snapshot.Type, m *discoveryv3.DeltaDiscoveryRequest) request {
-	r := request{
-		t:         t,
-		subscribe: m.GetResourceNamesSubscribe(), unsubscribe: m.GetResourceNamesUnsubscribe(),
-		held: m.GetInitialResourceVersions(), nonce: m.GetResponseNonce(),
-	}
-	if e := m.GetErrorDetail(); e != nil {
-		r.nack, r.detail, r.refused = true, clip(e.GetMessage()), make(map[string]string)
-		for _, d := range e.GetDetails() {
-			var bad errdetails.BadRequest
-			if d.UnmarshalTo(&bad) == nil {
-				for _, v := range bad.GetFieldViolations() {
-					r.refused[v.GetField()] = clip(v.GetDescription())
-				}
-			}
-		}
-	}
-	return r
-}
-
-// clip bounds what a sidecar has us keep and show of its own words.
-func clip(s string) string {
-	const most = 512
-	if len(s) > most {
-		s = strings.ToValidUTF8(s[:most], "") + "…"
-	}
-	return s
 }
 
 // wake has the stream look at the newest snapshot.
