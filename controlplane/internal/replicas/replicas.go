@@ -40,7 +40,9 @@
 //  6. A sidecar that moved may be believed to hold R by the control plane that it
 //     left, which knows nothing of what it got since. The one that it came to
 //     counts it as fresh, for as long as it says that it is, before it sends it
-//     anything; so there it is waited for, whatever the first one says.
+//     anything; so there it is waited for, whatever the first one says. In between
+//     it reads the head, and so finds its own presence not ended: if it ends, it
+//     does later than the sidecar asked for its freshness, and 4 holds for that too.
 //  7. A sidecar that holds R by the word of whoever saw it on a later stream is
 //     settled for all who saw it on an earlier one: an instance never goes back to
 //     an older set. The waiter carries the names between them.

@@ -133,6 +133,23 @@ func TestComesFresh(t *testing.T) {
 	}
 }
 
+// P2: who comes with freshness is sent nothing before this control plane has read
+// the head: it may have ended, and would not be asked about what it sent. Who comes
+// without needs no store to get its set.
+func TestComesFreshWithoutStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPlane(t, Config{}, crm()...)
+		fenced := errors.New("ended")
+		p.headErr.Store(&fenced)
+		s := &sidecar{t: t, conn: p.dial("a", "a-1", "key-a"), freshFor: "5000", has: make(map[string]string)}
+		s.connect(strings.Repeat("a", 32))
+		if m, err := s.stream.Recv(); status.Code(err) != codes.Unavailable {
+			t.Errorf("was sent %v, %v", m, err)
+		}
+		p.open(t, "a").sync()
+	})
+}
+
 // P2: a sidecar whose connection is lost may be fresh for the rest of its bound.
 func TestInForceCutOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -117,7 +117,7 @@ func (s *stream) receive(ctx context.Context, m *discoveryv3.DeltaDiscoveryReque
 	r := requestOf(t, m)
 	s.noted(ctx, r)
 	if !s.opened {
-		if err := s.open(m); err != nil {
+		if err := s.open(ctx, m); err != nil {
 			return err
 		}
 	}
@@ -155,7 +155,7 @@ func (s *stream) noted(ctx context.Context, r request) {
 }
 
 // open reads who the sidecar says it is from the first request.
-func (s *stream) open(m *discoveryv3.DeltaDiscoveryRequest) error {
+func (s *stream) open(ctx context.Context, m *discoveryv3.DeltaDiscoveryRequest) error {
 	fields := m.GetNode().GetMetadata().GetFields()
 	instance := fields["instance"].GetStringValue()
 	version := fields["version"].GetStringValue()
@@ -171,10 +171,21 @@ func (s *stream) open(m *discoveryv3.DeltaDiscoveryRequest) error {
 	if err != nil || ordinal < 0 {
 		ordinal = 0
 	}
-	return s.server.join(s, rollout.Stream{
-		Instance: instance, Version: version, Ordinal: ordinal,
-		FreshFor: freshFor(fields["fresh_for"].GetStringValue()),
-	})
+	fresh := freshFor(fields["fresh_for"].GetStringValue())
+	err = s.server.join(s, rollout.Stream{Instance: instance, Version: version, Ordinal: ordinal, FreshFor: fresh})
+	if err != nil || fresh == 0 {
+		return err
+	}
+	// It acts by what another control plane granted, and from here on by what this
+	// one sends it. That is waited for here only if this one has not ended since
+	// it was granted.
+	ctx, cancel := context.WithTimeout(ctx, renewWithin)
+	defer cancel()
+	if _, err := s.server.heads.newest(ctx); err != nil {
+		s.server.log.WarnContext(ctx, "stream not opened", slog.String("agent", s.peer.Name), slog.Any("error", err))
+		return status.Error(codes.Unavailable, "the store does not answer")
+	}
+	return nil
 }
 
 // freshFor reads for how long the sidecar may act by the freshness that it has, in
