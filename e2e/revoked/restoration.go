@@ -24,7 +24,7 @@ func (r *runner) backUp(ctx context.Context) (file string, err error) {
 func (r *runner) restoreStore(ctx context.Context, file string) error {
 	p := r.Replicas[0]
 	// It excuses no wait: what was granted before is waited out, no longer.
-	trouble := &waits.Trouble{Name: "the store is restored"}
+	trouble := &waits.Trouble{Name: "the store is restored", Restarts: true}
 	r.judge.Began(trouble)
 	p.Kill()
 	if err := os.RemoveAll(filepath.Join(p.DataDir, "store")); err != nil {

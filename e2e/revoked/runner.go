@@ -29,10 +29,6 @@ const (
 	// forgotten is how long a request may still be done that nobody waits for:
 	// etcd gives one up after 5 s and twice the election timeout.
 	forgotten = 7 * time.Second
-	// slowCounts is how long the long bound may count after its grant was given:
-	// the grant is there for one schedule, and somebody looks every 45 s at least
-	// whether the longest bound can be lowered, and waits it out.
-	slowCounts = 90 * time.Second
 )
 
 // A runner plays schedules on one cluster, one after the other.
@@ -211,8 +207,7 @@ func (r *runner) recover(ctx context.Context, s *script.Schedule, taken []*oracl
 
 func (r *runner) giveSlow(ctx context.Context) error {
 	s := cluster.SlowGrant()
-	now := time.Now()
-	r.judge.Longer(cluster.SlowBound, now, now.Add(slowCounts))
+	r.judge.Longer(cluster.SlowBound)
 	err := script.Create(ctx, r.Conn(0), s)
 	if err != nil {
 		return err

@@ -18,6 +18,10 @@ import (
 	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
 )
 
+// slowWait is what a wait takes at the most when nothing is wrong, on a machine
+// that is not busy: one that takes longer is told.
+const slowWait = 100 * time.Millisecond
+
 // errUncertain reports that a revocation may have been done or not, and that it
 // was not found out.
 var errUncertain = errors.New("it is uncertain whether it was taken")
@@ -27,6 +31,7 @@ func (r *runner) takeCalmly(ctx context.Context, s *script.Schedule) ([]*oracle.
 	if s.Calm == nil {
 		return nil, nil
 	}
+	pause(ctx, r.judge.UntilCalm())
 	taken, w, err := r.revoke(ctx, s.Calm)
 	if err != nil {
 		return nil, fmt.Errorf("take %s: %w", s.Calm.Name, err)
@@ -41,6 +46,9 @@ func (r *runner) hold(w waits.Wait) {
 		return // reevectl waited
 	}
 	r.waited = append(r.waited, w)
+	if took := w.End.Sub(w.Begin); took > slowWait && r.judge.Calm(w) {
+		say(r.out, "  the wait for %q at r%v took %v, with no fault\n", w.Name, w.Asked, took)
+	}
 	if sentence := r.judge.Check(w); sentence != "" {
 		r.overdue = append(r.overdue, sentence)
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
@@ -34,7 +35,7 @@ type Fault struct {
 
 // Trouble returns what the fault means for those who wait.
 func (f *Fault) Trouble() *waits.Trouble {
-	t := &waits.Trouble{Name: f.Name}
+	t := &waits.Trouble{Name: f.Name, Restarts: strings.HasPrefix(f.Name, "kill r")}
 	for _, node := range f.Hurts {
 		var replica int
 		switch _, err := fmt.Sscanf(node, "r%d", &replica); {

@@ -31,11 +31,17 @@ type Schedule struct {
 	Dwell time.Duration
 }
 
-// slowEvery and restoreEvery are how many schedules there are for each that has
-// the grant with a long bound, and for each that restores a store.
 const (
-	slowEvery    = 12
+	// restoreEvery and calmEvery are how many schedules there are for each that
+	// restores a store, and for each in which something is taken before anything
+	// goes wrong.
 	restoreEvery = 12
+	calmEvery    = 3
+	// The grant with a long bound is in every other one of the last slowOf in
+	// slowEvery schedules: waits may take as long as its bound for a while after it,
+	// and in all the others they may not.
+	slowEvery = 100
+	slowOf    = 12
 )
 
 // New returns the schedule of a number. The same seed makes the same
@@ -56,7 +62,7 @@ func New(seed uint64, number int, c *cluster.Cluster, without []string) *Schedul
 	for range 1 + rng.IntN(4) {
 		s.Revocations = append(s.Revocations, newRevocation(rng))
 	}
-	if s.Slow = number%slowEvery == slowEvery/2; s.Slow {
+	if s.Slow = number%slowEvery >= slowEvery-slowOf && number%2 == 0; s.Slow {
 		s.Revocations = append(s.Revocations, slowDeletion())
 	}
 	s.Restore = c.Etcd == nil && number%restoreEvery == restoreEvery-1
@@ -65,8 +71,10 @@ func New(seed uint64, number int, c *cluster.Cluster, without []string) *Schedul
 		r.At = between(rng, 50*time.Millisecond, 500*time.Millisecond)
 		r.Through, r.Waiter = rng.IntN(len(c.Replicas)), rng.IntN(len(c.Replicas))
 	}
-	s.Calm = deletion(rng)
-	s.Calm.Through, s.Calm.Waiter = rng.IntN(len(c.Replicas)), rng.IntN(len(c.Replicas))
+	if number%calmEvery == 0 {
+		s.Calm = deletion(rng)
+		s.Calm.Through, s.Calm.Waiter = rng.IntN(len(c.Replicas)), rng.IntN(len(c.Replicas))
+	}
 	return s
 }
 

@@ -26,6 +26,13 @@ const (
 	// aftermath is how long a control plane may need after a fault until it is as
 	// before: it starts, or connects anew.
 	aftermath = 3 * time.Second
+	// settling is how much longer than a bound it takes after a fault until waits
+	// are what they are without.
+	settling = 200 * time.Millisecond
+	// lowering is how long a bound may count after its grant was given: the grant is
+	// there for some seconds, somebody looks every 45 s at least whether the longest
+	// bound can be lowered, waits it out, and may have to do that twice.
+	lowering = 90 * time.Second
 )
 
 // A Wait is one wait that returned.
@@ -53,6 +60,8 @@ type Trouble struct {
 	Everybody bool
 	// Elects is whether the store lost a member, and nothing else.
 	Elects bool
+	// Restarts is whether a control plane began anew.
+	Restarts bool
 }
 
 func (t *Trouble) during(begin, end, now time.Time, after time.Duration) bool {
@@ -86,11 +95,15 @@ type lag struct {
 // New returns a judge of waits on a cluster with a freshness bound.
 func New(bound time.Duration) *Judge { return &Judge{bound: bound} }
 
-// Longer says that a bound longer than the cluster's may count in a stretch.
-func (j *Judge) Longer(bound time.Duration, begin, end time.Time) {
+// Longer says that a bound longer than the cluster's may count from now on: that
+// of a grant, until some time after there is none with it. Control planes look
+// seldom whether there is, so it counts for long, and if one that was about to
+// look is lost, for as long again.
+func (j *Judge) Longer(bound time.Duration) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.longer = append(j.longer, stretch{begin: begin, end: end, bound: bound})
+	now := time.Now()
+	j.longer = append(j.longer, stretch{begin: now, end: now.Add(lowering), bound: bound})
 }
 
 // Began says that there is trouble, until [Judge.Ended].
@@ -106,15 +119,14 @@ func (j *Judge) Ended(t *Trouble) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	t.End = time.Now()
+	for i, s := range j.longer {
+		if (t.Restarts || t.Everybody) && s.end.After(t.Begin) {
+			j.longer[i].end = t.End.Add(lowering)
+		}
+	}
 }
 
-// Bound returns the longest bound that may count for what happens in a stretch.
-func (j *Judge) Bound(begin, end time.Time) time.Duration {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.boundOf(begin, end)
-}
-
+// boundOf returns the longest bound that may count in a stretch.
 func (j *Judge) boundOf(begin, end time.Time) time.Duration {
 	bound := j.bound
 	for _, s := range j.longer {
@@ -125,11 +137,24 @@ func (j *Judge) boundOf(begin, end time.Time) time.Duration {
 	return bound
 }
 
-// Calm reports whether nothing was wrong, nor had just been.
+// Calm reports whether nothing was wrong, nor had been for so long that whoever
+// was lost may be fresh.
 func (j *Judge) Calm(w Wait) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return !slices.ContainsFunc(j.troubles, func(t *Trouble) bool { return t.during(w.Begin, w.End, time.Now(), aftermath) })
+	after := j.boundOf(w.Begin, w.End) + settling
+	return !slices.ContainsFunc(j.troubles, func(t *Trouble) bool { return t.during(w.Begin, w.End, time.Now(), after) })
+}
+
+// UntilCalm is how long it is until waits are calm, if all goes well and no bound
+// counts that is longer than the cluster's.
+func (j *Judge) UntilCalm() (d time.Duration) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, t := range j.troubles {
+		d = max(d, time.Until(t.End.Add(j.bound+settling)))
+	}
+	return d
 }
 
 // Check returns a sentence if a wait took too long. A control plane that was hurt

@@ -83,6 +83,26 @@ func TestTroubleGoesOn(t *testing.T) {
 	}
 }
 
+// A longer bound counts for longer if whoever would lower it is lost.
+func TestLonger(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		trouble *Trouble
+		more    bool
+	}{
+		{&Trouble{}, false}, {&Trouble{Hurts: []int{0}, Elects: true}, false}, {&Trouble{Restarts: true}, true}, {&Trouble{Everybody: true}, true},
+	} {
+		j := New(bound)
+		j.Longer(3 * bound)
+		end := j.longer[0].end
+		j.Began(c.trouble)
+		j.Ended(c.trouble)
+		if more := j.longer[0].end.After(end); more != c.more {
+			t.Errorf("%+v: the bound counts for longer: %v, want %v", c.trouble, more, c.more)
+		}
+	}
+}
+
 func TestSummary(t *testing.T) {
 	t.Parallel()
 	var all []Wait
