@@ -1,7 +1,10 @@
 // Command revoked tries to find a call that is allowed after the wait for its
 // revocation returned: P2. It plays random schedules of faults and revocations on
 // real clusters, and holds every record of an allow, and every call that reached a
-// tool, against them. Then it switches each mechanism off that P2 rests on, to
+// tool, against them. It also holds each wait against the longest bound that may
+// count, unless the control plane that was asked was stopped, dead or cut off from
+// the store (package waits); and the answers of the admin API against each other
+// (package history). Then it switches each mechanism off that P2 rests on, to
 // show that it would find such a call: a negative control is red if it does.
 //
 //	make revoked                               200 schedules, and the controls
