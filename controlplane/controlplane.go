@@ -241,25 +241,6 @@ func ended(ctx context.Context, err error) error {
 	return err
 }
 
-// checks are what the control plane needs before it is ready.
-func (c *ControlPlane) checks() []ops.Check {
-	return []ops.Check{
-		{Name: "store", Ready: func(context.Context) error {
-			select {
-			case <-c.snapshots.Ready():
-				return nil
-			default:
-				return errors.New("the store is not loaded yet")
-			}
-		}},
-		{Name: "records", Ready: c.audit.Check},
-		{Name: "identity", Ready: func(context.Context) error {
-			_, err := c.source.GetX509SVID()
-			return err
-		}},
-	}
-}
-
 // release gives back what New took. What has been closed already is closed again
 // without effect.
 func (c *ControlPlane) release() error {

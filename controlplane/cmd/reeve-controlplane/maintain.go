@@ -94,7 +94,8 @@ Give the longest that was in use since the backup.
 			if err := controlplane.Restore(c.Context(), o.cfg, args[0], log); err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(c.OutOrStdout(), "restored %s\nnext: reeve-controlplane run --data-dir %s\n", args[0], o.cfg.DataDir)
+			_, err = fmt.Fprintf(c.OutOrStdout(), "restored %s\nnext: put the old key encryption key in place, then "+
+				"reeve-controlplane run --data-dir %s\nall agents stay halted until: reevectl fleet resume --all\n", args[0], o.cfg.DataDir)
 			return err
 		},
 	}

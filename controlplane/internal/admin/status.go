@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -48,7 +49,6 @@ var codeOf = []struct {
 	{store.ErrConflict, codes.Aborted},
 	{store.ErrTooLarge, codes.InvalidArgument},
 	{store.ErrCompacted, codes.Aborted},
-	{store.ErrOffline, codes.Unavailable},
 	{context.Canceled, codes.Canceled},
 	{context.DeadlineExceeded, codes.DeadlineExceeded},
 }
@@ -64,10 +64,28 @@ func statusOf(err error) *status.Status {
 	if errors.As(err, &r) {
 		return status.New(r.code, err.Error())
 	}
+	if errors.Is(err, store.ErrOffline) {
+		return offline(err)
+	}
 	for _, c := range codeOf {
 		if errors.Is(err, c.err) {
 			return status.New(c.code, err.Error())
 		}
 	}
 	return status.New(codes.Internal, "the control plane failed at this: its log says why")
+}
+
+// offline is what a caller is told when the store does not answer: not in the
+// words of the store's client, which are those of the caller's own client when
+// that cannot reach us. The reason UNWRITTEN says that nothing was changed, so
+// that another control plane may be asked.
+func offline(err error) *status.Status {
+	if !errors.Is(err, store.ErrUnwritten) {
+		return status.New(codes.Unavailable, store.ErrOffline.Error())
+	}
+	s := status.New(codes.Unavailable, store.ErrUnwritten.Error())
+	if with, err := s.WithDetails(&errdetails.ErrorInfo{Reason: "UNWRITTEN", Domain: "admin.reeve"}); err == nil {
+		return with
+	}
+	return s
 }

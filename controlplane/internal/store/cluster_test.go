@@ -199,7 +199,7 @@ func TestExternalStore(t *testing.T) {
 		t.Errorf("Head: %v", err)
 	}
 	_, err := s.Update(ctx, Meta{}, func(tx *Tx) error { return tx.Delete(agentName("a")) })
-	if !errors.Is(err, ErrOffline) {
+	if !errors.Is(err, ErrUnwritten) {
 		t.Errorf("Update: %v", err)
 	}
 	c.launch(0)

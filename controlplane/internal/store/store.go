@@ -52,6 +52,9 @@ var (
 	// ErrOffline: the store did not answer, or has no quorum. Nothing is known
 	// of what was asked.
 	ErrOffline = errors.New("store does not answer")
+	// ErrUnwritten is the ErrOffline of a change of which nothing was sent to be
+	// written: it was not made, and never will be.
+	ErrUnwritten = fmt.Errorf("%w, and nothing was changed", ErrOffline)
 	// ErrRolledBack: the store is older than, or another than, what this process
 	// has seen of it. The Store is of no more use.
 	ErrRolledBack = errors.New("store has gone back")

@@ -50,8 +50,8 @@ var errLost = errors.New("lost the race")
 // error is returned as it is. If what it writes is what is there, or meta.DryRun
 // is set, no change is recorded and the newest revision is returned.
 //
-// Errors may be ErrConflict, ErrTooLarge and ErrOffline; after an ErrOffline
-// the change may have been made.
+// Errors may be ErrConflict, ErrTooLarge and ErrOffline; after an ErrOffline that
+// is no ErrUnwritten the change may have been made.
 func (s *Store) Update(ctx context.Context, meta Meta, change func(*Tx) error) (revision int64, err error) {
 	select {
 	case s.writing <- struct{}{}:
@@ -72,11 +72,11 @@ func (s *Store) Update(ctx context.Context, meta Meta, change func(*Tx) error) (
 func (s *Store) update(ctx context.Context, meta Meta, change func(*Tx) error) (int64, error) {
 	head, revision, err := s.head(ctx)
 	if err != nil {
-		return 0, fmt.Errorf("%s: %w", meta.Action, err)
+		return 0, fmt.Errorf("%s: %w", meta.Action, unwritten(err))
 	}
 	tx := newTx(s, head, revision)
 	if err := change(tx); err != nil {
-		return 0, err
+		return 0, unwritten(err)
 	}
 	record := &adminv1.Change{
 		Sequence: head.Sequence + 1,
@@ -88,7 +88,7 @@ func (s *Store) update(ctx context.Context, meta Meta, change func(*Tx) error) (
 	compares, writes, err := tx.seal(ctx, record)
 	switch {
 	case err != nil:
-		return 0, fmt.Errorf("%s: %w", meta.Action, err)
+		return 0, fmt.Errorf("%s: %w", meta.Action, unwritten(err))
 	case len(record.GetEntries()) == 0 && tx.bound == head.LongestBound, meta.DryRun:
 		return head.Revision, nil
 	}
@@ -98,6 +98,14 @@ func (s *Store) update(ctx context.Context, meta Meta, change func(*Tx) error) (
 		return 0, fmt.Errorf("%s: %w", meta.Action, err)
 	}
 	return revision, nil
+}
+
+// unwritten says of an error before anything was written that nothing was.
+func unwritten(err error) error {
+	if errors.Is(err, ErrOffline) {
+		return fmt.Errorf("%w: %s", ErrUnwritten, err.Error())
+	}
+	return err
 }
 
 // seal fills record with what tx really changes, and says it in etcd's terms.

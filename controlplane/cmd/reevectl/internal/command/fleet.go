@@ -43,7 +43,11 @@ refuses is under it, with its own words.`,
 			return output.List(a.Out, a.Format, found)
 		}
 		if len(found) == 0 {
-			a.Say("there are no sidecars: enrol one with reevectl token create AGENT")
+			if everywhere {
+				a.Say("there are no sidecars: enrol one with reevectl token create AGENT")
+			} else {
+				a.Say("namespace " + a.Namespace + " has no sidecars: -A shows those of all namespaces")
+			}
 			return nil
 		}
 		t := fleet.Sidecars(found, fleet.View{Revision: page.GetRevision(), Everywhere: everywhere, Wide: a.Format == output.AsWide, Now: a.Now()})

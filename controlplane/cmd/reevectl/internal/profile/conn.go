@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/peer"
@@ -20,8 +22,8 @@ const ConnectWithin = 3 * time.Second
 
 // Conn speaks to the control planes of a context: to the first of them that can
 // be reached, and to that one until it can not. A call goes on to the next
-// address only if nothing of it was sent, or if it changes nothing. It may be
-// used concurrently.
+// address only if nothing of it was sent, if it changes nothing, or if it was
+// answered that nothing was changed. It may be used concurrently.
 type Conn struct {
 	addresses []string
 	each      []*grpc.ClientConn // as addresses
@@ -93,7 +95,7 @@ func (c *Conn) inTurn(ctx context.Context, method string, do func(cc *grpc.Clien
 		var to peer.Peer
 		err := do(c.each[at], &to)
 		// A call that was never given to a connection has no peer.
-		unsent := to.Addr == nil
+		unsent := to.Addr == nil || Unwritten(err)
 		if len(c.each) == 1 || status.Code(err) != codes.Unavailable || ctx.Err() != nil || !unsent && !reads(method) {
 			return err
 		}
@@ -101,6 +103,15 @@ func (c *Conn) inTurn(ctx context.Context, method string, do func(cc *grpc.Clien
 		c.leave(at)
 	}
 	return &UnreachableError{attempts}
+}
+
+// Unwritten reports whether a control plane says that it could not change
+// anything, as when its store does not answer it.
+func Unwritten(err error) bool {
+	return slices.ContainsFunc(status.Convert(err).Details(), func(detail any) bool {
+		info, ok := detail.(*errdetails.ErrorInfo)
+		return ok && info.GetReason() == "UNWRITTEN"
+	})
 }
 
 // reads reports whether a method changes nothing, by how methods are named.

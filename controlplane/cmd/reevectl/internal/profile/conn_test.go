@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
@@ -129,6 +130,11 @@ func connect(t *testing.T, addresses ...string) *Conn {
 func TestInTurn(t *testing.T) {
 	t.Parallel()
 	away := status.Error(codes.Unavailable, "the store does not answer")
+	unwritten, err := status.New(codes.Unavailable, "the store does not answer, and nothing was changed").
+		WithDetails(&errdetails.ErrorInfo{Reason: "UNWRITTEN", Domain: "admin.reeve"})
+	if err != nil {
+		t.Fatal(err)
+	}
 	suspend := func(ctx context.Context, c adminv1.AgentsClient) error {
 		_, err := c.SuspendAgent(ctx, &adminv1.SuspendAgentRequest{})
 		return err
@@ -147,6 +153,7 @@ func TestInTurn(t *testing.T) {
 		"a change, at the first":                {suspend, nil, nil, false, codes.OK, [2]int32{1, 0}},
 		"a change, when some do not answer":     {suspend, nil, nil, true, codes.OK, [2]int32{1, 0}},
 		"a change that was sent is not again":   {suspend, away, nil, false, codes.Unavailable, [2]int32{1, 0}},
+		"a change that was not made is made":    {suspend, unwritten.Err(), nil, false, codes.OK, [2]int32{1, 1}},
 		"a question goes on to the next":        {get, away, nil, false, codes.OK, [2]int32{1, 1}},
 		"a question that none can answer":       {get, away, away, false, codes.Unavailable, [2]int32{1, 1}},
 		"a question that was answered is asked": {get, status.Error(codes.NotFound, "no"), nil, false, codes.NotFound, [2]int32{1, 0}},

@@ -48,6 +48,9 @@ func (e *doubtError) Unwrap() error { return e.err }
 func InDoubt(err error, doubt string) error {
 	switch status.Code(err) {
 	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled:
+		if profile.Unwritten(err) {
+			return err
+		}
 		return &doubtError{err, doubt}
 	default:
 		return err

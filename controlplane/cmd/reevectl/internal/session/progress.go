@@ -72,7 +72,7 @@ func waitedFor(p *adminv1.AwaitRevisionResponse) string {
 		first = unheardReplica(p.GetUnheardReplicas()[0])
 	case p.GetSafeIn().AsDuration() > 0 && lacking(p) == 0:
 		// Nobody who is known is waited for.
-		return "sidecars of before the control plane's restart"
+		return "what nobody names: a control plane that has not heard of it yet, or sidecars of before a restart"
 	default:
 		return ""
 	}

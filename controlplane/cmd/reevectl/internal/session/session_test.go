@@ -445,11 +445,11 @@ func TestProgress(t *testing.T) {
 	}{
 		{
 			&adminv1.AwaitRevisionResponse{SafeIn: durationpb.New(1800 * time.Millisecond)},
-			"not in force yet: applied 0/0, safe in 1.8s; waiting for sidecars of before the control plane's restart",
+			"not in force yet: applied 0/0, safe in 1.8s; waiting for what nobody names: a control plane that has not heard of it yet, or sidecars of before a restart",
 		},
 		{
 			&adminv1.AwaitRevisionResponse{Applied: 2, SafeIn: durationpb.New(time.Second)},
-			"not in force yet: applied 2/2, safe in 1s; waiting for sidecars of before the control plane's restart",
+			"not in force yet: applied 2/2, safe in 1s; waiting for what nobody names: a control plane that has not heard of it yet, or sidecars of before a restart",
 		},
 		{
 			&adminv1.AwaitRevisionResponse{Applied: 2, Refused: 1, SafeIn: durationpb.New(time.Second)},
