@@ -134,7 +134,7 @@ func untilReady(tb testing.TB, r *replica) {
 // in hand to another, while servers come and go. Each record is stored once, in
 // order, and nobody is taken for a liar.
 func TestReplicasStoreOnce(t *testing.T) {
-	kills, sources, records := 6, 12, 3000
+	kills, sources, records := 4, 8, 1500
 	if testing.Short() {
 		kills, sources, records = 2, 6, 600
 	}
