@@ -2,6 +2,7 @@ package admin_test
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -97,7 +98,7 @@ func TestHalt(t *testing.T) {
 	}
 
 	_, err = adminv1.NewNamespacesClient(owner).DeleteNamespace(t.Context(), &adminv1.DeleteNamespaceRequest{Name: w.namespace})
-	wantStatus(t, err, codes.FailedPrecondition, "resume "+name)
+	wantStatus(t, err, codes.FailedPrecondition, "reevectl fleet resume -n "+strings.TrimPrefix(w.namespace, "namespaces/")+" first")
 
 	if _, err := fleet.ResumeFleet(t.Context(), &adminv1.ResumeFleetRequest{Name: name, ValidateOnly: true}); err != nil {
 		t.Error(err)

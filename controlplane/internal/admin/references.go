@@ -165,7 +165,7 @@ func (a *Admin) needed(ctx context.Context, tx *store.Tx, n grant.Name) error {
 	switch n.Collection {
 	case grant.Namespaces:
 		if halt, err := halted(ctx, tx, grant.FleetName(n.Namespace)); err != nil || halt != nil {
-			return cmp.Or(err, impossible("namespace %q: it is halted: resume %s first", n, grant.FleetName(n.Namespace)))
+			return cmp.Or(err, impossible("namespace %q: it is halted: run reevectl fleet resume -n %s first", n, n.Namespace))
 		}
 		// Nothing else is written before this transaction commits, so a page at its
 		// revision is as good as a read in it.
