@@ -273,32 +273,43 @@ func TestEnded(t *testing.T) {
 	})
 }
 
-// P2: a presence stays for as long as any answer may let a sidecar act, and not
-// longer. One that was given when a long bound was named lets it act by a grant
-// that comes when the longest bound was lowered and raised again.
-func TestPresenceOutlastsBounds(t *testing.T) {
+// P2: whoever ended is waited out by the longest bound of then, not by one that a
+// grant names since; and its presence goes in the end.
+func TestEndedBeforeLongBound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, a, b, _ := three(t)
+		s := w.sidecar("x", "1")
+		s.hold(b)
+		if err := b.replicas.End(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		b.kill()
+		time.Sleep(2 * lookEvery)
+		w.change("x", rollout.MaxBound)
+		if took := w.await(a, w.change("x", 0), nil); took > lasts || took < lasts-3*lookEvery {
+			t.Errorf("in force after %s", took)
+		}
+		time.Sleep(rollout.Outlast(rollout.MaxBound))
+		if n := ended(w); n != 0 {
+			t.Errorf("%d presences are left", n)
+		}
+	})
+}
+
+// P2: whoever ends while a long bound is named is waited out by it, also when it is
+// lowered meanwhile, and raised again.
+func TestEndedDuringLongBound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, a, b, _ := three(t)
 		s := w.sidecar("x", "1")
 		w.change("x", rollout.MaxBound)
 		time.Sleep(2 * tick)
 		s.hold(b)
-		w.change("x", 0)
-		time.Sleep(2 * tick)
-		s.receive(true)
-		time.Sleep(2 * lowerEvery)
-		if w.head.LongestBound != 0 {
-			t.Errorf("the longest bound is still %s", w.head.LongestBound)
-		}
 		b.kill()
-		time.Sleep(2 * time.Minute)
-		s.held = w.change("x", rollout.MaxBound) // from wherever
+		time.Sleep(2 * time.Minute) // is taken for dead
+		w.change("x", 0)
 		if took := w.await(a, w.change("x", 0), nil); took < 10*time.Minute {
 			t.Errorf("in force after %s", took)
-		}
-		time.Sleep(rollout.MaxBound)
-		if n := ended(w); n != 0 {
-			t.Errorf("%d presences are left", n)
 		}
 	})
 }

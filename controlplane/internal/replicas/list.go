@@ -161,9 +161,8 @@ func (r *Replicas) Replicas(ctx context.Context) []*adminv1.Replica {
 		answers[l.presence.GetIncarnation()] = l // this process's under none
 	}
 	for _, p := range present {
-		lasts := rollout.Outlast(max(longest, p.GetBound().AsDuration()))
 		if p.GetEndTime() != nil {
-			if left := time.Until(r.sawEnd(p.GetIncarnation()).Add(lasts)); left > 0 {
+			if left := time.Until(r.runOut(p)); left > 0 {
 				all = append(all, replicaOf(p, adminv1.Replica_ENDED, left))
 			}
 			continue
@@ -173,7 +172,7 @@ func (r *Replicas) Replicas(ctx context.Context) []*adminv1.Replica {
 			l = answers[""]
 		}
 		if l.err != nil {
-			all = append(all, replicaOf(p, adminv1.Replica_UNREACHABLE, lasts))
+			all = append(all, replicaOf(p, adminv1.Replica_UNREACHABLE, rollout.Outlast(max(longest, p.GetBound().AsDuration()))))
 			continue
 		}
 		m := replicaOf(p, adminv1.Replica_SERVING, 0)

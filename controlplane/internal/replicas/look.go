@@ -116,14 +116,15 @@ func (r *Replicas) note(head store.Head, present []*storev1.Presence) {
 		switch {
 		case p.GetEndTime() != nil:
 			if _, ok := r.ended[incarnation]; !ok {
-				r.ended[incarnation] = now
+				longest := max(p.GetBound().AsDuration(), head.LongestBound)
+				r.ended[incarnation] = end{seen: now, runOut: now.Add(rollout.Outlast(longest))}
 			}
 			delete(r.peers, incarnation)
 		case !own && r.peers[incarnation] == nil:
 			patience := min(deadAfter<<min(r.taken[p.GetAddress()], 8), deadAtMost)
 			r.peers[incarnation] = &contact{heard: now, patience: patience + rand.N(patience/2)} //nolint:gosec // it only spreads
 		}
-		if p.GetEndTime() == nil || now.Sub(r.ended[incarnation]) < deadAfter {
+		if p.GetEndTime() == nil || now.Sub(r.ended[incarnation].seen) < deadAfter {
 			addresses[p.GetAddress()] = struct{}{}
 		}
 	}
@@ -160,8 +161,8 @@ func (r *Replicas) note(head store.Head, present []*storev1.Presence) {
 func (r *Replicas) longGone(incarnation string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	seen, ok := r.ended[incarnation]
-	return ok && time.Since(seen) >= rollout.Outlast(rollout.MaxBound)
+	e, ok := r.ended[incarnation]
+	return ok && time.Since(e.seen) >= rollout.Outlast(rollout.MaxBound)
 }
 
 // endFormer marks an incarnation ended that this process no longer is.

@@ -179,8 +179,7 @@ func (w *wait) enter(ctx context.Context, head store.Head, present []*storev1.Pr
 		}
 		m := &member{presence: p, name: p.GetReplica(), deadline: w.deadline, counted: p.GetEndTime() == nil}
 		if p.GetEndTime() != nil {
-			seen := r.sawEnd(p.GetIncarnation())
-			if until := seen.Add(rollout.Outlast(max(head.LongestBound, p.GetBound().AsDuration()))); until.Before(m.deadline) {
+			if until := r.runOut(p); until.Before(m.deadline) {
 				m.deadline = until
 			}
 			if !now.Before(m.deadline) {
@@ -202,12 +201,10 @@ func (w *wait) enter(ctx context.Context, head store.Head, present []*storev1.Pr
 	}
 }
 
-// sawEnd returns when this process first saw an incarnation ended.
-func (r *Replicas) sawEnd(incarnation string) time.Time {
+// runOut returns when all has run out that was granted under a presence that has
+// ended and was noted.
+func (r *Replicas) runOut(p *storev1.Presence) time.Time {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if seen, ok := r.ended[incarnation]; ok {
-		return seen
-	}
-	return time.Now()
+	return r.ended[p.GetIncarnation()].runOut
 }

@@ -29,14 +29,17 @@
 //     after which it grants nothing below R: its answer is final, and the waiter
 //     need not ask again.
 //  4. A presence that is ended has granted nothing by any read that began after
-//     its end. So it is settled one longest bound after this process first saw it
-//     ended, again on its own clock. If its process lives, which happens to one
-//     that was taken for dead, it is asked all the same.
+//     its end. So it is settled one bound after this process first saw it ended,
+//     again on its own clock: the longest one then, as nobody acts by an answer of
+//     before for longer, also not on a grant that comes later and names more. If
+//     its process lives, which happens to one that was taken for dead, it is asked
+//     all the same.
 //  5. The longest bound is the longest default of all presences or that of the
 //     head, whichever is longer. The head's was raised by the change that put the
 //     grant, before any sidecar could hold it, and is lowered only after a
 //     revision without such a grant was in force and none was put since: whoever
-//     acts on a grant that named a longer one would lack that revision.
+//     acts on a grant that named a longer one would lack that revision, and whoever
+//     holds it acts no longer than what it names by an answer of before.
 //  6. A sidecar that moved may be believed to hold R by the control plane that it
 //     left, which knows nothing of what it got since. The one that it came to
 //     counts it as fresh, for as long as it says that it is, before it sends it
@@ -145,6 +148,10 @@ type Config struct {
 	Meter metric.Meter
 }
 
+// An end is of a presence: when this process first saw it, and when all that was
+// granted under it has run out by then.
+type end struct{ seen, runOut time.Time }
+
 // Replicas is safe for concurrent use. Create it with [New].
 type Replicas struct {
 	cfg     Config
@@ -157,8 +164,8 @@ type Replicas struct {
 	incarnation string
 	// own are all that it ever was.
 	own map[string]struct{}
-	// ended is when this process first saw each presence ended.
-	ended map[string]time.Time
+	// ended are the presences that this process saw ended.
+	ended map[string]end
 	// peers is what is known of the others, by incarnation.
 	peers map[string]*contact
 	conns map[string]Peer // by address
@@ -176,7 +183,7 @@ type Replicas struct {
 func New(cfg Config) (*Replicas, error) {
 	r := &Replicas{
 		cfg: cfg, anew: make(chan struct{}, 1), started: timestamppb.Now(),
-		own: make(map[string]struct{}), ended: make(map[string]time.Time),
+		own: make(map[string]struct{}), ended: make(map[string]end),
 		peers: make(map[string]*contact), conns: make(map[string]Peer), taken: make(map[string]int),
 	}
 	if cfg.Meter != nil {

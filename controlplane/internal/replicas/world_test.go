@@ -278,6 +278,17 @@ func (s *sidecar) connect(n *node) bool {
 	return true
 }
 
+// named returns the longest bound that what a sidecar holds names. The caller holds
+// mu.
+func (w *world) named(s *sidecar) (longest time.Duration) {
+	for _, c := range w.changes {
+		if c.agent == s.agent && c.revision <= s.held {
+			longest = c.bound
+		}
+	}
+	return longest
+}
+
 // receive has a sidecar publish what its control plane has.
 func (s *sidecar) receive(acknowledge bool) {
 	if s.stream == "" {
@@ -290,6 +301,7 @@ func (s *sidecar) receive(acknowledge bool) {
 		return
 	}
 	s.held = max(s.held, s.node.applied)
+	s.longest = min(s.longest, w.named(s))
 	if acknowledge {
 		s.node.rollout.Acknowledge(s.stream, s.held)
 	}
@@ -344,7 +356,7 @@ func (s *sidecar) renewAt(n *node, stream string, stalls [3]time.Duration) error
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if n.ctx.Err() == nil && request == s.request {
-		s.sent, s.bound, s.longest = sent, granted.Bound, granted.Longest
+		s.sent, s.bound, s.longest = sent, granted.Bound, min(granted.Longest, w.named(s))
 	}
 	return nil
 }
@@ -367,13 +379,7 @@ func (w *world) freshUntil(s *sidecar) time.Time {
 	if s.sent.IsZero() {
 		return s.sent
 	}
-	lasts := s.bound
-	for _, c := range w.changes {
-		if c.agent == s.agent && c.revision <= s.held {
-			lasts = max(s.bound, c.bound)
-		}
-	}
-	lasts = min(lasts, max(s.bound, s.longest))
+	lasts := min(max(s.bound, w.named(s)), max(s.bound, s.longest))
 	return s.sent.Add(lasts + lasts/500)
 }
 

@@ -158,6 +158,42 @@ func TestCutAtEveryBound(t *testing.T) {
 	})
 }
 
+// P2: an answer is good for no more than has been held all the time since: a grant
+// that names a long bound, comes after another such one has gone, and finds the
+// answer that spoke of that one, waits for the next.
+func TestLongAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMachine()
+		r := m.replica()
+		answer := func() {
+			time.Sleep(time.Nanosecond)
+			r.Extend(m.clock(), 10*time.Second, time.Minute, time.Now())
+		}
+		for revision, c := range []struct {
+			step       string
+			held, want time.Duration
+		}{
+			{"answered", time.Minute, time.Minute},
+			{"gone", 0, 10 * time.Second},
+			{"come again", time.Minute, 10 * time.Second},
+			{"answered", time.Minute, time.Minute},
+			{"gone", 0, 10 * time.Second},
+			{"answered", 0, 10 * time.Second}, // to one that held more, as it was then
+			{"come again", time.Minute, 10 * time.Second},
+		} {
+			if err := r.Publish(bounded(t, int64(revision), c.held)); err != nil {
+				t.Fatal(err)
+			}
+			if c.step == "answered" {
+				answer()
+			}
+			if left := r.View().StaleIn(); left != c.want {
+				t.Errorf("step %d, %s: good for %s, want %s", revision, c.step, left, c.want)
+			}
+		}
+	})
+}
+
 // P2: a grant that comes after the answer, and names a longer bound than that
 // spoke of, is not acted on for longer than that allows. The next answer, granted
 // to one that holds it, allows all of it.
@@ -266,6 +302,9 @@ func TestFreshnessIsThatOfTheLatestRequest(t *testing.T) {
 			case "hold":
 				held = time.Duration(rapid.Int64Range(0, 30).Draw(rt, "held")) * time.Second
 				_ = r.Publish(bounded(t, 1, held))
+				if newest != nil {
+					newest.longest = min(newest.longest, held)
+				}
 			case "ask":
 				open = append(open, request{
 					boot,
@@ -280,6 +319,7 @@ func TestFreshnessIsThatOfTheLatestRequest(t *testing.T) {
 				told := day.Add(time.Duration(rapid.Int64Range(-60, 60).Draw(rt, "told")) * time.Second)
 				r.Extend(a.at, a.bound, a.longest, told)
 				if a.at > lapsed && (newest == nil || a.at > newest.at) {
+					a.longest = min(a.longest, held)
 					newest = &a
 				}
 			case "wait":

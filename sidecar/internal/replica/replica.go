@@ -76,6 +76,7 @@ func (r *Replica) Publish(s *grant.Snapshot) error {
 			return fmt.Errorf("publish revision %d: %d is held", s.Revision(), held)
 		}
 		next.Snapshot = s
+		next.shrink()
 		return nil
 	})
 }
@@ -113,7 +114,9 @@ func (r *Replica) store(v *View) {
 //
 // longest is the longest bound named by what was held when the request was
 // granted; 0 if none was. Whoever granted it counts on that. A grant that comes
-// later and names a longer one waits for the next answer.
+// later and names a longer one waits for the next answer, also if one that named
+// as much was held before and is gone: control planes stop counting on a bound
+// when nobody holds a grant that names it.
 //
 // An answer to a request made before the replica last lapsed, or before another
 // one that was answered, extends nothing.
@@ -131,8 +134,14 @@ func (r *Replica) Extend(sentAt, bound, longest time.Duration, now time.Time) {
 	if sentAt <= m.boot && (r.lapsedAt == 0 || sentAt > r.lapsedAt) && (!next.heard || sentAt > next.asked) {
 		next.heard, next.asked, next.answered = true, sentAt, m
 		next.bound, next.longest = bound, max(bound, longest)
+		next.shrink()
 	}
 	r.store(&next)
+}
+
+// shrink has the last answer be good for no more than what is held.
+func (v *View) shrink() {
+	v.longest = min(v.longest, max(v.bound, v.Snapshot.LongestBound()))
 }
 
 // Lapse ends freshness at once, and answers that are under way do not bring it
