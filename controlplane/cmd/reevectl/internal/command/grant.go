@@ -268,30 +268,20 @@ func (a *app) revoke(ctx context.Context, conn session.Conn, c *session.Change, 
 		req.Names = append(req.Names, name)
 	}
 	doubt := c.Doubt("it was revoked", "reevectl changes --limit 1")
-	_, err := c.Made(ctx, doubt, func(ctx context.Context, opts ...grpc.CallOption) error {
-		resp, err := adminv1.NewGrantsClient(conn).RevokeGrants(ctx, req, opts...)
+	var resp *adminv1.RevokeGrantsResponse
+	_, err := c.Made(ctx, doubt, func(ctx context.Context, opts ...grpc.CallOption) (err error) {
+		resp, err = adminv1.NewGrantsClient(conn).RevokeGrants(ctx, req, opts...)
 		if status.Code(err) == codes.NotFound && len(ids) > 0 {
 			return status.Errorf(codes.NotFound, "%s; if it was revoked before, reevectl wait returns when that is in force",
 				status.Convert(err).Message())
 		}
-		if err != nil {
-			return err
-		}
-		return a.Print(resp, func(w io.Writer) error {
-			for _, name := range req.GetNames() {
-				if _, err := fmt.Fprintf(w, "%s revoked\n", name); err != nil {
-					return err
-				}
-			}
-			forbid := resp.GetForbid()
-			if forbid == nil {
-				return nil
-			}
-			_, err := fmt.Fprintf(w, "%s forbids %s: %s\nlift it with: reevectl delete grant %s -n %s\n",
-				forbid.GetName(), strings.Join(resources.Subjects(forbid.GetSubjects()), ","),
-				strings.Join(resources.Targets(forbid.GetTargets()), ", "), kind.Short(forbid.GetName()), kind.NamespaceOf(forbid.GetName()))
-			return err
-		})
+		return err
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	covered := resources.CountCovered(ctx, a.Session, conn, resp.GetForbid())
+	return a.Print(resp, func(w io.Writer) error {
+		return resources.WriteRevoked(w, req.GetNames(), resp.GetForbid(), covered)
+	})
 }

@@ -3,7 +3,6 @@ package command
 import (
 	"bytes"
 	"context"
-	"net"
 	"strings"
 	"testing"
 	"time"
@@ -12,8 +11,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/output"
@@ -77,24 +74,7 @@ func (logged) FollowDecisions(_ *adminv1.FollowDecisionsRequest, stream grpc.Ser
 
 func TestDecisions(t *testing.T) {
 	t.Parallel()
-	listener := bufconn.Listen(1 << 16)
-	server := grpc.NewServer()
-	adminv1.RegisterDecisionsServer(server, logged{})
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		_ = server.Serve(listener)
-	}()
-	conn, err := grpc.NewClient("passthrough:memory", grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = conn.Close()
-		server.Stop()
-		<-ended
-	})
+	conn := serve(t, func(s *grpc.Server) { adminv1.RegisterDecisionsServer(s, logged{}) })
 	client := adminv1.NewDecisionsClient(conn)
 	for name, c := range map[string]struct {
 		run  func(*app) error
