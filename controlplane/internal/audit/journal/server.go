@@ -132,7 +132,7 @@ func (c Config) maxStore() (int64, error) {
 	if err := syscall.Statfs(c.Dir, &disk); err != nil {
 		return 0, fmt.Errorf("measure log disk: %w", err)
 	}
-	size := int64(disk.Bavail) * disk.Bsize / 4 * 3 //nolint:gosec // No disk has 2^63 blocks.
+	size := int64(disk.Bavail) * int64(disk.Bsize) / 4 * 3 //nolint:gosec,unconvert // No disk has 2^63 blocks; the types differ between systems.
 	err := filepath.WalkDir(c.Dir, func(_ string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
 			return err
