@@ -65,8 +65,8 @@ func freePorts(t *testing.T, n int) (all []string) {
 }
 
 // startEtcd starts an etcd of one member that takes mutual TLS only, by files in
-// dir.
-func startEtcd(t *testing.T, dir string, at []string) (endpoint string) {
+// dir, until it is stopped or the test ends.
+func startEtcd(t *testing.T, dir string, at []string) (endpoint string, stop func()) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -111,7 +111,7 @@ func startEtcd(t *testing.T, dir string, at []string) (endpoint string) {
 	}
 	t.Cleanup(server.Close)
 	<-server.Server.ReadyNotify()
-	return "https://" + at[0]
+	return "https://" + at[0], server.Server.HardStop // Close waits for its clients
 }
 
 // house is several control planes over one etcd and one log.
@@ -120,6 +120,7 @@ type house struct {
 	dir     string
 	configs []controlplane.Config
 	stops   []func()
+	etcd    func() // stops it
 	admin   *identity.Source
 	store   *store.Store
 	ca      *ca.Authority
@@ -129,7 +130,8 @@ func newHouse(t *testing.T, n int) *house {
 	t.Helper()
 	h := &house{T: t, dir: t.TempDir(), stops: make([]func(), n)}
 	ports := freePorts(t, 2+4*n)
-	endpoint := startEtcd(t, h.dir, ports[:2])
+	endpoint, stop := startEtcd(t, h.dir, ports[:2])
+	h.etcd = stop
 	routes, peers, doors := ports[2:2+n], ports[2+n:2+2*n], ports[2+2*n:]
 	for i := range n {
 		cfg := config(filepath.Join(h.dir, fmt.Sprint("replica", i)))
