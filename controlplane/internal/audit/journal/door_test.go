@@ -25,7 +25,7 @@ func TestRoutesAreForControlPlanes(t *testing.T) {
 	c := newCluster(t)
 	c.startAll(t)
 	address := c.cfgs[0].Joined.Listen
-	before := c.logs[0].server.NumRoutes()
+	before := c.logs[0].server.now().NumRoutes()
 
 	another := newAuthority(t)
 	known := c.authority
@@ -78,7 +78,7 @@ func TestRoutesAreForControlPlanes(t *testing.T) {
 		})
 	}
 	eventually(t, 10*time.Second, func() error {
-		if n := c.logs[0].server.NumRoutes(); n > before {
+		if n := c.logs[0].server.now().NumRoutes(); n > before {
 			return errors.New("a stranger became a route")
 		}
 		return nil

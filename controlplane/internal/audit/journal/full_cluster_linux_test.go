@@ -1,9 +1,3 @@
-//go:build !race
-
-// Not under the race detector: nats-server 2.15 sets fields without a lock, when its
-// store is started anew, that what comes over routes reads. They are pointers, and
-// whoever reads the old one is answered by the store that was.
-
 package journal
 
 import (

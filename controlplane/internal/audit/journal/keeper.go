@@ -102,29 +102,28 @@ func (l *Log) broken() error {
 	if l.server == nil {
 		return nil
 	}
-	if !l.server.JetStreamEnabled() {
+	s := l.server.now()
+	if !s.JetStreamEnabled() {
 		return errors.New("the store of the log server is shut down")
 	}
-	h := l.server.Healthz(nil)
+	h := s.Healthz(nil)
 	if h.Error == "" || (l.cfg.Joined != nil && !strings.Contains(h.Error, "write error")) {
 		return nil
 	}
 	return errors.New(h.Error)
 }
 
-// revive starts the server's store anew, and not the server: the others would
-// lose it. It may take as long as the disk does.
+// revive starts the server anew. It may take as long as the disk does. To start
+// its store anew does not do: what the others made of it meanwhile stays.
 func (l *Log) revive(ctx context.Context) {
-	err := l.server.ShutdownJetStream()
-	if err == nil {
-		config := l.store
-		err = l.server.EnableJetStream(&config)
-	}
+	l.server.stop()
+	next, err := startServer(ctx, l.cfg, l.log)
 	if err != nil {
-		l.log.WarnContext(ctx, "log store not started anew", slog.Any("error", err))
+		l.log.WarnContext(ctx, "log server not started anew", slog.Any("error", err))
 		return
 	}
-	l.log.WarnContext(ctx, "log store started anew")
+	l.server.replace(next)
+	l.log.WarnContext(ctx, "log server started anew")
 }
 
 // prove writes something.
@@ -157,7 +156,7 @@ func (l *Log) find(ctx context.Context) error {
 // Leads reports whether the server in this process is the one that all messages
 // go through.
 func (l *Log) Leads() bool {
-	return l.server != nil && l.server.JetStreamIsStreamLeader("$G", streamName)
+	return l.server != nil && l.server.now().JetStreamIsStreamLeader("$G", streamName)
 }
 
 // quorum returns how many servers there are, and how many there should be: of the
@@ -167,7 +166,7 @@ func (l *Log) quorum() (here, of int) {
 		return 1, 1
 	}
 	of = len(l.cfg.Joined.servers())
-	return min(len(l.server.ActivePeers()), of), of
+	return min(len(l.server.now().ActivePeers()), of), of
 }
 
 // join makes the stream, or finds it and makes it what it should be.

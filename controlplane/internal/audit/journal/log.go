@@ -14,7 +14,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -37,6 +36,10 @@ var (
 	ErrBehind = errors.New("the follower is too far behind; follow again to go on from now")
 )
 
+// reconnectWait is how long to wait for a server in this process that is being
+// started anew.
+const reconnectWait = 100 * time.Millisecond
+
 // answerTimeout bounds one answer of the servers, which may be lost.
 const answerTimeout = 5 * time.Second
 
@@ -47,9 +50,8 @@ const answerTimeout = 5 * time.Second
 type Log struct {
 	cfg    Config
 	log    *slog.Logger
-	lock   *os.File       // holds other processes off the directory; nil without
-	server *server.Server // nil if external
-	store  server.JetStreamConfig
+	lock   *os.File  // holds other processes off the directory; nil without
+	server *embedded // nil if external
 	conn   *nats.Conn
 	js     jetstream.JetStream
 	gather *gatherer
@@ -136,12 +138,13 @@ func (l *Log) embed(ctx context.Context) error {
 	if err := l.cfg.fits(); err != nil {
 		return err
 	}
-	if l.server, err = startServer(ctx, l.cfg, l.log); err != nil {
+	first, err := startServer(ctx, l.cfg, l.log)
+	if err != nil {
 		return err
 	}
-	l.store = *l.server.JetStreamConfig()
-	l.store.StoreDir = l.cfg.Dir
-	l.conn, err = nats.Connect("", nats.InProcessServer(l.server), nats.MaxReconnects(-1))
+	l.server = newEmbedded(first)
+	l.conn, err = nats.Connect("", nats.InProcessServer(l.server), nats.MaxReconnects(-1),
+		nats.ReconnectWait(reconnectWait), nats.ReconnectJitter(0, 0))
 	if err != nil {
 		return fmt.Errorf("connect to log server: %w", err)
 	}
@@ -166,8 +169,7 @@ func (l *Log) Close() error {
 		l.conn.Close()
 	}
 	if l.server != nil {
-		l.server.Shutdown()
-		l.server.WaitForShutdown()
+		l.server.stop()
 	}
 	if l.lock == nil {
 		return nil

@@ -48,7 +48,7 @@ func healed(tb testing.TB, c *cluster, i int) {
 		if err := c.logs[i].Check(ctx); err != nil {
 			return err
 		}
-		if h := c.logs[i].server.Healthz(nil); h.Error != "" {
+		if h := c.logs[i].server.now().Healthz(nil); h.Error != "" {
 			return errors.New(h.Error)
 		}
 		return nil
