@@ -191,6 +191,9 @@ func TestDenied(t *testing.T) {
 		for _, p := range planes {
 			p.set(func() { p.refuse = status.Error(codes.PermissionDenied, "agent is suspended") })
 		}
+		for _, p := range planes {
+			p.cut() // what was opened before
+		}
 		time.Sleep(time.Minute)
 		dialled := 0
 		for _, p := range planes {
