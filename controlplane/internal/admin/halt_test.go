@@ -139,9 +139,7 @@ func recorded(t *testing.T, conn *grpc.ClientConn, name, action, reason string) 
 	}
 }
 
-// TestHaltEverything is not parallel: it stops what the other tests share.
-//
-//nolint:paralleltest // see above
+//nolint:paralleltest // it stops what the other tests share
 func TestHaltEverything(t *testing.T) {
 	owner := as(t, adminv1.Admin_OWNER)
 	w := newWorld(t, owner)

@@ -31,7 +31,7 @@ func (h *handshake) ServerHandshake(c net.Conn) (net.Conn, credentials.AuthInfo,
 			return nil, nil, err
 		}
 		h.most.Store(max(h.most.Load(), h.working.Add(1)))
-		time.Sleep(h.work)
+		time.Sleep(h.work) // on the bubble's clock
 		h.working.Add(-1)
 		if _, err := c.Write(b[:]); err != nil {
 			return nil, nil, err
@@ -49,7 +49,7 @@ func connect(limit credentials.TransportCredentials, silent time.Duration) (time
 		defer here.Close()
 		var b [1]byte
 		for range 2 {
-			time.Sleep(silent)
+			time.Sleep(silent) // on the bubble's clock
 			if _, err := here.Write(b[:]); err != nil {
 				return
 			}

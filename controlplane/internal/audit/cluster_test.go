@@ -164,10 +164,11 @@ func TestReplicasStoreOnce(t *testing.T) {
 	killer.Go(func() {
 		defer killing.Store(false)
 		for i := range kills {
+			// Real servers, killed at any moment of what they are at: nothing is waited for.
 			time.Sleep(time.Duration(500+rand.IntN(1000)) * time.Millisecond)
 			r := replicas[leads(replicas, i)]
 			r.stop(t)
-			time.Sleep(time.Duration(rand.IntN(1000)) * time.Millisecond)
+			time.Sleep(time.Duration(rand.IntN(1000)) * time.Millisecond) // How long it is away.
 			r.start(t)
 			untilReady(t, r)
 		}
@@ -228,8 +229,8 @@ func pushAround(t *testing.T, c *chain, replicas []*replica, killing *atomic.Boo
 		first := acknowledged + 1 - min(acknowledged, rand.Int64N(3))
 		last := min(total, acknowledged+1+rand.Int64N(4))
 		if killing.Load() {
-			last = min(last, total-1) // One is left for the end.
-			time.Sleep(time.Duration(rand.IntN(20)) * time.Millisecond)
+			last = min(last, total-1)                                   // One is left for the end.
+			time.Sleep(time.Duration(rand.IntN(20)) * time.Millisecond) // So that there is something to send until the last kill.
 		}
 		if last < first {
 			continue

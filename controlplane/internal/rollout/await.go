@@ -163,15 +163,6 @@ func (r *Rollout) find(h Holder) *sidecar {
 	return nil
 }
 
-// Holds reports whether a sidecar is known here to hold everything of its own up
-// to the revision, which this process has applied.
-func (r *Rollout) Holds(h Holder, revision int64) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	s := r.find(h)
-	return s != nil && r.applied >= revision && r.holds(s) >= revision
-}
-
 // look decides whether the waiter's revision is in force. If it is not, next is
 // how long until the first of those waited for is past its bound, and advanced
 // is closed when the answer may change because another revision was applied; it

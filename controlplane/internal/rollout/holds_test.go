@@ -71,3 +71,12 @@ func TestHeldBeforeTouched(t *testing.T) {
 		}
 	})
 }
+
+// Holds reports whether a sidecar is known here to hold everything of its own up
+// to the revision, which this process has applied.
+func (r *Rollout) Holds(h Holder, revision int64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.find(h)
+	return s != nil && r.applied >= revision && r.holds(s) >= revision
+}

@@ -192,7 +192,7 @@ func (c *cluster) stop(tb testing.TB, i int) {
 // eventually calls try until it returns nil: real servers agree in their own time.
 func eventually(tb testing.TB, within time.Duration, try func() error) {
 	tb.Helper()
-	for end := time.Now().Add(within); ; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(within); ; time.Sleep(20 * time.Millisecond) { // Real servers and disks do it in their own time.
 		err := try()
 		if err == nil {
 			return

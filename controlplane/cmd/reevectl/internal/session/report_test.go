@@ -105,7 +105,7 @@ func TestReport(t *testing.T) {
 				if err := stream.Send(&adminv1.AwaitRevisionResponse{Revision: 42, Pending: 2, SafeIn: durationpb.New(time.Second)}); err != nil {
 					return err
 				}
-				time.Sleep(250 * time.Millisecond)
+				time.Sleep(250 * time.Millisecond) // on the bubble's clock
 				return stream.Send(&adminv1.AwaitRevisionResponse{Revision: 42, InForce: true, Applied: 2})
 			},
 			output.AsJSON,
@@ -151,7 +151,7 @@ result:
 					if err := stream.Send(p); err != nil {
 						return err
 					}
-					time.Sleep(250 * time.Millisecond)
+					time.Sleep(250 * time.Millisecond) // on the bubble's clock
 				}
 			},
 			output.AsJSON,
@@ -312,7 +312,7 @@ func TestLiveLine(t *testing.T) {
 				if err := stream.Send(&adminv1.AwaitRevisionResponse{Revision: 42, CutOff: 1, SafeIn: durationpb.New(left)}); err != nil {
 					return err
 				}
-				time.Sleep(time.Second)
+				time.Sleep(time.Second) // on the bubble's clock
 			}
 			return stream.Send(&adminv1.AwaitRevisionResponse{Revision: 42, CutOff: 1, InForce: true})
 		}})

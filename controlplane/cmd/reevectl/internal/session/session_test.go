@@ -84,7 +84,7 @@ func TestAwaitIsNeverEarly(t *testing.T) {
 				if err := stream.Send(&adminv1.AwaitRevisionResponse{Revision: 42, Pending: 1, SafeIn: durationpb.New(left)}); err != nil {
 					return err
 				}
-				time.Sleep(time.Second)
+				time.Sleep(time.Second) // on the bubble's clock
 			}
 			return nil
 		},
