@@ -31,10 +31,18 @@ type Admin_Role int32
 const (
 	// Never valid in storage.
 	Admin_ROLE_UNSPECIFIED Admin_Role = 0
-	// May read everything.
+	// May read the catalogue, agents, grants, sessions and the fleet.
 	Admin_VIEWER Admin_Role = 1
 	// May do everything.
 	Admin_OWNER Admin_Role = 2
+	// As VIEWER, and may read the records of decisions and of changes.
+	Admin_AUDITOR Admin_Role = 3
+	// As VIEWER, and may enrol sidecars, start sessions, and stop things.
+	Admin_OPERATOR Admin_Role = 4
+	// As VIEWER, and may write agents, servers, tools and grants, and revoke.
+	Admin_AUTHOR Admin_Role = 5
+	// As VIEWER, and may accept what an author may not decide alone, and revoke.
+	Admin_APPROVER Admin_Role = 6
 )
 
 // Enum value maps for Admin_Role.
@@ -43,11 +51,19 @@ var (
 		0: "ROLE_UNSPECIFIED",
 		1: "VIEWER",
 		2: "OWNER",
+		3: "AUDITOR",
+		4: "OPERATOR",
+		5: "AUTHOR",
+		6: "APPROVER",
 	}
 	Admin_Role_value = map[string]int32{
 		"ROLE_UNSPECIFIED": 0,
 		"VIEWER":           1,
 		"OWNER":            2,
+		"AUDITOR":          3,
+		"OPERATOR":         4,
+		"AUTHOR":           5,
+		"APPROVER":         6,
 	}
 )
 
@@ -87,10 +103,14 @@ type Admin struct {
 	Etag string `protobuf:"bytes,2,opt,name=etag,proto3" json:"etag,omitempty"`
 	// When the administrator was created. Output only.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
-	// What the administrator may do.
+	// What the administrator may do everywhere; unset if only what the bindings
+	// say.
 	Role Admin_Role `protobuf:"varint,4,opt,name=role,proto3,enum=reeve.admin.v1.Admin_Role" json:"role,omitempty"`
 	// The administrator's incarnation, carried by its certificates. Output only.
-	Uid           string `protobuf:"bytes,5,opt,name=uid,proto3" json:"uid,omitempty"`
+	Uid string `protobuf:"bytes,5,opt,name=uid,proto3" json:"uid,omitempty"`
+	// What the administrator may do in single namespaces, beside what the role
+	// says. Several of one namespace add up.
+	Bindings      []*Admin_Binding `protobuf:"bytes,6,rep,name=bindings,proto3" json:"bindings,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -158,6 +178,13 @@ func (x *Admin) GetUid() string {
 		return x.Uid
 	}
 	return ""
+}
+
+func (x *Admin) GetBindings() []*Admin_Binding {
+	if x != nil {
+		return x.Bindings
+	}
+	return nil
 }
 
 // CreateAdminRequest carries a new administrator.
@@ -389,6 +416,61 @@ func (x *RenewAdminResponse) GetBundle() [][]byte {
 	return nil
 }
 
+// UpdateAdminRequest carries a changed administrator.
+type UpdateAdminRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The administrator. Role and bindings replace what is stored.
+	Admin *Admin `protobuf:"bytes,1,opt,name=admin,proto3" json:"admin,omitempty"`
+	// Why, for the change record.
+	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateAdminRequest) Reset() {
+	*x = UpdateAdminRequest{}
+	mi := &file_reeve_admin_v1_admins_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateAdminRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateAdminRequest) ProtoMessage() {}
+
+func (x *UpdateAdminRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_reeve_admin_v1_admins_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateAdminRequest.ProtoReflect.Descriptor instead.
+func (*UpdateAdminRequest) Descriptor() ([]byte, []int) {
+	return file_reeve_admin_v1_admins_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *UpdateAdminRequest) GetAdmin() *Admin {
+	if x != nil {
+		return x.Admin
+	}
+	return nil
+}
+
+func (x *UpdateAdminRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 // RevokeAdminRequest names an administrator to remove.
 type RevokeAdminRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -402,7 +484,7 @@ type RevokeAdminRequest struct {
 
 func (x *RevokeAdminRequest) Reset() {
 	*x = RevokeAdminRequest{}
-	mi := &file_reeve_admin_v1_admins_proto_msgTypes[5]
+	mi := &file_reeve_admin_v1_admins_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -414,7 +496,7 @@ func (x *RevokeAdminRequest) String() string {
 func (*RevokeAdminRequest) ProtoMessage() {}
 
 func (x *RevokeAdminRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_reeve_admin_v1_admins_proto_msgTypes[5]
+	mi := &file_reeve_admin_v1_admins_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -427,7 +509,7 @@ func (x *RevokeAdminRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeAdminRequest.ProtoReflect.Descriptor instead.
 func (*RevokeAdminRequest) Descriptor() ([]byte, []int) {
-	return file_reeve_admin_v1_admins_proto_rawDescGZIP(), []int{5}
+	return file_reeve_admin_v1_admins_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *RevokeAdminRequest) GetName() string {
@@ -455,7 +537,7 @@ type RevokeAdminResponse struct {
 
 func (x *RevokeAdminResponse) Reset() {
 	*x = RevokeAdminResponse{}
-	mi := &file_reeve_admin_v1_admins_proto_msgTypes[6]
+	mi := &file_reeve_admin_v1_admins_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -467,7 +549,7 @@ func (x *RevokeAdminResponse) String() string {
 func (*RevokeAdminResponse) ProtoMessage() {}
 
 func (x *RevokeAdminResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_reeve_admin_v1_admins_proto_msgTypes[6]
+	mi := &file_reeve_admin_v1_admins_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -480,7 +562,7 @@ func (x *RevokeAdminResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeAdminResponse.ProtoReflect.Descriptor instead.
 func (*RevokeAdminResponse) Descriptor() ([]byte, []int) {
-	return file_reeve_admin_v1_admins_proto_rawDescGZIP(), []int{6}
+	return file_reeve_admin_v1_admins_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *RevokeAdminResponse) GetRevision() int64 {
@@ -499,7 +581,7 @@ type ListAdminsRequest struct {
 
 func (x *ListAdminsRequest) Reset() {
 	*x = ListAdminsRequest{}
-	mi := &file_reeve_admin_v1_admins_proto_msgTypes[7]
+	mi := &file_reeve_admin_v1_admins_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -511,7 +593,7 @@ func (x *ListAdminsRequest) String() string {
 func (*ListAdminsRequest) ProtoMessage() {}
 
 func (x *ListAdminsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_reeve_admin_v1_admins_proto_msgTypes[7]
+	mi := &file_reeve_admin_v1_admins_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -524,7 +606,7 @@ func (x *ListAdminsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAdminsRequest.ProtoReflect.Descriptor instead.
 func (*ListAdminsRequest) Descriptor() ([]byte, []int) {
-	return file_reeve_admin_v1_admins_proto_rawDescGZIP(), []int{7}
+	return file_reeve_admin_v1_admins_proto_rawDescGZIP(), []int{8}
 }
 
 // ListAdminsResponse is all administrators.
@@ -538,7 +620,7 @@ type ListAdminsResponse struct {
 
 func (x *ListAdminsResponse) Reset() {
 	*x = ListAdminsResponse{}
-	mi := &file_reeve_admin_v1_admins_proto_msgTypes[8]
+	mi := &file_reeve_admin_v1_admins_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -550,7 +632,7 @@ func (x *ListAdminsResponse) String() string {
 func (*ListAdminsResponse) ProtoMessage() {}
 
 func (x *ListAdminsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_reeve_admin_v1_admins_proto_msgTypes[8]
+	mi := &file_reeve_admin_v1_admins_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -563,7 +645,7 @@ func (x *ListAdminsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAdminsResponse.ProtoReflect.Descriptor instead.
 func (*ListAdminsResponse) Descriptor() ([]byte, []int) {
-	return file_reeve_admin_v1_admins_proto_rawDescGZIP(), []int{8}
+	return file_reeve_admin_v1_admins_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListAdminsResponse) GetAdmins() []*Admin {
@@ -582,7 +664,7 @@ type GetSelfRequest struct {
 
 func (x *GetSelfRequest) Reset() {
 	*x = GetSelfRequest{}
-	mi := &file_reeve_admin_v1_admins_proto_msgTypes[9]
+	mi := &file_reeve_admin_v1_admins_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -594,7 +676,7 @@ func (x *GetSelfRequest) String() string {
 func (*GetSelfRequest) ProtoMessage() {}
 
 func (x *GetSelfRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_reeve_admin_v1_admins_proto_msgTypes[9]
+	mi := &file_reeve_admin_v1_admins_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -607,7 +689,7 @@ func (x *GetSelfRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSelfRequest.ProtoReflect.Descriptor instead.
 func (*GetSelfRequest) Descriptor() ([]byte, []int) {
-	return file_reeve_admin_v1_admins_proto_rawDescGZIP(), []int{9}
+	return file_reeve_admin_v1_admins_proto_rawDescGZIP(), []int{10}
 }
 
 // Change is the record of one transaction, stored in that transaction.
@@ -634,7 +716,7 @@ type Change struct {
 
 func (x *Change) Reset() {
 	*x = Change{}
-	mi := &file_reeve_admin_v1_admins_proto_msgTypes[10]
+	mi := &file_reeve_admin_v1_admins_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -646,7 +728,7 @@ func (x *Change) String() string {
 func (*Change) ProtoMessage() {}
 
 func (x *Change) ProtoReflect() protoreflect.Message {
-	mi := &file_reeve_admin_v1_admins_proto_msgTypes[10]
+	mi := &file_reeve_admin_v1_admins_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -659,7 +741,7 @@ func (x *Change) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Change.ProtoReflect.Descriptor instead.
 func (*Change) Descriptor() ([]byte, []int) {
-	return file_reeve_admin_v1_admins_proto_rawDescGZIP(), []int{10}
+	return file_reeve_admin_v1_admins_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Change) GetSequence() int64 {
@@ -724,7 +806,7 @@ type ListChangesRequest struct {
 
 func (x *ListChangesRequest) Reset() {
 	*x = ListChangesRequest{}
-	mi := &file_reeve_admin_v1_admins_proto_msgTypes[11]
+	mi := &file_reeve_admin_v1_admins_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -736,7 +818,7 @@ func (x *ListChangesRequest) String() string {
 func (*ListChangesRequest) ProtoMessage() {}
 
 func (x *ListChangesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_reeve_admin_v1_admins_proto_msgTypes[11]
+	mi := &file_reeve_admin_v1_admins_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -749,7 +831,7 @@ func (x *ListChangesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListChangesRequest.ProtoReflect.Descriptor instead.
 func (*ListChangesRequest) Descriptor() ([]byte, []int) {
-	return file_reeve_admin_v1_admins_proto_rawDescGZIP(), []int{11}
+	return file_reeve_admin_v1_admins_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ListChangesRequest) GetPageSize() int32 {
@@ -779,7 +861,7 @@ type ListChangesResponse struct {
 
 func (x *ListChangesResponse) Reset() {
 	*x = ListChangesResponse{}
-	mi := &file_reeve_admin_v1_admins_proto_msgTypes[12]
+	mi := &file_reeve_admin_v1_admins_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -791,7 +873,7 @@ func (x *ListChangesResponse) String() string {
 func (*ListChangesResponse) ProtoMessage() {}
 
 func (x *ListChangesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_reeve_admin_v1_admins_proto_msgTypes[12]
+	mi := &file_reeve_admin_v1_admins_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -804,7 +886,7 @@ func (x *ListChangesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListChangesResponse.ProtoReflect.Descriptor instead.
 func (*ListChangesResponse) Descriptor() ([]byte, []int) {
-	return file_reeve_admin_v1_admins_proto_rawDescGZIP(), []int{12}
+	return file_reeve_admin_v1_admins_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListChangesResponse) GetChanges() []*Change {
@@ -819,6 +901,61 @@ func (x *ListChangesResponse) GetNextPageToken() string {
 		return x.NextPageToken
 	}
 	return ""
+}
+
+// A role in one namespace.
+type Admin_Binding struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The namespace, namespaces/{namespace}.
+	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// What the administrator may do in it.
+	Role          Admin_Role `protobuf:"varint,2,opt,name=role,proto3,enum=reeve.admin.v1.Admin_Role" json:"role,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Admin_Binding) Reset() {
+	*x = Admin_Binding{}
+	mi := &file_reeve_admin_v1_admins_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Admin_Binding) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Admin_Binding) ProtoMessage() {}
+
+func (x *Admin_Binding) ProtoReflect() protoreflect.Message {
+	mi := &file_reeve_admin_v1_admins_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Admin_Binding.ProtoReflect.Descriptor instead.
+func (*Admin_Binding) Descriptor() ([]byte, []int) {
+	return file_reeve_admin_v1_admins_proto_rawDescGZIP(), []int{0, 0}
+}
+
+func (x *Admin_Binding) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *Admin_Binding) GetRole() Admin_Role {
+	if x != nil {
+		return x.Role
+	}
+	return Admin_ROLE_UNSPECIFIED
 }
 
 // What happened to one resource.
@@ -836,7 +973,7 @@ type Change_Entry struct {
 
 func (x *Change_Entry) Reset() {
 	*x = Change_Entry{}
-	mi := &file_reeve_admin_v1_admins_proto_msgTypes[13]
+	mi := &file_reeve_admin_v1_admins_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -848,7 +985,7 @@ func (x *Change_Entry) String() string {
 func (*Change_Entry) ProtoMessage() {}
 
 func (x *Change_Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_reeve_admin_v1_admins_proto_msgTypes[13]
+	mi := &file_reeve_admin_v1_admins_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -861,7 +998,7 @@ func (x *Change_Entry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Change_Entry.ProtoReflect.Descriptor instead.
 func (*Change_Entry) Descriptor() ([]byte, []int) {
-	return file_reeve_admin_v1_admins_proto_rawDescGZIP(), []int{10, 0}
+	return file_reeve_admin_v1_admins_proto_rawDescGZIP(), []int{11, 0}
 }
 
 func (x *Change_Entry) GetName() string {
@@ -889,20 +1026,29 @@ var File_reeve_admin_v1_admins_proto protoreflect.FileDescriptor
 
 const file_reeve_admin_v1_admins_proto_rawDesc = "" +
 	"\n" +
-	"\x1breeve/admin/v1/admins.proto\x12\x0ereeve.admin.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb8\x02\n" +
+	"\x1breeve/admin/v1/admins.proto\x12\x0ereeve.admin.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xce\x04\n" +
 	"\x05Admin\x12I\n" +
 	"\x04name\x18\x01 \x01(\tB5\xbaH2r02.^admins/[a-z0-9]([a-z0-9.@_-]{0,61}[a-z0-9])?$R\x04name\x12\x1b\n" +
 	"\x04etag\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18\x14R\x04etag\x12;\n" +
 	"\vcreate_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"createTime\x12:\n" +
-	"\x04role\x18\x04 \x01(\x0e2\x1a.reeve.admin.v1.Admin.RoleB\n" +
-	"\xbaH\a\x82\x01\x04\x10\x01 \x00R\x04role\x12\x19\n" +
-	"\x03uid\x18\x05 \x01(\tB\a\xbaH\x04r\x02\x18$R\x03uid\"3\n" +
+	"createTime\x128\n" +
+	"\x04role\x18\x04 \x01(\x0e2\x1a.reeve.admin.v1.Admin.RoleB\b\xbaH\x05\x82\x01\x02\x10\x01R\x04role\x12\x19\n" +
+	"\x03uid\x18\x05 \x01(\tB\a\xbaH\x04r\x02\x18$R\x03uid\x12C\n" +
+	"\bbindings\x18\x06 \x03(\v2\x1d.reeve.admin.v1.Admin.BindingB\b\xbaH\x05\x92\x01\x02\x10@R\bbindings\x1a\x9b\x01\n" +
+	"\aBinding\x12T\n" +
+	"\tnamespace\x18\x01 \x01(\tB6\xbaH3r12/^namespaces/[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$R\tnamespace\x12:\n" +
+	"\x04role\x18\x02 \x01(\x0e2\x1a.reeve.admin.v1.Admin.RoleB\n" +
+	"\xbaH\a\x82\x01\x04\x10\x01 \x00R\x04role\"h\n" +
 	"\x04Role\x12\x14\n" +
 	"\x10ROLE_UNSPECIFIED\x10\x00\x12\n" +
 	"\n" +
 	"\x06VIEWER\x10\x01\x12\t\n" +
-	"\x05OWNER\x10\x02\"\x89\x01\n" +
+	"\x05OWNER\x10\x02\x12\v\n" +
+	"\aAUDITOR\x10\x03\x12\f\n" +
+	"\bOPERATOR\x10\x04\x12\n" +
+	"\n" +
+	"\x06AUTHOR\x10\x05\x12\f\n" +
+	"\bAPPROVER\x10\x06\"\x89\x01\n" +
 	"\x12CreateAdminRequest\x123\n" +
 	"\x05admin\x18\x01 \x01(\v2\x15.reeve.admin.v1.AdminB\x06\xbaH\x03\xc8\x01\x01R\x05admin\x12\x1c\n" +
 	"\x03csr\x18\x02 \x01(\fB\n" +
@@ -917,7 +1063,10 @@ const file_reeve_admin_v1_admins_proto_rawDesc = "" +
 	"\xbaH\az\x05\x10@\x18\x80 R\x03csr\"P\n" +
 	"\x12RenewAdminResponse\x12\"\n" +
 	"\fcertificates\x18\x01 \x03(\fR\fcertificates\x12\x16\n" +
-	"\x06bundle\x18\x02 \x03(\fR\x06bundle\"V\n" +
+	"\x06bundle\x18\x02 \x03(\fR\x06bundle\"k\n" +
+	"\x12UpdateAdminRequest\x123\n" +
+	"\x05admin\x18\x01 \x01(\v2\x15.reeve.admin.v1.AdminB\x06\xbaH\x03\xc8\x01\x01R\x05admin\x12 \n" +
+	"\x06reason\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xe8\aR\x06reason\"V\n" +
 	"\x12RevokeAdminRequest\x12\x1e\n" +
 	"\x04name\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80\x04R\x04name\x12 \n" +
@@ -946,11 +1095,12 @@ const file_reeve_admin_v1_admins_proto_rawDesc = "" +
 	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\tpageToken\"o\n" +
 	"\x13ListChangesResponse\x120\n" +
 	"\achanges\x18\x01 \x03(\v2\x16.reeve.admin.v1.ChangeR\achanges\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\xa4\x03\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\xee\x03\n" +
 	"\x06Admins\x12V\n" +
 	"\vCreateAdmin\x12\".reeve.admin.v1.CreateAdminRequest\x1a#.reeve.admin.v1.CreateAdminResponse\x12S\n" +
 	"\n" +
-	"RenewAdmin\x12!.reeve.admin.v1.RenewAdminRequest\x1a\".reeve.admin.v1.RenewAdminResponse\x12V\n" +
+	"RenewAdmin\x12!.reeve.admin.v1.RenewAdminRequest\x1a\".reeve.admin.v1.RenewAdminResponse\x12H\n" +
+	"\vUpdateAdmin\x12\".reeve.admin.v1.UpdateAdminRequest\x1a\x15.reeve.admin.v1.Admin\x12V\n" +
 	"\vRevokeAdmin\x12\".reeve.admin.v1.RevokeAdminRequest\x1a#.reeve.admin.v1.RevokeAdminResponse\x12S\n" +
 	"\n" +
 	"ListAdmins\x12!.reeve.admin.v1.ListAdminsRequest\x1a\".reeve.admin.v1.ListAdminsResponse\x12@\n" +
@@ -972,7 +1122,7 @@ func file_reeve_admin_v1_admins_proto_rawDescGZIP() []byte {
 }
 
 var file_reeve_admin_v1_admins_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_reeve_admin_v1_admins_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_reeve_admin_v1_admins_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_reeve_admin_v1_admins_proto_goTypes = []any{
 	(Admin_Role)(0),               // 0: reeve.admin.v1.Admin.Role
 	(*Admin)(nil),                 // 1: reeve.admin.v1.Admin
@@ -980,43 +1130,50 @@ var file_reeve_admin_v1_admins_proto_goTypes = []any{
 	(*CreateAdminResponse)(nil),   // 3: reeve.admin.v1.CreateAdminResponse
 	(*RenewAdminRequest)(nil),     // 4: reeve.admin.v1.RenewAdminRequest
 	(*RenewAdminResponse)(nil),    // 5: reeve.admin.v1.RenewAdminResponse
-	(*RevokeAdminRequest)(nil),    // 6: reeve.admin.v1.RevokeAdminRequest
-	(*RevokeAdminResponse)(nil),   // 7: reeve.admin.v1.RevokeAdminResponse
-	(*ListAdminsRequest)(nil),     // 8: reeve.admin.v1.ListAdminsRequest
-	(*ListAdminsResponse)(nil),    // 9: reeve.admin.v1.ListAdminsResponse
-	(*GetSelfRequest)(nil),        // 10: reeve.admin.v1.GetSelfRequest
-	(*Change)(nil),                // 11: reeve.admin.v1.Change
-	(*ListChangesRequest)(nil),    // 12: reeve.admin.v1.ListChangesRequest
-	(*ListChangesResponse)(nil),   // 13: reeve.admin.v1.ListChangesResponse
-	(*Change_Entry)(nil),          // 14: reeve.admin.v1.Change.Entry
-	(*timestamppb.Timestamp)(nil), // 15: google.protobuf.Timestamp
+	(*UpdateAdminRequest)(nil),    // 6: reeve.admin.v1.UpdateAdminRequest
+	(*RevokeAdminRequest)(nil),    // 7: reeve.admin.v1.RevokeAdminRequest
+	(*RevokeAdminResponse)(nil),   // 8: reeve.admin.v1.RevokeAdminResponse
+	(*ListAdminsRequest)(nil),     // 9: reeve.admin.v1.ListAdminsRequest
+	(*ListAdminsResponse)(nil),    // 10: reeve.admin.v1.ListAdminsResponse
+	(*GetSelfRequest)(nil),        // 11: reeve.admin.v1.GetSelfRequest
+	(*Change)(nil),                // 12: reeve.admin.v1.Change
+	(*ListChangesRequest)(nil),    // 13: reeve.admin.v1.ListChangesRequest
+	(*ListChangesResponse)(nil),   // 14: reeve.admin.v1.ListChangesResponse
+	(*Admin_Binding)(nil),         // 15: reeve.admin.v1.Admin.Binding
+	(*Change_Entry)(nil),          // 16: reeve.admin.v1.Change.Entry
+	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
 }
 var file_reeve_admin_v1_admins_proto_depIdxs = []int32{
-	15, // 0: reeve.admin.v1.Admin.create_time:type_name -> google.protobuf.Timestamp
+	17, // 0: reeve.admin.v1.Admin.create_time:type_name -> google.protobuf.Timestamp
 	0,  // 1: reeve.admin.v1.Admin.role:type_name -> reeve.admin.v1.Admin.Role
-	1,  // 2: reeve.admin.v1.CreateAdminRequest.admin:type_name -> reeve.admin.v1.Admin
-	1,  // 3: reeve.admin.v1.CreateAdminResponse.admin:type_name -> reeve.admin.v1.Admin
-	1,  // 4: reeve.admin.v1.ListAdminsResponse.admins:type_name -> reeve.admin.v1.Admin
-	15, // 5: reeve.admin.v1.Change.time:type_name -> google.protobuf.Timestamp
-	14, // 6: reeve.admin.v1.Change.entries:type_name -> reeve.admin.v1.Change.Entry
-	11, // 7: reeve.admin.v1.ListChangesResponse.changes:type_name -> reeve.admin.v1.Change
-	2,  // 8: reeve.admin.v1.Admins.CreateAdmin:input_type -> reeve.admin.v1.CreateAdminRequest
-	4,  // 9: reeve.admin.v1.Admins.RenewAdmin:input_type -> reeve.admin.v1.RenewAdminRequest
-	6,  // 10: reeve.admin.v1.Admins.RevokeAdmin:input_type -> reeve.admin.v1.RevokeAdminRequest
-	8,  // 11: reeve.admin.v1.Admins.ListAdmins:input_type -> reeve.admin.v1.ListAdminsRequest
-	10, // 12: reeve.admin.v1.Admins.GetSelf:input_type -> reeve.admin.v1.GetSelfRequest
-	12, // 13: reeve.admin.v1.Changes.ListChanges:input_type -> reeve.admin.v1.ListChangesRequest
-	3,  // 14: reeve.admin.v1.Admins.CreateAdmin:output_type -> reeve.admin.v1.CreateAdminResponse
-	5,  // 15: reeve.admin.v1.Admins.RenewAdmin:output_type -> reeve.admin.v1.RenewAdminResponse
-	7,  // 16: reeve.admin.v1.Admins.RevokeAdmin:output_type -> reeve.admin.v1.RevokeAdminResponse
-	9,  // 17: reeve.admin.v1.Admins.ListAdmins:output_type -> reeve.admin.v1.ListAdminsResponse
-	1,  // 18: reeve.admin.v1.Admins.GetSelf:output_type -> reeve.admin.v1.Admin
-	13, // 19: reeve.admin.v1.Changes.ListChanges:output_type -> reeve.admin.v1.ListChangesResponse
-	14, // [14:20] is the sub-list for method output_type
-	8,  // [8:14] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	15, // 2: reeve.admin.v1.Admin.bindings:type_name -> reeve.admin.v1.Admin.Binding
+	1,  // 3: reeve.admin.v1.CreateAdminRequest.admin:type_name -> reeve.admin.v1.Admin
+	1,  // 4: reeve.admin.v1.CreateAdminResponse.admin:type_name -> reeve.admin.v1.Admin
+	1,  // 5: reeve.admin.v1.UpdateAdminRequest.admin:type_name -> reeve.admin.v1.Admin
+	1,  // 6: reeve.admin.v1.ListAdminsResponse.admins:type_name -> reeve.admin.v1.Admin
+	17, // 7: reeve.admin.v1.Change.time:type_name -> google.protobuf.Timestamp
+	16, // 8: reeve.admin.v1.Change.entries:type_name -> reeve.admin.v1.Change.Entry
+	12, // 9: reeve.admin.v1.ListChangesResponse.changes:type_name -> reeve.admin.v1.Change
+	0,  // 10: reeve.admin.v1.Admin.Binding.role:type_name -> reeve.admin.v1.Admin.Role
+	2,  // 11: reeve.admin.v1.Admins.CreateAdmin:input_type -> reeve.admin.v1.CreateAdminRequest
+	4,  // 12: reeve.admin.v1.Admins.RenewAdmin:input_type -> reeve.admin.v1.RenewAdminRequest
+	6,  // 13: reeve.admin.v1.Admins.UpdateAdmin:input_type -> reeve.admin.v1.UpdateAdminRequest
+	7,  // 14: reeve.admin.v1.Admins.RevokeAdmin:input_type -> reeve.admin.v1.RevokeAdminRequest
+	9,  // 15: reeve.admin.v1.Admins.ListAdmins:input_type -> reeve.admin.v1.ListAdminsRequest
+	11, // 16: reeve.admin.v1.Admins.GetSelf:input_type -> reeve.admin.v1.GetSelfRequest
+	13, // 17: reeve.admin.v1.Changes.ListChanges:input_type -> reeve.admin.v1.ListChangesRequest
+	3,  // 18: reeve.admin.v1.Admins.CreateAdmin:output_type -> reeve.admin.v1.CreateAdminResponse
+	5,  // 19: reeve.admin.v1.Admins.RenewAdmin:output_type -> reeve.admin.v1.RenewAdminResponse
+	1,  // 20: reeve.admin.v1.Admins.UpdateAdmin:output_type -> reeve.admin.v1.Admin
+	8,  // 21: reeve.admin.v1.Admins.RevokeAdmin:output_type -> reeve.admin.v1.RevokeAdminResponse
+	10, // 22: reeve.admin.v1.Admins.ListAdmins:output_type -> reeve.admin.v1.ListAdminsResponse
+	1,  // 23: reeve.admin.v1.Admins.GetSelf:output_type -> reeve.admin.v1.Admin
+	14, // 24: reeve.admin.v1.Changes.ListChanges:output_type -> reeve.admin.v1.ListChangesResponse
+	18, // [18:25] is the sub-list for method output_type
+	11, // [11:18] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_reeve_admin_v1_admins_proto_init() }
@@ -1030,7 +1187,7 @@ func file_reeve_admin_v1_admins_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_reeve_admin_v1_admins_proto_rawDesc), len(file_reeve_admin_v1_admins_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   14,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -23,6 +23,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	Admins_CreateAdmin_FullMethodName = "/reeve.admin.v1.Admins/CreateAdmin"
 	Admins_RenewAdmin_FullMethodName  = "/reeve.admin.v1.Admins/RenewAdmin"
+	Admins_UpdateAdmin_FullMethodName = "/reeve.admin.v1.Admins/UpdateAdmin"
 	Admins_RevokeAdmin_FullMethodName = "/reeve.admin.v1.Admins/RevokeAdmin"
 	Admins_ListAdmins_FullMethodName  = "/reeve.admin.v1.Admins/ListAdmins"
 	Admins_GetSelf_FullMethodName     = "/reeve.admin.v1.Admins/GetSelf"
@@ -40,6 +41,10 @@ type AdminsClient interface {
 	// RenewAdmin issues a new certificate to the calling administrator and
 	// leaves the old one to expire.
 	RenewAdmin(ctx context.Context, in *RenewAdminRequest, opts ...grpc.CallOption) (*RenewAdminResponse, error)
+	// UpdateAdmin changes an administrator's role and bindings, from the next call
+	// on. The last owner stays one. ABORTED if its etag is given and no longer the
+	// stored one.
+	UpdateAdmin(ctx context.Context, in *UpdateAdminRequest, opts ...grpc.CallOption) (*Admin, error)
 	// RevokeAdmin removes an administrator: its certificates are refused from
 	// then on. The last owner cannot be revoked.
 	RevokeAdmin(ctx context.Context, in *RevokeAdminRequest, opts ...grpc.CallOption) (*RevokeAdminResponse, error)
@@ -71,6 +76,16 @@ func (c *adminsClient) RenewAdmin(ctx context.Context, in *RenewAdminRequest, op
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(RenewAdminResponse)
 	err := c.cc.Invoke(ctx, Admins_RenewAdmin_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminsClient) UpdateAdmin(ctx context.Context, in *UpdateAdminRequest, opts ...grpc.CallOption) (*Admin, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Admin)
+	err := c.cc.Invoke(ctx, Admins_UpdateAdmin_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -119,6 +134,10 @@ type AdminsServer interface {
 	// RenewAdmin issues a new certificate to the calling administrator and
 	// leaves the old one to expire.
 	RenewAdmin(context.Context, *RenewAdminRequest) (*RenewAdminResponse, error)
+	// UpdateAdmin changes an administrator's role and bindings, from the next call
+	// on. The last owner stays one. ABORTED if its etag is given and no longer the
+	// stored one.
+	UpdateAdmin(context.Context, *UpdateAdminRequest) (*Admin, error)
 	// RevokeAdmin removes an administrator: its certificates are refused from
 	// then on. The last owner cannot be revoked.
 	RevokeAdmin(context.Context, *RevokeAdminRequest) (*RevokeAdminResponse, error)
@@ -141,6 +160,9 @@ func (UnimplementedAdminsServer) CreateAdmin(context.Context, *CreateAdminReques
 }
 func (UnimplementedAdminsServer) RenewAdmin(context.Context, *RenewAdminRequest) (*RenewAdminResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RenewAdmin not implemented")
+}
+func (UnimplementedAdminsServer) UpdateAdmin(context.Context, *UpdateAdminRequest) (*Admin, error) {
+	return nil, status.Error(codes.Unimplemented, "method UpdateAdmin not implemented")
 }
 func (UnimplementedAdminsServer) RevokeAdmin(context.Context, *RevokeAdminRequest) (*RevokeAdminResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RevokeAdmin not implemented")
@@ -204,6 +226,24 @@ func _Admins_RenewAdmin_Handler(srv interface{}, ctx context.Context, dec func(i
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(AdminsServer).RenewAdmin(ctx, req.(*RenewAdminRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admins_UpdateAdmin_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UpdateAdminRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminsServer).UpdateAdmin(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admins_UpdateAdmin_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminsServer).UpdateAdmin(ctx, req.(*UpdateAdminRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -276,6 +316,10 @@ var Admins_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RenewAdmin",
 			Handler:    _Admins_RenewAdmin_Handler,
+		},
+		{
+			MethodName: "UpdateAdmin",
+			Handler:    _Admins_UpdateAdmin_Handler,
 		},
 		{
 			MethodName: "RevokeAdmin",

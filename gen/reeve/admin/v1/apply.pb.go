@@ -79,7 +79,135 @@ func (x ApplyResourcesResponse_Result_Action) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ApplyResourcesResponse_Result_Action.Descriptor instead.
 func (ApplyResourcesResponse_Result_Action) EnumDescriptor() ([]byte, []int) {
-	return file_reeve_admin_v1_apply_proto_rawDescGZIP(), []int{2, 0, 0}
+	return file_reeve_admin_v1_apply_proto_rawDescGZIP(), []int{4, 0, 0}
+}
+
+// DeleteResourcesRequest names resources of any kind.
+type DeleteResourcesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Resource names, in any order.
+	Names []string `protobuf:"bytes,1,rep,name=names,proto3" json:"names,omitempty"`
+	// If set, names that do not exist are passed over.
+	AllowMissing bool `protobuf:"varint,2,opt,name=allow_missing,json=allowMissing,proto3" json:"allow_missing,omitempty"`
+	// Why, for the change record.
+	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	// If set, nothing is removed: the answer is what would be.
+	ValidateOnly  bool `protobuf:"varint,4,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteResourcesRequest) Reset() {
+	*x = DeleteResourcesRequest{}
+	mi := &file_reeve_admin_v1_apply_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteResourcesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteResourcesRequest) ProtoMessage() {}
+
+func (x *DeleteResourcesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_reeve_admin_v1_apply_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteResourcesRequest.ProtoReflect.Descriptor instead.
+func (*DeleteResourcesRequest) Descriptor() ([]byte, []int) {
+	return file_reeve_admin_v1_apply_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *DeleteResourcesRequest) GetNames() []string {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
+func (x *DeleteResourcesRequest) GetAllowMissing() bool {
+	if x != nil {
+		return x.AllowMissing
+	}
+	return false
+}
+
+func (x *DeleteResourcesRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *DeleteResourcesRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
+// DeleteResourcesResponse says what was removed.
+type DeleteResourcesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Resource names of what was removed, in the order of the request.
+	Names []string `protobuf:"bytes,1,rep,name=names,proto3" json:"names,omitempty"`
+	// The revision; 0 if there was nothing to remove.
+	Revision      int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteResourcesResponse) Reset() {
+	*x = DeleteResourcesResponse{}
+	mi := &file_reeve_admin_v1_apply_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteResourcesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteResourcesResponse) ProtoMessage() {}
+
+func (x *DeleteResourcesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_reeve_admin_v1_apply_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteResourcesResponse.ProtoReflect.Descriptor instead.
+func (*DeleteResourcesResponse) Descriptor() ([]byte, []int) {
+	return file_reeve_admin_v1_apply_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *DeleteResourcesResponse) GetNames() []string {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
+func (x *DeleteResourcesResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
 }
 
 // Resource is any resource that an administrator writes.
@@ -101,7 +229,7 @@ type Resource struct {
 
 func (x *Resource) Reset() {
 	*x = Resource{}
-	mi := &file_reeve_admin_v1_apply_proto_msgTypes[0]
+	mi := &file_reeve_admin_v1_apply_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -113,7 +241,7 @@ func (x *Resource) String() string {
 func (*Resource) ProtoMessage() {}
 
 func (x *Resource) ProtoReflect() protoreflect.Message {
-	mi := &file_reeve_admin_v1_apply_proto_msgTypes[0]
+	mi := &file_reeve_admin_v1_apply_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -126,7 +254,7 @@ func (x *Resource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resource.ProtoReflect.Descriptor instead.
 func (*Resource) Descriptor() ([]byte, []int) {
-	return file_reeve_admin_v1_apply_proto_rawDescGZIP(), []int{0}
+	return file_reeve_admin_v1_apply_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Resource) GetKind() isResource_Kind {
@@ -235,7 +363,7 @@ type ApplyResourcesRequest struct {
 
 func (x *ApplyResourcesRequest) Reset() {
 	*x = ApplyResourcesRequest{}
-	mi := &file_reeve_admin_v1_apply_proto_msgTypes[1]
+	mi := &file_reeve_admin_v1_apply_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -247,7 +375,7 @@ func (x *ApplyResourcesRequest) String() string {
 func (*ApplyResourcesRequest) ProtoMessage() {}
 
 func (x *ApplyResourcesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_reeve_admin_v1_apply_proto_msgTypes[1]
+	mi := &file_reeve_admin_v1_apply_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -260,7 +388,7 @@ func (x *ApplyResourcesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyResourcesRequest.ProtoReflect.Descriptor instead.
 func (*ApplyResourcesRequest) Descriptor() ([]byte, []int) {
-	return file_reeve_admin_v1_apply_proto_rawDescGZIP(), []int{1}
+	return file_reeve_admin_v1_apply_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *ApplyResourcesRequest) GetResources() []*Resource {
@@ -297,7 +425,7 @@ type ApplyResourcesResponse struct {
 
 func (x *ApplyResourcesResponse) Reset() {
 	*x = ApplyResourcesResponse{}
-	mi := &file_reeve_admin_v1_apply_proto_msgTypes[2]
+	mi := &file_reeve_admin_v1_apply_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -309,7 +437,7 @@ func (x *ApplyResourcesResponse) String() string {
 func (*ApplyResourcesResponse) ProtoMessage() {}
 
 func (x *ApplyResourcesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_reeve_admin_v1_apply_proto_msgTypes[2]
+	mi := &file_reeve_admin_v1_apply_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -322,7 +450,7 @@ func (x *ApplyResourcesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyResourcesResponse.ProtoReflect.Descriptor instead.
 func (*ApplyResourcesResponse) Descriptor() ([]byte, []int) {
-	return file_reeve_admin_v1_apply_proto_rawDescGZIP(), []int{2}
+	return file_reeve_admin_v1_apply_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ApplyResourcesResponse) GetResults() []*ApplyResourcesResponse_Result {
@@ -352,7 +480,7 @@ type ApplyResourcesResponse_Result struct {
 
 func (x *ApplyResourcesResponse_Result) Reset() {
 	*x = ApplyResourcesResponse_Result{}
-	mi := &file_reeve_admin_v1_apply_proto_msgTypes[3]
+	mi := &file_reeve_admin_v1_apply_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -364,7 +492,7 @@ func (x *ApplyResourcesResponse_Result) String() string {
 func (*ApplyResourcesResponse_Result) ProtoMessage() {}
 
 func (x *ApplyResourcesResponse_Result) ProtoReflect() protoreflect.Message {
-	mi := &file_reeve_admin_v1_apply_proto_msgTypes[3]
+	mi := &file_reeve_admin_v1_apply_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -377,7 +505,7 @@ func (x *ApplyResourcesResponse_Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyResourcesResponse_Result.ProtoReflect.Descriptor instead.
 func (*ApplyResourcesResponse_Result) Descriptor() ([]byte, []int) {
-	return file_reeve_admin_v1_apply_proto_rawDescGZIP(), []int{2, 0}
+	return file_reeve_admin_v1_apply_proto_rawDescGZIP(), []int{4, 0}
 }
 
 func (x *ApplyResourcesResponse_Result) GetName() string {
@@ -398,7 +526,15 @@ var File_reeve_admin_v1_apply_proto protoreflect.FileDescriptor
 
 const file_reeve_admin_v1_apply_proto_rawDesc = "" +
 	"\n" +
-	"\x1areeve/admin/v1/apply.proto\x12\x0ereeve.admin.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1ereeve/grant/v1/catalogue.proto\x1a\x1areeve/grant/v1/grant.proto\"\x90\x02\n" +
+	"\x1areeve/admin/v1/apply.proto\x12\x0ereeve.admin.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1ereeve/grant/v1/catalogue.proto\x1a\x1areeve/grant/v1/grant.proto\"\xaf\x01\n" +
+	"\x16DeleteResourcesRequest\x12)\n" +
+	"\x05names\x18\x01 \x03(\tB\x13\xbaH\x10\x92\x01\r\b\x01\x10<\"\ar\x05\x10\x01\x18\x80\x04R\x05names\x12#\n" +
+	"\rallow_missing\x18\x02 \x01(\bR\fallowMissing\x12 \n" +
+	"\x06reason\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\xe8\aR\x06reason\x12#\n" +
+	"\rvalidate_only\x18\x04 \x01(\bR\fvalidateOnly\"K\n" +
+	"\x17DeleteResourcesResponse\x12\x14\n" +
+	"\x05names\x18\x01 \x03(\tR\x05names\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\"\x90\x02\n" +
 	"\bResource\x129\n" +
 	"\tnamespace\x18\x01 \x01(\v2\x19.reeve.grant.v1.NamespaceH\x00R\tnamespace\x12-\n" +
 	"\x05agent\x18\x02 \x01(\v2\x15.reeve.grant.v1.AgentH\x00R\x05agent\x120\n" +
@@ -421,9 +557,10 @@ const file_reeve_admin_v1_apply_proto_rawDesc = "" +
 	"\x12ACTION_UNSPECIFIED\x10\x00\x12\v\n" +
 	"\aCREATED\x10\x01\x12\v\n" +
 	"\aUPDATED\x10\x02\x12\r\n" +
-	"\tUNCHANGED\x10\x032h\n" +
+	"\tUNCHANGED\x10\x032\xcc\x01\n" +
 	"\x05Apply\x12_\n" +
-	"\x0eApplyResources\x12%.reeve.admin.v1.ApplyResourcesRequest\x1a&.reeve.admin.v1.ApplyResourcesResponseB\xb3\x01\n" +
+	"\x0eApplyResources\x12%.reeve.admin.v1.ApplyResourcesRequest\x1a&.reeve.admin.v1.ApplyResourcesResponse\x12b\n" +
+	"\x0fDeleteResources\x12&.reeve.admin.v1.DeleteResourcesRequest\x1a'.reeve.admin.v1.DeleteResourcesResponseB\xb3\x01\n" +
 	"\x12com.reeve.admin.v1B\n" +
 	"ApplyProtoP\x01Z7github.com/reeve-authz/reeve/gen/reeve/admin/v1;adminv1\xa2\x02\x03RAX\xaa\x02\x0eReeve.Admin.V1\xca\x02\x0eReeve\\Admin\\V1\xe2\x02\x1aReeve\\Admin\\V1\\GPBMetadata\xea\x02\x10Reeve::Admin::V1b\x06proto3"
 
@@ -440,35 +577,39 @@ func file_reeve_admin_v1_apply_proto_rawDescGZIP() []byte {
 }
 
 var file_reeve_admin_v1_apply_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_reeve_admin_v1_apply_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_reeve_admin_v1_apply_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_reeve_admin_v1_apply_proto_goTypes = []any{
 	(ApplyResourcesResponse_Result_Action)(0), // 0: reeve.admin.v1.ApplyResourcesResponse.Result.Action
-	(*Resource)(nil),                      // 1: reeve.admin.v1.Resource
-	(*ApplyResourcesRequest)(nil),         // 2: reeve.admin.v1.ApplyResourcesRequest
-	(*ApplyResourcesResponse)(nil),        // 3: reeve.admin.v1.ApplyResourcesResponse
-	(*ApplyResourcesResponse_Result)(nil), // 4: reeve.admin.v1.ApplyResourcesResponse.Result
-	(*v1.Namespace)(nil),                  // 5: reeve.grant.v1.Namespace
-	(*v1.Agent)(nil),                      // 6: reeve.grant.v1.Agent
-	(*v1.Server)(nil),                     // 7: reeve.grant.v1.Server
-	(*v1.Tool)(nil),                       // 8: reeve.grant.v1.Tool
-	(*v1.Grant)(nil),                      // 9: reeve.grant.v1.Grant
+	(*DeleteResourcesRequest)(nil),            // 1: reeve.admin.v1.DeleteResourcesRequest
+	(*DeleteResourcesResponse)(nil),           // 2: reeve.admin.v1.DeleteResourcesResponse
+	(*Resource)(nil),                          // 3: reeve.admin.v1.Resource
+	(*ApplyResourcesRequest)(nil),             // 4: reeve.admin.v1.ApplyResourcesRequest
+	(*ApplyResourcesResponse)(nil),            // 5: reeve.admin.v1.ApplyResourcesResponse
+	(*ApplyResourcesResponse_Result)(nil),     // 6: reeve.admin.v1.ApplyResourcesResponse.Result
+	(*v1.Namespace)(nil),                      // 7: reeve.grant.v1.Namespace
+	(*v1.Agent)(nil),                          // 8: reeve.grant.v1.Agent
+	(*v1.Server)(nil),                         // 9: reeve.grant.v1.Server
+	(*v1.Tool)(nil),                           // 10: reeve.grant.v1.Tool
+	(*v1.Grant)(nil),                          // 11: reeve.grant.v1.Grant
 }
 var file_reeve_admin_v1_apply_proto_depIdxs = []int32{
-	5, // 0: reeve.admin.v1.Resource.namespace:type_name -> reeve.grant.v1.Namespace
-	6, // 1: reeve.admin.v1.Resource.agent:type_name -> reeve.grant.v1.Agent
-	7, // 2: reeve.admin.v1.Resource.server:type_name -> reeve.grant.v1.Server
-	8, // 3: reeve.admin.v1.Resource.tool:type_name -> reeve.grant.v1.Tool
-	9, // 4: reeve.admin.v1.Resource.grant:type_name -> reeve.grant.v1.Grant
-	1, // 5: reeve.admin.v1.ApplyResourcesRequest.resources:type_name -> reeve.admin.v1.Resource
-	4, // 6: reeve.admin.v1.ApplyResourcesResponse.results:type_name -> reeve.admin.v1.ApplyResourcesResponse.Result
-	0, // 7: reeve.admin.v1.ApplyResourcesResponse.Result.action:type_name -> reeve.admin.v1.ApplyResourcesResponse.Result.Action
-	2, // 8: reeve.admin.v1.Apply.ApplyResources:input_type -> reeve.admin.v1.ApplyResourcesRequest
-	3, // 9: reeve.admin.v1.Apply.ApplyResources:output_type -> reeve.admin.v1.ApplyResourcesResponse
-	9, // [9:10] is the sub-list for method output_type
-	8, // [8:9] is the sub-list for method input_type
-	8, // [8:8] is the sub-list for extension type_name
-	8, // [8:8] is the sub-list for extension extendee
-	0, // [0:8] is the sub-list for field type_name
+	7,  // 0: reeve.admin.v1.Resource.namespace:type_name -> reeve.grant.v1.Namespace
+	8,  // 1: reeve.admin.v1.Resource.agent:type_name -> reeve.grant.v1.Agent
+	9,  // 2: reeve.admin.v1.Resource.server:type_name -> reeve.grant.v1.Server
+	10, // 3: reeve.admin.v1.Resource.tool:type_name -> reeve.grant.v1.Tool
+	11, // 4: reeve.admin.v1.Resource.grant:type_name -> reeve.grant.v1.Grant
+	3,  // 5: reeve.admin.v1.ApplyResourcesRequest.resources:type_name -> reeve.admin.v1.Resource
+	6,  // 6: reeve.admin.v1.ApplyResourcesResponse.results:type_name -> reeve.admin.v1.ApplyResourcesResponse.Result
+	0,  // 7: reeve.admin.v1.ApplyResourcesResponse.Result.action:type_name -> reeve.admin.v1.ApplyResourcesResponse.Result.Action
+	4,  // 8: reeve.admin.v1.Apply.ApplyResources:input_type -> reeve.admin.v1.ApplyResourcesRequest
+	1,  // 9: reeve.admin.v1.Apply.DeleteResources:input_type -> reeve.admin.v1.DeleteResourcesRequest
+	5,  // 10: reeve.admin.v1.Apply.ApplyResources:output_type -> reeve.admin.v1.ApplyResourcesResponse
+	2,  // 11: reeve.admin.v1.Apply.DeleteResources:output_type -> reeve.admin.v1.DeleteResourcesResponse
+	10, // [10:12] is the sub-list for method output_type
+	8,  // [8:10] is the sub-list for method input_type
+	8,  // [8:8] is the sub-list for extension type_name
+	8,  // [8:8] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_reeve_admin_v1_apply_proto_init() }
@@ -476,7 +617,7 @@ func file_reeve_admin_v1_apply_proto_init() {
 	if File_reeve_admin_v1_apply_proto != nil {
 		return
 	}
-	file_reeve_admin_v1_apply_proto_msgTypes[0].OneofWrappers = []any{
+	file_reeve_admin_v1_apply_proto_msgTypes[2].OneofWrappers = []any{
 		(*Resource_Namespace)(nil),
 		(*Resource_Agent)(nil),
 		(*Resource_Server)(nil),
@@ -489,7 +630,7 @@ func file_reeve_admin_v1_apply_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_reeve_admin_v1_apply_proto_rawDesc), len(file_reeve_admin_v1_apply_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   4,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

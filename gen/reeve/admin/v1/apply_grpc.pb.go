@@ -21,7 +21,8 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Apply_ApplyResources_FullMethodName = "/reeve.admin.v1.Apply/ApplyResources"
+	Apply_ApplyResources_FullMethodName  = "/reeve.admin.v1.Apply/ApplyResources"
+	Apply_DeleteResources_FullMethodName = "/reeve.admin.v1.Apply/DeleteResources"
 )
 
 // ApplyClient is the client API for Apply service.
@@ -34,6 +35,9 @@ type ApplyClient interface {
 	// transaction, one revision, one change record. Resources that are already
 	// as given are left alone; if all are, there is no new revision.
 	ApplyResources(ctx context.Context, in *ApplyResourcesRequest, opts ...grpc.CallOption) (*ApplyResourcesResponse, error)
+	// DeleteResources removes every resource named, or none: one transaction.
+	// FAILED_PRECONDITION if what is not named still needs one of them.
+	DeleteResources(ctx context.Context, in *DeleteResourcesRequest, opts ...grpc.CallOption) (*DeleteResourcesResponse, error)
 }
 
 type applyClient struct {
@@ -54,6 +58,16 @@ func (c *applyClient) ApplyResources(ctx context.Context, in *ApplyResourcesRequ
 	return out, nil
 }
 
+func (c *applyClient) DeleteResources(ctx context.Context, in *DeleteResourcesRequest, opts ...grpc.CallOption) (*DeleteResourcesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteResourcesResponse)
+	err := c.cc.Invoke(ctx, Apply_DeleteResources_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ApplyServer is the server API for Apply service.
 // All implementations must embed UnimplementedApplyServer
 // for forward compatibility.
@@ -64,6 +78,9 @@ type ApplyServer interface {
 	// transaction, one revision, one change record. Resources that are already
 	// as given are left alone; if all are, there is no new revision.
 	ApplyResources(context.Context, *ApplyResourcesRequest) (*ApplyResourcesResponse, error)
+	// DeleteResources removes every resource named, or none: one transaction.
+	// FAILED_PRECONDITION if what is not named still needs one of them.
+	DeleteResources(context.Context, *DeleteResourcesRequest) (*DeleteResourcesResponse, error)
 	mustEmbedUnimplementedApplyServer()
 }
 
@@ -76,6 +93,9 @@ type UnimplementedApplyServer struct{}
 
 func (UnimplementedApplyServer) ApplyResources(context.Context, *ApplyResourcesRequest) (*ApplyResourcesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ApplyResources not implemented")
+}
+func (UnimplementedApplyServer) DeleteResources(context.Context, *DeleteResourcesRequest) (*DeleteResourcesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteResources not implemented")
 }
 func (UnimplementedApplyServer) mustEmbedUnimplementedApplyServer() {}
 func (UnimplementedApplyServer) testEmbeddedByValue()               {}
@@ -116,6 +136,24 @@ func _Apply_ApplyResources_Handler(srv interface{}, ctx context.Context, dec fun
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Apply_DeleteResources_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteResourcesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ApplyServer).DeleteResources(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Apply_DeleteResources_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ApplyServer).DeleteResources(ctx, req.(*DeleteResourcesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Apply_ServiceDesc is the grpc.ServiceDesc for Apply service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -126,6 +164,10 @@ var Apply_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ApplyResources",
 			Handler:    _Apply_ApplyResources_Handler,
+		},
+		{
+			MethodName: "DeleteResources",
+			Handler:    _Apply_DeleteResources_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -44,7 +44,9 @@ type DecisionFilter struct {
 	// Before this instant.
 	EndTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
 	// The decision's id.
-	Id            string `protobuf:"bytes,8,opt,name=id,proto3" json:"id,omitempty"`
+	Id string `protobuf:"bytes,8,opt,name=id,proto3" json:"id,omitempty"`
+	// The session, by resource name.
+	Session       string `protobuf:"bytes,9,opt,name=session,proto3" json:"session,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -131,6 +133,13 @@ func (x *DecisionFilter) GetEndTime() *timestamppb.Timestamp {
 func (x *DecisionFilter) GetId() string {
 	if x != nil {
 		return x.Id
+	}
+	return ""
+}
+
+func (x *DecisionFilter) GetSession() string {
+	if x != nil {
+		return x.Session
 	}
 	return ""
 }
@@ -405,7 +414,7 @@ var File_reeve_admin_v1_decisions_proto protoreflect.FileDescriptor
 
 const file_reeve_admin_v1_decisions_proto_rawDesc = "" +
 	"\n" +
-	"\x1ereeve/admin/v1/decisions.proto\x12\x0ereeve.admin.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ereeve/decision/v1/record.proto\"\xea\x02\n" +
+	"\x1ereeve/admin/v1/decisions.proto\x12\x0ereeve.admin.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ereeve/decision/v1/record.proto\"\x8e\x03\n" +
 	"\x0eDecisionFilter\x12\"\n" +
 	"\x06parent\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80\x04R\x06parent\x12\x1d\n" +
@@ -416,7 +425,8 @@ const file_reeve_admin_v1_decisions_proto_rawDesc = "" +
 	"\n" +
 	"start_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
 	"\bend_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12\x17\n" +
-	"\x02id\x18\b \x01(\tB\a\xbaH\x04r\x02\x18@R\x02id\"\xa5\x01\n" +
+	"\x02id\x18\b \x01(\tB\a\xbaH\x04r\x02\x18@R\x02id\x12\"\n" +
+	"\asession\x18\t \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\asession\"\xa5\x01\n" +
 	"\x14ListDecisionsRequest\x12>\n" +
 	"\x06filter\x18\x01 \x01(\v2\x1e.reeve.admin.v1.DecisionFilterB\x06\xbaH\x03\xc8\x01\x01R\x06filter\x12$\n" +
 	"\tpage_size\x18\x02 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\bpageSize\x12'\n" +

@@ -29,6 +29,152 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// WhoCanRequest asks who may call something.
+type WhoCanRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The namespace, namespaces/{namespace}.
+	Parent string `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
+	// What would be called, without wildcards.
+	Target *v1.Target `protobuf:"bytes,2,opt,name=target,proto3" json:"target,omitempty"`
+	// The instant to decide for; unset is now.
+	Time *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=time,proto3" json:"time,omitempty"`
+	// How many to return at the most; 0 is 100, more than 1000 is 1000.
+	PageSize int32 `protobuf:"varint,4,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// next_page_token of the page before; empty for the first.
+	PageToken     string `protobuf:"bytes,5,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WhoCanRequest) Reset() {
+	*x = WhoCanRequest{}
+	mi := &file_reeve_admin_v1_grants_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WhoCanRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WhoCanRequest) ProtoMessage() {}
+
+func (x *WhoCanRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_reeve_admin_v1_grants_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WhoCanRequest.ProtoReflect.Descriptor instead.
+func (*WhoCanRequest) Descriptor() ([]byte, []int) {
+	return file_reeve_admin_v1_grants_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *WhoCanRequest) GetParent() string {
+	if x != nil {
+		return x.Parent
+	}
+	return ""
+}
+
+func (x *WhoCanRequest) GetTarget() *v1.Target {
+	if x != nil {
+		return x.Target
+	}
+	return nil
+}
+
+func (x *WhoCanRequest) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *WhoCanRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *WhoCanRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// WhoCanResponse is a page.
+type WhoCanResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The page, in order of name.
+	Holders []*WhoCanResponse_Holder `protobuf:"bytes,1,rep,name=holders,proto3" json:"holders,omitempty"`
+	// Asks for the next page; empty on the last.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// The store revision it was read at.
+	Revision      int64 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WhoCanResponse) Reset() {
+	*x = WhoCanResponse{}
+	mi := &file_reeve_admin_v1_grants_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WhoCanResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WhoCanResponse) ProtoMessage() {}
+
+func (x *WhoCanResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_reeve_admin_v1_grants_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WhoCanResponse.ProtoReflect.Descriptor instead.
+func (*WhoCanResponse) Descriptor() ([]byte, []int) {
+	return file_reeve_admin_v1_grants_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *WhoCanResponse) GetHolders() []*WhoCanResponse_Holder {
+	if x != nil {
+		return x.Holders
+	}
+	return nil
+}
+
+func (x *WhoCanResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+func (x *WhoCanResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
 // GetGrantRequest names a grant.
 type GetGrantRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -40,7 +186,7 @@ type GetGrantRequest struct {
 
 func (x *GetGrantRequest) Reset() {
 	*x = GetGrantRequest{}
-	mi := &file_reeve_admin_v1_grants_proto_msgTypes[0]
+	mi := &file_reeve_admin_v1_grants_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -52,7 +198,7 @@ func (x *GetGrantRequest) String() string {
 func (*GetGrantRequest) ProtoMessage() {}
 
 func (x *GetGrantRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_reeve_admin_v1_grants_proto_msgTypes[0]
+	mi := &file_reeve_admin_v1_grants_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -65,7 +211,7 @@ func (x *GetGrantRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetGrantRequest.ProtoReflect.Descriptor instead.
 func (*GetGrantRequest) Descriptor() ([]byte, []int) {
-	return file_reeve_admin_v1_grants_proto_rawDescGZIP(), []int{0}
+	return file_reeve_admin_v1_grants_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *GetGrantRequest) GetName() string {
@@ -90,7 +236,7 @@ type ListGrantsRequest struct {
 
 func (x *ListGrantsRequest) Reset() {
 	*x = ListGrantsRequest{}
-	mi := &file_reeve_admin_v1_grants_proto_msgTypes[1]
+	mi := &file_reeve_admin_v1_grants_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -102,7 +248,7 @@ func (x *ListGrantsRequest) String() string {
 func (*ListGrantsRequest) ProtoMessage() {}
 
 func (x *ListGrantsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_reeve_admin_v1_grants_proto_msgTypes[1]
+	mi := &file_reeve_admin_v1_grants_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -115,7 +261,7 @@ func (x *ListGrantsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGrantsRequest.ProtoReflect.Descriptor instead.
 func (*ListGrantsRequest) Descriptor() ([]byte, []int) {
-	return file_reeve_admin_v1_grants_proto_rawDescGZIP(), []int{1}
+	return file_reeve_admin_v1_grants_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *ListGrantsRequest) GetParent() string {
@@ -154,7 +300,7 @@ type ListGrantsResponse struct {
 
 func (x *ListGrantsResponse) Reset() {
 	*x = ListGrantsResponse{}
-	mi := &file_reeve_admin_v1_grants_proto_msgTypes[2]
+	mi := &file_reeve_admin_v1_grants_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -166,7 +312,7 @@ func (x *ListGrantsResponse) String() string {
 func (*ListGrantsResponse) ProtoMessage() {}
 
 func (x *ListGrantsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_reeve_admin_v1_grants_proto_msgTypes[2]
+	mi := &file_reeve_admin_v1_grants_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -179,7 +325,7 @@ func (x *ListGrantsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGrantsResponse.ProtoReflect.Descriptor instead.
 func (*ListGrantsResponse) Descriptor() ([]byte, []int) {
-	return file_reeve_admin_v1_grants_proto_rawDescGZIP(), []int{2}
+	return file_reeve_admin_v1_grants_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ListGrantsResponse) GetGrants() []*v1.Grant {
@@ -218,7 +364,7 @@ type CreateGrantRequest struct {
 
 func (x *CreateGrantRequest) Reset() {
 	*x = CreateGrantRequest{}
-	mi := &file_reeve_admin_v1_grants_proto_msgTypes[3]
+	mi := &file_reeve_admin_v1_grants_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -230,7 +376,7 @@ func (x *CreateGrantRequest) String() string {
 func (*CreateGrantRequest) ProtoMessage() {}
 
 func (x *CreateGrantRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_reeve_admin_v1_grants_proto_msgTypes[3]
+	mi := &file_reeve_admin_v1_grants_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -243,7 +389,7 @@ func (x *CreateGrantRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateGrantRequest.ProtoReflect.Descriptor instead.
 func (*CreateGrantRequest) Descriptor() ([]byte, []int) {
-	return file_reeve_admin_v1_grants_proto_rawDescGZIP(), []int{3}
+	return file_reeve_admin_v1_grants_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *CreateGrantRequest) GetGrant() *v1.Grant {
@@ -286,7 +432,7 @@ type UpdateGrantRequest struct {
 
 func (x *UpdateGrantRequest) Reset() {
 	*x = UpdateGrantRequest{}
-	mi := &file_reeve_admin_v1_grants_proto_msgTypes[4]
+	mi := &file_reeve_admin_v1_grants_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -298,7 +444,7 @@ func (x *UpdateGrantRequest) String() string {
 func (*UpdateGrantRequest) ProtoMessage() {}
 
 func (x *UpdateGrantRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_reeve_admin_v1_grants_proto_msgTypes[4]
+	mi := &file_reeve_admin_v1_grants_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -311,7 +457,7 @@ func (x *UpdateGrantRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateGrantRequest.ProtoReflect.Descriptor instead.
 func (*UpdateGrantRequest) Descriptor() ([]byte, []int) {
-	return file_reeve_admin_v1_grants_proto_rawDescGZIP(), []int{4}
+	return file_reeve_admin_v1_grants_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *UpdateGrantRequest) GetGrant() *v1.Grant {
@@ -366,7 +512,7 @@ type DeleteGrantRequest struct {
 
 func (x *DeleteGrantRequest) Reset() {
 	*x = DeleteGrantRequest{}
-	mi := &file_reeve_admin_v1_grants_proto_msgTypes[5]
+	mi := &file_reeve_admin_v1_grants_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -378,7 +524,7 @@ func (x *DeleteGrantRequest) String() string {
 func (*DeleteGrantRequest) ProtoMessage() {}
 
 func (x *DeleteGrantRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_reeve_admin_v1_grants_proto_msgTypes[5]
+	mi := &file_reeve_admin_v1_grants_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -391,7 +537,7 @@ func (x *DeleteGrantRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteGrantRequest.ProtoReflect.Descriptor instead.
 func (*DeleteGrantRequest) Descriptor() ([]byte, []int) {
-	return file_reeve_admin_v1_grants_proto_rawDescGZIP(), []int{5}
+	return file_reeve_admin_v1_grants_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *DeleteGrantRequest) GetName() string {
@@ -433,7 +579,7 @@ type DeleteGrantResponse struct {
 
 func (x *DeleteGrantResponse) Reset() {
 	*x = DeleteGrantResponse{}
-	mi := &file_reeve_admin_v1_grants_proto_msgTypes[6]
+	mi := &file_reeve_admin_v1_grants_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -445,7 +591,7 @@ func (x *DeleteGrantResponse) String() string {
 func (*DeleteGrantResponse) ProtoMessage() {}
 
 func (x *DeleteGrantResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_reeve_admin_v1_grants_proto_msgTypes[6]
+	mi := &file_reeve_admin_v1_grants_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -458,7 +604,7 @@ func (x *DeleteGrantResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteGrantResponse.ProtoReflect.Descriptor instead.
 func (*DeleteGrantResponse) Descriptor() ([]byte, []int) {
-	return file_reeve_admin_v1_grants_proto_rawDescGZIP(), []int{6}
+	return file_reeve_admin_v1_grants_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *DeleteGrantResponse) GetRevision() int64 {
@@ -489,7 +635,7 @@ type RevokeGrantsRequest struct {
 
 func (x *RevokeGrantsRequest) Reset() {
 	*x = RevokeGrantsRequest{}
-	mi := &file_reeve_admin_v1_grants_proto_msgTypes[7]
+	mi := &file_reeve_admin_v1_grants_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -501,7 +647,7 @@ func (x *RevokeGrantsRequest) String() string {
 func (*RevokeGrantsRequest) ProtoMessage() {}
 
 func (x *RevokeGrantsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_reeve_admin_v1_grants_proto_msgTypes[7]
+	mi := &file_reeve_admin_v1_grants_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -514,7 +660,7 @@ func (x *RevokeGrantsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeGrantsRequest.ProtoReflect.Descriptor instead.
 func (*RevokeGrantsRequest) Descriptor() ([]byte, []int) {
-	return file_reeve_admin_v1_grants_proto_rawDescGZIP(), []int{7}
+	return file_reeve_admin_v1_grants_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *RevokeGrantsRequest) GetParent() string {
@@ -573,7 +719,7 @@ type RevokeGrantsResponse struct {
 
 func (x *RevokeGrantsResponse) Reset() {
 	*x = RevokeGrantsResponse{}
-	mi := &file_reeve_admin_v1_grants_proto_msgTypes[8]
+	mi := &file_reeve_admin_v1_grants_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -585,7 +731,7 @@ func (x *RevokeGrantsResponse) String() string {
 func (*RevokeGrantsResponse) ProtoMessage() {}
 
 func (x *RevokeGrantsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_reeve_admin_v1_grants_proto_msgTypes[8]
+	mi := &file_reeve_admin_v1_grants_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -598,7 +744,7 @@ func (x *RevokeGrantsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeGrantsResponse.ProtoReflect.Descriptor instead.
 func (*RevokeGrantsResponse) Descriptor() ([]byte, []int) {
-	return file_reeve_admin_v1_grants_proto_rawDescGZIP(), []int{8}
+	return file_reeve_admin_v1_grants_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *RevokeGrantsResponse) GetRevision() int64 {
@@ -625,14 +771,17 @@ type ExplainCallRequest struct {
 	// The arguments, a JSON object; empty for none.
 	Arguments []byte `protobuf:"bytes,3,opt,name=arguments,proto3" json:"arguments,omitempty"`
 	// The instant to decide for; unset is now.
-	Time          *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=time,proto3" json:"time,omitempty"`
+	Time *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=time,proto3" json:"time,omitempty"`
+	// Resource name of the session that the call would be made in; empty for
+	// none.
+	Session       string `protobuf:"bytes,5,opt,name=session,proto3" json:"session,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ExplainCallRequest) Reset() {
 	*x = ExplainCallRequest{}
-	mi := &file_reeve_admin_v1_grants_proto_msgTypes[9]
+	mi := &file_reeve_admin_v1_grants_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -644,7 +793,7 @@ func (x *ExplainCallRequest) String() string {
 func (*ExplainCallRequest) ProtoMessage() {}
 
 func (x *ExplainCallRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_reeve_admin_v1_grants_proto_msgTypes[9]
+	mi := &file_reeve_admin_v1_grants_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -657,7 +806,7 @@ func (x *ExplainCallRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainCallRequest.ProtoReflect.Descriptor instead.
 func (*ExplainCallRequest) Descriptor() ([]byte, []int) {
-	return file_reeve_admin_v1_grants_proto_rawDescGZIP(), []int{9}
+	return file_reeve_admin_v1_grants_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ExplainCallRequest) GetAgent() string {
@@ -688,6 +837,13 @@ func (x *ExplainCallRequest) GetTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *ExplainCallRequest) GetSession() string {
+	if x != nil {
+		return x.Session
+	}
+	return ""
+}
+
 // ExplainCallResponse is the decision and how it came about.
 type ExplainCallResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -707,7 +863,7 @@ type ExplainCallResponse struct {
 
 func (x *ExplainCallResponse) Reset() {
 	*x = ExplainCallResponse{}
-	mi := &file_reeve_admin_v1_grants_proto_msgTypes[10]
+	mi := &file_reeve_admin_v1_grants_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -719,7 +875,7 @@ func (x *ExplainCallResponse) String() string {
 func (*ExplainCallResponse) ProtoMessage() {}
 
 func (x *ExplainCallResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_reeve_admin_v1_grants_proto_msgTypes[10]
+	mi := &file_reeve_admin_v1_grants_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -732,7 +888,7 @@ func (x *ExplainCallResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainCallResponse.ProtoReflect.Descriptor instead.
 func (*ExplainCallResponse) Descriptor() ([]byte, []int) {
-	return file_reeve_admin_v1_grants_proto_rawDescGZIP(), []int{10}
+	return file_reeve_admin_v1_grants_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ExplainCallResponse) GetVerdict() v11.Decision_Verdict {
@@ -770,6 +926,71 @@ func (x *ExplainCallResponse) GetFindings() []*ExplainCallResponse_Finding {
 	return nil
 }
 
+// An agent that may call the target, always or sometimes.
+type WhoCanResponse_Holder struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The agent, by resource name.
+	Agent string `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
+	// The grants that allow it, in order of name.
+	Grants []string `protobuf:"bytes,2,rep,name=grants,proto3" json:"grants,omitempty"`
+	// What it hangs on, in words: a condition, a session, a limit, a forbid with
+	// a condition; empty if on nothing.
+	Provided      []string `protobuf:"bytes,3,rep,name=provided,proto3" json:"provided,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WhoCanResponse_Holder) Reset() {
+	*x = WhoCanResponse_Holder{}
+	mi := &file_reeve_admin_v1_grants_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WhoCanResponse_Holder) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WhoCanResponse_Holder) ProtoMessage() {}
+
+func (x *WhoCanResponse_Holder) ProtoReflect() protoreflect.Message {
+	mi := &file_reeve_admin_v1_grants_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WhoCanResponse_Holder.ProtoReflect.Descriptor instead.
+func (*WhoCanResponse_Holder) Descriptor() ([]byte, []int) {
+	return file_reeve_admin_v1_grants_proto_rawDescGZIP(), []int{1, 0}
+}
+
+func (x *WhoCanResponse_Holder) GetAgent() string {
+	if x != nil {
+		return x.Agent
+	}
+	return ""
+}
+
+func (x *WhoCanResponse_Holder) GetGrants() []string {
+	if x != nil {
+		return x.Grants
+	}
+	return nil
+}
+
+func (x *WhoCanResponse_Holder) GetProvided() []string {
+	if x != nil {
+		return x.Provided
+	}
+	return nil
+}
+
 // What one grant had to say.
 type ExplainCallResponse_Finding struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -791,7 +1012,7 @@ type ExplainCallResponse_Finding struct {
 
 func (x *ExplainCallResponse_Finding) Reset() {
 	*x = ExplainCallResponse_Finding{}
-	mi := &file_reeve_admin_v1_grants_proto_msgTypes[11]
+	mi := &file_reeve_admin_v1_grants_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -803,7 +1024,7 @@ func (x *ExplainCallResponse_Finding) String() string {
 func (*ExplainCallResponse_Finding) ProtoMessage() {}
 
 func (x *ExplainCallResponse_Finding) ProtoReflect() protoreflect.Message {
-	mi := &file_reeve_admin_v1_grants_proto_msgTypes[11]
+	mi := &file_reeve_admin_v1_grants_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -816,7 +1037,7 @@ func (x *ExplainCallResponse_Finding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainCallResponse_Finding.ProtoReflect.Descriptor instead.
 func (*ExplainCallResponse_Finding) Descriptor() ([]byte, []int) {
-	return file_reeve_admin_v1_grants_proto_rawDescGZIP(), []int{10, 0}
+	return file_reeve_admin_v1_grants_proto_rawDescGZIP(), []int{12, 0}
 }
 
 func (x *ExplainCallResponse_Finding) GetGrant() string {
@@ -858,7 +1079,23 @@ var File_reeve_admin_v1_grants_proto protoreflect.FileDescriptor
 
 const file_reeve_admin_v1_grants_proto_rawDesc = "" +
 	"\n" +
-	"\x1breeve/admin/v1/grants.proto\x12\x0ereeve.admin.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ereeve/decision/v1/record.proto\x1a\x1areeve/grant/v1/grant.proto\"1\n" +
+	"\x1breeve/admin/v1/grants.proto\x12\x0ereeve.admin.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ereeve/decision/v1/record.proto\x1a\x1areeve/grant/v1/grant.proto\"\xea\x01\n" +
+	"\rWhoCanRequest\x12\"\n" +
+	"\x06parent\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\x80\x04R\x06parent\x126\n" +
+	"\x06target\x18\x02 \x01(\v2\x16.reeve.grant.v1.TargetB\x06\xbaH\x03\xc8\x01\x01R\x06target\x12.\n" +
+	"\x04time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12$\n" +
+	"\tpage_size\x18\x04 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\bpageSize\x12'\n" +
+	"\n" +
+	"page_token\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\tpageToken\"\xe9\x01\n" +
+	"\x0eWhoCanResponse\x12?\n" +
+	"\aholders\x18\x01 \x03(\v2%.reeve.admin.v1.WhoCanResponse.HolderR\aholders\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x1a\n" +
+	"\brevision\x18\x03 \x01(\x03R\brevision\x1aR\n" +
+	"\x06Holder\x12\x14\n" +
+	"\x05agent\x18\x01 \x01(\tR\x05agent\x12\x16\n" +
+	"\x06grants\x18\x02 \x03(\tR\x06grants\x12\x1a\n" +
+	"\bprovided\x18\x03 \x03(\tR\bprovided\"1\n" +
 	"\x0fGetGrantRequest\x12\x1e\n" +
 	"\x04name\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80\x04R\x04name\"\x86\x01\n" +
@@ -901,13 +1138,14 @@ const file_reeve_admin_v1_grants_proto_rawDesc = "" +
 	"\rvalidate_only\x18\x06 \x01(\bR\fvalidateOnly\"a\n" +
 	"\x14RevokeGrantsResponse\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x03R\brevision\x12-\n" +
-	"\x06forbid\x18\x02 \x01(\v2\x15.reeve.grant.v1.GrantR\x06forbid\"\xc7\x01\n" +
+	"\x06forbid\x18\x02 \x01(\v2\x15.reeve.grant.v1.GrantR\x06forbid\"\xeb\x01\n" +
 	"\x12ExplainCallRequest\x12 \n" +
 	"\x05agent\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80\x04R\x05agent\x126\n" +
 	"\x06target\x18\x02 \x01(\v2\x16.reeve.grant.v1.TargetB\x06\xbaH\x03\xc8\x01\x01R\x06target\x12'\n" +
 	"\targuments\x18\x03 \x01(\fB\t\xbaH\x06z\x04\x18\x80\x80@R\targuments\x12.\n" +
-	"\x04time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\"\xb5\x03\n" +
+	"\x04time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\"\n" +
+	"\asession\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\asession\"\xb5\x03\n" +
 	"\x13ExplainCallResponse\x12=\n" +
 	"\averdict\x18\x01 \x01(\x0e2#.reeve.decision.v1.Decision.VerdictR\averdict\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x14\n" +
@@ -919,7 +1157,7 @@ const file_reeve_admin_v1_grants_proto_rawDesc = "" +
 	"\x06effect\x18\x02 \x01(\x0e2\x1c.reeve.grant.v1.Grant.EffectR\x06effect\x12\x18\n" +
 	"\aapplies\x18\x03 \x01(\bR\aapplies\x12\x16\n" +
 	"\x06detail\x18\x04 \x01(\tR\x06detail\x12B\n" +
-	"\x0ffreshness_bound\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x0efreshnessBound2\xc0\x04\n" +
+	"\x0ffreshness_bound\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x0efreshnessBound2\x89\x05\n" +
 	"\x06Grants\x12B\n" +
 	"\bGetGrant\x12\x1f.reeve.admin.v1.GetGrantRequest\x1a\x15.reeve.grant.v1.Grant\x12S\n" +
 	"\n" +
@@ -928,7 +1166,8 @@ const file_reeve_admin_v1_grants_proto_rawDesc = "" +
 	"\vUpdateGrant\x12\".reeve.admin.v1.UpdateGrantRequest\x1a\x15.reeve.grant.v1.Grant\x12V\n" +
 	"\vDeleteGrant\x12\".reeve.admin.v1.DeleteGrantRequest\x1a#.reeve.admin.v1.DeleteGrantResponse\x12Y\n" +
 	"\fRevokeGrants\x12#.reeve.admin.v1.RevokeGrantsRequest\x1a$.reeve.admin.v1.RevokeGrantsResponse\x12V\n" +
-	"\vExplainCall\x12\".reeve.admin.v1.ExplainCallRequest\x1a#.reeve.admin.v1.ExplainCallResponseB\xb4\x01\n" +
+	"\vExplainCall\x12\".reeve.admin.v1.ExplainCallRequest\x1a#.reeve.admin.v1.ExplainCallResponse\x12G\n" +
+	"\x06WhoCan\x12\x1d.reeve.admin.v1.WhoCanRequest\x1a\x1e.reeve.admin.v1.WhoCanResponseB\xb4\x01\n" +
 	"\x12com.reeve.admin.v1B\vGrantsProtoP\x01Z7github.com/reeve-authz/reeve/gen/reeve/admin/v1;adminv1\xa2\x02\x03RAX\xaa\x02\x0eReeve.Admin.V1\xca\x02\x0eReeve\\Admin\\V1\xe2\x02\x1aReeve\\Admin\\V1\\GPBMetadata\xea\x02\x10Reeve::Admin::V1b\x06proto3"
 
 var (
@@ -943,62 +1182,70 @@ func file_reeve_admin_v1_grants_proto_rawDescGZIP() []byte {
 	return file_reeve_admin_v1_grants_proto_rawDescData
 }
 
-var file_reeve_admin_v1_grants_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_reeve_admin_v1_grants_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_reeve_admin_v1_grants_proto_goTypes = []any{
-	(*GetGrantRequest)(nil),             // 0: reeve.admin.v1.GetGrantRequest
-	(*ListGrantsRequest)(nil),           // 1: reeve.admin.v1.ListGrantsRequest
-	(*ListGrantsResponse)(nil),          // 2: reeve.admin.v1.ListGrantsResponse
-	(*CreateGrantRequest)(nil),          // 3: reeve.admin.v1.CreateGrantRequest
-	(*UpdateGrantRequest)(nil),          // 4: reeve.admin.v1.UpdateGrantRequest
-	(*DeleteGrantRequest)(nil),          // 5: reeve.admin.v1.DeleteGrantRequest
-	(*DeleteGrantResponse)(nil),         // 6: reeve.admin.v1.DeleteGrantResponse
-	(*RevokeGrantsRequest)(nil),         // 7: reeve.admin.v1.RevokeGrantsRequest
-	(*RevokeGrantsResponse)(nil),        // 8: reeve.admin.v1.RevokeGrantsResponse
-	(*ExplainCallRequest)(nil),          // 9: reeve.admin.v1.ExplainCallRequest
-	(*ExplainCallResponse)(nil),         // 10: reeve.admin.v1.ExplainCallResponse
-	(*ExplainCallResponse_Finding)(nil), // 11: reeve.admin.v1.ExplainCallResponse.Finding
-	(*v1.Grant)(nil),                    // 12: reeve.grant.v1.Grant
-	(*fieldmaskpb.FieldMask)(nil),       // 13: google.protobuf.FieldMask
-	(*v1.Subjects)(nil),                 // 14: reeve.grant.v1.Subjects
+	(*WhoCanRequest)(nil),               // 0: reeve.admin.v1.WhoCanRequest
+	(*WhoCanResponse)(nil),              // 1: reeve.admin.v1.WhoCanResponse
+	(*GetGrantRequest)(nil),             // 2: reeve.admin.v1.GetGrantRequest
+	(*ListGrantsRequest)(nil),           // 3: reeve.admin.v1.ListGrantsRequest
+	(*ListGrantsResponse)(nil),          // 4: reeve.admin.v1.ListGrantsResponse
+	(*CreateGrantRequest)(nil),          // 5: reeve.admin.v1.CreateGrantRequest
+	(*UpdateGrantRequest)(nil),          // 6: reeve.admin.v1.UpdateGrantRequest
+	(*DeleteGrantRequest)(nil),          // 7: reeve.admin.v1.DeleteGrantRequest
+	(*DeleteGrantResponse)(nil),         // 8: reeve.admin.v1.DeleteGrantResponse
+	(*RevokeGrantsRequest)(nil),         // 9: reeve.admin.v1.RevokeGrantsRequest
+	(*RevokeGrantsResponse)(nil),        // 10: reeve.admin.v1.RevokeGrantsResponse
+	(*ExplainCallRequest)(nil),          // 11: reeve.admin.v1.ExplainCallRequest
+	(*ExplainCallResponse)(nil),         // 12: reeve.admin.v1.ExplainCallResponse
+	(*WhoCanResponse_Holder)(nil),       // 13: reeve.admin.v1.WhoCanResponse.Holder
+	(*ExplainCallResponse_Finding)(nil), // 14: reeve.admin.v1.ExplainCallResponse.Finding
 	(*v1.Target)(nil),                   // 15: reeve.grant.v1.Target
 	(*timestamppb.Timestamp)(nil),       // 16: google.protobuf.Timestamp
-	(v11.Decision_Verdict)(0),           // 17: reeve.decision.v1.Decision.Verdict
-	(v1.Grant_Effect)(0),                // 18: reeve.grant.v1.Grant.Effect
-	(*durationpb.Duration)(nil),         // 19: google.protobuf.Duration
+	(*v1.Grant)(nil),                    // 17: reeve.grant.v1.Grant
+	(*fieldmaskpb.FieldMask)(nil),       // 18: google.protobuf.FieldMask
+	(*v1.Subjects)(nil),                 // 19: reeve.grant.v1.Subjects
+	(v11.Decision_Verdict)(0),           // 20: reeve.decision.v1.Decision.Verdict
+	(v1.Grant_Effect)(0),                // 21: reeve.grant.v1.Grant.Effect
+	(*durationpb.Duration)(nil),         // 22: google.protobuf.Duration
 }
 var file_reeve_admin_v1_grants_proto_depIdxs = []int32{
-	12, // 0: reeve.admin.v1.ListGrantsResponse.grants:type_name -> reeve.grant.v1.Grant
-	12, // 1: reeve.admin.v1.CreateGrantRequest.grant:type_name -> reeve.grant.v1.Grant
-	12, // 2: reeve.admin.v1.UpdateGrantRequest.grant:type_name -> reeve.grant.v1.Grant
-	13, // 3: reeve.admin.v1.UpdateGrantRequest.update_mask:type_name -> google.protobuf.FieldMask
-	14, // 4: reeve.admin.v1.RevokeGrantsRequest.subjects:type_name -> reeve.grant.v1.Subjects
-	15, // 5: reeve.admin.v1.RevokeGrantsRequest.targets:type_name -> reeve.grant.v1.Target
-	12, // 6: reeve.admin.v1.RevokeGrantsResponse.forbid:type_name -> reeve.grant.v1.Grant
-	15, // 7: reeve.admin.v1.ExplainCallRequest.target:type_name -> reeve.grant.v1.Target
-	16, // 8: reeve.admin.v1.ExplainCallRequest.time:type_name -> google.protobuf.Timestamp
-	17, // 9: reeve.admin.v1.ExplainCallResponse.verdict:type_name -> reeve.decision.v1.Decision.Verdict
-	11, // 10: reeve.admin.v1.ExplainCallResponse.findings:type_name -> reeve.admin.v1.ExplainCallResponse.Finding
-	18, // 11: reeve.admin.v1.ExplainCallResponse.Finding.effect:type_name -> reeve.grant.v1.Grant.Effect
-	19, // 12: reeve.admin.v1.ExplainCallResponse.Finding.freshness_bound:type_name -> google.protobuf.Duration
-	0,  // 13: reeve.admin.v1.Grants.GetGrant:input_type -> reeve.admin.v1.GetGrantRequest
-	1,  // 14: reeve.admin.v1.Grants.ListGrants:input_type -> reeve.admin.v1.ListGrantsRequest
-	3,  // 15: reeve.admin.v1.Grants.CreateGrant:input_type -> reeve.admin.v1.CreateGrantRequest
-	4,  // 16: reeve.admin.v1.Grants.UpdateGrant:input_type -> reeve.admin.v1.UpdateGrantRequest
-	5,  // 17: reeve.admin.v1.Grants.DeleteGrant:input_type -> reeve.admin.v1.DeleteGrantRequest
-	7,  // 18: reeve.admin.v1.Grants.RevokeGrants:input_type -> reeve.admin.v1.RevokeGrantsRequest
-	9,  // 19: reeve.admin.v1.Grants.ExplainCall:input_type -> reeve.admin.v1.ExplainCallRequest
-	12, // 20: reeve.admin.v1.Grants.GetGrant:output_type -> reeve.grant.v1.Grant
-	2,  // 21: reeve.admin.v1.Grants.ListGrants:output_type -> reeve.admin.v1.ListGrantsResponse
-	12, // 22: reeve.admin.v1.Grants.CreateGrant:output_type -> reeve.grant.v1.Grant
-	12, // 23: reeve.admin.v1.Grants.UpdateGrant:output_type -> reeve.grant.v1.Grant
-	6,  // 24: reeve.admin.v1.Grants.DeleteGrant:output_type -> reeve.admin.v1.DeleteGrantResponse
-	8,  // 25: reeve.admin.v1.Grants.RevokeGrants:output_type -> reeve.admin.v1.RevokeGrantsResponse
-	10, // 26: reeve.admin.v1.Grants.ExplainCall:output_type -> reeve.admin.v1.ExplainCallResponse
-	20, // [20:27] is the sub-list for method output_type
-	13, // [13:20] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	15, // 0: reeve.admin.v1.WhoCanRequest.target:type_name -> reeve.grant.v1.Target
+	16, // 1: reeve.admin.v1.WhoCanRequest.time:type_name -> google.protobuf.Timestamp
+	13, // 2: reeve.admin.v1.WhoCanResponse.holders:type_name -> reeve.admin.v1.WhoCanResponse.Holder
+	17, // 3: reeve.admin.v1.ListGrantsResponse.grants:type_name -> reeve.grant.v1.Grant
+	17, // 4: reeve.admin.v1.CreateGrantRequest.grant:type_name -> reeve.grant.v1.Grant
+	17, // 5: reeve.admin.v1.UpdateGrantRequest.grant:type_name -> reeve.grant.v1.Grant
+	18, // 6: reeve.admin.v1.UpdateGrantRequest.update_mask:type_name -> google.protobuf.FieldMask
+	19, // 7: reeve.admin.v1.RevokeGrantsRequest.subjects:type_name -> reeve.grant.v1.Subjects
+	15, // 8: reeve.admin.v1.RevokeGrantsRequest.targets:type_name -> reeve.grant.v1.Target
+	17, // 9: reeve.admin.v1.RevokeGrantsResponse.forbid:type_name -> reeve.grant.v1.Grant
+	15, // 10: reeve.admin.v1.ExplainCallRequest.target:type_name -> reeve.grant.v1.Target
+	16, // 11: reeve.admin.v1.ExplainCallRequest.time:type_name -> google.protobuf.Timestamp
+	20, // 12: reeve.admin.v1.ExplainCallResponse.verdict:type_name -> reeve.decision.v1.Decision.Verdict
+	14, // 13: reeve.admin.v1.ExplainCallResponse.findings:type_name -> reeve.admin.v1.ExplainCallResponse.Finding
+	21, // 14: reeve.admin.v1.ExplainCallResponse.Finding.effect:type_name -> reeve.grant.v1.Grant.Effect
+	22, // 15: reeve.admin.v1.ExplainCallResponse.Finding.freshness_bound:type_name -> google.protobuf.Duration
+	2,  // 16: reeve.admin.v1.Grants.GetGrant:input_type -> reeve.admin.v1.GetGrantRequest
+	3,  // 17: reeve.admin.v1.Grants.ListGrants:input_type -> reeve.admin.v1.ListGrantsRequest
+	5,  // 18: reeve.admin.v1.Grants.CreateGrant:input_type -> reeve.admin.v1.CreateGrantRequest
+	6,  // 19: reeve.admin.v1.Grants.UpdateGrant:input_type -> reeve.admin.v1.UpdateGrantRequest
+	7,  // 20: reeve.admin.v1.Grants.DeleteGrant:input_type -> reeve.admin.v1.DeleteGrantRequest
+	9,  // 21: reeve.admin.v1.Grants.RevokeGrants:input_type -> reeve.admin.v1.RevokeGrantsRequest
+	11, // 22: reeve.admin.v1.Grants.ExplainCall:input_type -> reeve.admin.v1.ExplainCallRequest
+	0,  // 23: reeve.admin.v1.Grants.WhoCan:input_type -> reeve.admin.v1.WhoCanRequest
+	17, // 24: reeve.admin.v1.Grants.GetGrant:output_type -> reeve.grant.v1.Grant
+	4,  // 25: reeve.admin.v1.Grants.ListGrants:output_type -> reeve.admin.v1.ListGrantsResponse
+	17, // 26: reeve.admin.v1.Grants.CreateGrant:output_type -> reeve.grant.v1.Grant
+	17, // 27: reeve.admin.v1.Grants.UpdateGrant:output_type -> reeve.grant.v1.Grant
+	8,  // 28: reeve.admin.v1.Grants.DeleteGrant:output_type -> reeve.admin.v1.DeleteGrantResponse
+	10, // 29: reeve.admin.v1.Grants.RevokeGrants:output_type -> reeve.admin.v1.RevokeGrantsResponse
+	12, // 30: reeve.admin.v1.Grants.ExplainCall:output_type -> reeve.admin.v1.ExplainCallResponse
+	1,  // 31: reeve.admin.v1.Grants.WhoCan:output_type -> reeve.admin.v1.WhoCanResponse
+	24, // [24:32] is the sub-list for method output_type
+	16, // [16:24] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_reeve_admin_v1_grants_proto_init() }
@@ -1012,7 +1259,7 @@ func file_reeve_admin_v1_grants_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_reeve_admin_v1_grants_proto_rawDesc), len(file_reeve_admin_v1_grants_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   12,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -29,6 +29,7 @@ const (
 	Grants_DeleteGrant_FullMethodName  = "/reeve.admin.v1.Grants/DeleteGrant"
 	Grants_RevokeGrants_FullMethodName = "/reeve.admin.v1.Grants/RevokeGrants"
 	Grants_ExplainCall_FullMethodName  = "/reeve.admin.v1.Grants/ExplainCall"
+	Grants_WhoCan_FullMethodName       = "/reeve.admin.v1.Grants/WhoCan"
 )
 
 // GrantsClient is the client API for Grants service.
@@ -55,6 +56,9 @@ type GrantsClient interface {
 	// ExplainCall decides a call as the agent's sidecar would, by the same code,
 	// and says what each grant that could apply had to say. It records nothing.
 	ExplainCall(ctx context.Context, in *ExplainCallRequest, opts ...grpc.CallOption) (*ExplainCallResponse, error)
+	// WhoCan returns the agents of a namespace that some grant allows a target,
+	// in order of name, a page at a time.
+	WhoCan(ctx context.Context, in *WhoCanRequest, opts ...grpc.CallOption) (*WhoCanResponse, error)
 }
 
 type grantsClient struct {
@@ -135,6 +139,16 @@ func (c *grantsClient) ExplainCall(ctx context.Context, in *ExplainCallRequest, 
 	return out, nil
 }
 
+func (c *grantsClient) WhoCan(ctx context.Context, in *WhoCanRequest, opts ...grpc.CallOption) (*WhoCanResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(WhoCanResponse)
+	err := c.cc.Invoke(ctx, Grants_WhoCan_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // GrantsServer is the server API for Grants service.
 // All implementations must embed UnimplementedGrantsServer
 // for forward compatibility.
@@ -159,6 +173,9 @@ type GrantsServer interface {
 	// ExplainCall decides a call as the agent's sidecar would, by the same code,
 	// and says what each grant that could apply had to say. It records nothing.
 	ExplainCall(context.Context, *ExplainCallRequest) (*ExplainCallResponse, error)
+	// WhoCan returns the agents of a namespace that some grant allows a target,
+	// in order of name, a page at a time.
+	WhoCan(context.Context, *WhoCanRequest) (*WhoCanResponse, error)
 	mustEmbedUnimplementedGrantsServer()
 }
 
@@ -189,6 +206,9 @@ func (UnimplementedGrantsServer) RevokeGrants(context.Context, *RevokeGrantsRequ
 }
 func (UnimplementedGrantsServer) ExplainCall(context.Context, *ExplainCallRequest) (*ExplainCallResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ExplainCall not implemented")
+}
+func (UnimplementedGrantsServer) WhoCan(context.Context, *WhoCanRequest) (*WhoCanResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method WhoCan not implemented")
 }
 func (UnimplementedGrantsServer) mustEmbedUnimplementedGrantsServer() {}
 func (UnimplementedGrantsServer) testEmbeddedByValue()                {}
@@ -337,6 +357,24 @@ func _Grants_ExplainCall_Handler(srv interface{}, ctx context.Context, dec func(
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Grants_WhoCan_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(WhoCanRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(GrantsServer).WhoCan(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Grants_WhoCan_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(GrantsServer).WhoCan(ctx, req.(*WhoCanRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Grants_ServiceDesc is the grpc.ServiceDesc for Grants service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -371,6 +409,10 @@ var Grants_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ExplainCall",
 			Handler:    _Grants_ExplainCall_Handler,
+		},
+		{
+			MethodName: "WhoCan",
+			Handler:    _Grants_WhoCan_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

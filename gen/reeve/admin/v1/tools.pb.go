@@ -14,6 +14,8 @@ import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	fieldmaskpb "google.golang.org/protobuf/types/known/fieldmaskpb"
+	structpb "google.golang.org/protobuf/types/known/structpb"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -26,6 +28,416 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// What was done.
+type ImportToolsResponse_Result_Action int32
+
+const (
+	// Never valid in an answer.
+	ImportToolsResponse_Result_ACTION_UNSPECIFIED ImportToolsResponse_Result_Action = 0
+	// The tool is new.
+	ImportToolsResponse_Result_CREATED ImportToolsResponse_Result_Action = 1
+	// The tool was there and is now pinned.
+	ImportToolsResponse_Result_PINNED ImportToolsResponse_Result_Action = 2
+	// The tool was pinned to another definition.
+	ImportToolsResponse_Result_ACCEPTED ImportToolsResponse_Result_Action = 3
+	// The tool was already so.
+	ImportToolsResponse_Result_UNCHANGED ImportToolsResponse_Result_Action = 4
+)
+
+// Enum value maps for ImportToolsResponse_Result_Action.
+var (
+	ImportToolsResponse_Result_Action_name = map[int32]string{
+		0: "ACTION_UNSPECIFIED",
+		1: "CREATED",
+		2: "PINNED",
+		3: "ACCEPTED",
+		4: "UNCHANGED",
+	}
+	ImportToolsResponse_Result_Action_value = map[string]int32{
+		"ACTION_UNSPECIFIED": 0,
+		"CREATED":            1,
+		"PINNED":             2,
+		"ACCEPTED":           3,
+		"UNCHANGED":          4,
+	}
+)
+
+func (x ImportToolsResponse_Result_Action) Enum() *ImportToolsResponse_Result_Action {
+	p := new(ImportToolsResponse_Result_Action)
+	*p = x
+	return p
+}
+
+func (x ImportToolsResponse_Result_Action) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ImportToolsResponse_Result_Action) Descriptor() protoreflect.EnumDescriptor {
+	return file_reeve_admin_v1_tools_proto_enumTypes[0].Descriptor()
+}
+
+func (ImportToolsResponse_Result_Action) Type() protoreflect.EnumType {
+	return &file_reeve_admin_v1_tools_proto_enumTypes[0]
+}
+
+func (x ImportToolsResponse_Result_Action) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ImportToolsResponse_Result_Action.Descriptor instead.
+func (ImportToolsResponse_Result_Action) EnumDescriptor() ([]byte, []int) {
+	return file_reeve_admin_v1_tools_proto_rawDescGZIP(), []int{1, 0, 0}
+}
+
+// ImportToolsRequest is what a server lists, with our classification of it.
+type ImportToolsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The server, namespaces/{namespace}/servers/{server}.
+	Parent string `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
+	// The tools.
+	Tools []*ImportToolsRequest_Item `protobuf:"bytes,2,rep,name=tools,proto3" json:"tools,omitempty"`
+	// Whether a definition may replace another one that is pinned. Needs the role
+	// of an approver.
+	AcceptChanges bool `protobuf:"varint,3,opt,name=accept_changes,json=acceptChanges,proto3" json:"accept_changes,omitempty"`
+	// Why, for the change record.
+	Reason string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	// If set, nothing is stored: the answer is what would be.
+	ValidateOnly  bool `protobuf:"varint,5,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportToolsRequest) Reset() {
+	*x = ImportToolsRequest{}
+	mi := &file_reeve_admin_v1_tools_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportToolsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportToolsRequest) ProtoMessage() {}
+
+func (x *ImportToolsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_reeve_admin_v1_tools_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportToolsRequest.ProtoReflect.Descriptor instead.
+func (*ImportToolsRequest) Descriptor() ([]byte, []int) {
+	return file_reeve_admin_v1_tools_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *ImportToolsRequest) GetParent() string {
+	if x != nil {
+		return x.Parent
+	}
+	return ""
+}
+
+func (x *ImportToolsRequest) GetTools() []*ImportToolsRequest_Item {
+	if x != nil {
+		return x.Tools
+	}
+	return nil
+}
+
+func (x *ImportToolsRequest) GetAcceptChanges() bool {
+	if x != nil {
+		return x.AcceptChanges
+	}
+	return false
+}
+
+func (x *ImportToolsRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *ImportToolsRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
+// ImportToolsResponse says what was done.
+type ImportToolsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One result for each tool of the request, in its order.
+	Results []*ImportToolsResponse_Result `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	// The revision; 0 if nothing was to be done.
+	Revision      int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportToolsResponse) Reset() {
+	*x = ImportToolsResponse{}
+	mi := &file_reeve_admin_v1_tools_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportToolsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportToolsResponse) ProtoMessage() {}
+
+func (x *ImportToolsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_reeve_admin_v1_tools_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportToolsResponse.ProtoReflect.Descriptor instead.
+func (*ImportToolsResponse) Descriptor() ([]byte, []int) {
+	return file_reeve_admin_v1_tools_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ImportToolsResponse) GetResults() []*ImportToolsResponse_Result {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+func (x *ImportToolsResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+// ObservedTool is what a sidecar saw of one tool.
+type ObservedTool struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The tool's name, whether the catalogue has it or not.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The definition as it was seen.
+	Definition *structpb.Struct `protobuf:"bytes,2,opt,name=definition,proto3" json:"definition,omitempty"`
+	// Its digest, as in Tool.digest.
+	Digest string `protobuf:"bytes,3,opt,name=digest,proto3" json:"digest,omitempty"`
+	// The pinned digest; empty if the tool is not pinned or not in the catalogue.
+	PinnedDigest string `protobuf:"bytes,4,opt,name=pinned_digest,json=pinnedDigest,proto3" json:"pinned_digest,omitempty"`
+	// When it was first seen so.
+	FirstSeen *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=first_seen,json=firstSeen,proto3" json:"first_seen,omitempty"`
+	// The agent whose sidecar saw it.
+	Agent         string `protobuf:"bytes,6,opt,name=agent,proto3" json:"agent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ObservedTool) Reset() {
+	*x = ObservedTool{}
+	mi := &file_reeve_admin_v1_tools_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ObservedTool) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ObservedTool) ProtoMessage() {}
+
+func (x *ObservedTool) ProtoReflect() protoreflect.Message {
+	mi := &file_reeve_admin_v1_tools_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ObservedTool.ProtoReflect.Descriptor instead.
+func (*ObservedTool) Descriptor() ([]byte, []int) {
+	return file_reeve_admin_v1_tools_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ObservedTool) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ObservedTool) GetDefinition() *structpb.Struct {
+	if x != nil {
+		return x.Definition
+	}
+	return nil
+}
+
+func (x *ObservedTool) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *ObservedTool) GetPinnedDigest() string {
+	if x != nil {
+		return x.PinnedDigest
+	}
+	return ""
+}
+
+func (x *ObservedTool) GetFirstSeen() *timestamppb.Timestamp {
+	if x != nil {
+		return x.FirstSeen
+	}
+	return nil
+}
+
+func (x *ObservedTool) GetAgent() string {
+	if x != nil {
+		return x.Agent
+	}
+	return ""
+}
+
+// ListObservedToolsRequest asks for a page.
+type ListObservedToolsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The server, namespaces/{namespace}/servers/{server}; servers/- for all of a
+	// namespace.
+	Parent string `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
+	// How many to return at the most; 0 is 100, more than 100 is 100.
+	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// next_page_token of the page before; empty for the first.
+	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListObservedToolsRequest) Reset() {
+	*x = ListObservedToolsRequest{}
+	mi := &file_reeve_admin_v1_tools_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListObservedToolsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListObservedToolsRequest) ProtoMessage() {}
+
+func (x *ListObservedToolsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_reeve_admin_v1_tools_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListObservedToolsRequest.ProtoReflect.Descriptor instead.
+func (*ListObservedToolsRequest) Descriptor() ([]byte, []int) {
+	return file_reeve_admin_v1_tools_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ListObservedToolsRequest) GetParent() string {
+	if x != nil {
+		return x.Parent
+	}
+	return ""
+}
+
+func (x *ListObservedToolsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListObservedToolsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// ListObservedToolsResponse is a page.
+type ListObservedToolsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The page, in order of name.
+	Tools []*ObservedTool `protobuf:"bytes,1,rep,name=tools,proto3" json:"tools,omitempty"`
+	// Asks for the next page; empty on the last.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListObservedToolsResponse) Reset() {
+	*x = ListObservedToolsResponse{}
+	mi := &file_reeve_admin_v1_tools_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListObservedToolsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListObservedToolsResponse) ProtoMessage() {}
+
+func (x *ListObservedToolsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_reeve_admin_v1_tools_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListObservedToolsResponse.ProtoReflect.Descriptor instead.
+func (*ListObservedToolsResponse) Descriptor() ([]byte, []int) {
+	return file_reeve_admin_v1_tools_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ListObservedToolsResponse) GetTools() []*ObservedTool {
+	if x != nil {
+		return x.Tools
+	}
+	return nil
+}
+
+func (x *ListObservedToolsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
 // GetToolRequest names a tool.
 type GetToolRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -37,7 +449,7 @@ type GetToolRequest struct {
 
 func (x *GetToolRequest) Reset() {
 	*x = GetToolRequest{}
-	mi := &file_reeve_admin_v1_tools_proto_msgTypes[0]
+	mi := &file_reeve_admin_v1_tools_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -49,7 +461,7 @@ func (x *GetToolRequest) String() string {
 func (*GetToolRequest) ProtoMessage() {}
 
 func (x *GetToolRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_reeve_admin_v1_tools_proto_msgTypes[0]
+	mi := &file_reeve_admin_v1_tools_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -62,7 +474,7 @@ func (x *GetToolRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetToolRequest.ProtoReflect.Descriptor instead.
 func (*GetToolRequest) Descriptor() ([]byte, []int) {
-	return file_reeve_admin_v1_tools_proto_rawDescGZIP(), []int{0}
+	return file_reeve_admin_v1_tools_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *GetToolRequest) GetName() string {
@@ -87,7 +499,7 @@ type ListToolsRequest struct {
 
 func (x *ListToolsRequest) Reset() {
 	*x = ListToolsRequest{}
-	mi := &file_reeve_admin_v1_tools_proto_msgTypes[1]
+	mi := &file_reeve_admin_v1_tools_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -99,7 +511,7 @@ func (x *ListToolsRequest) String() string {
 func (*ListToolsRequest) ProtoMessage() {}
 
 func (x *ListToolsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_reeve_admin_v1_tools_proto_msgTypes[1]
+	mi := &file_reeve_admin_v1_tools_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -112,7 +524,7 @@ func (x *ListToolsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListToolsRequest.ProtoReflect.Descriptor instead.
 func (*ListToolsRequest) Descriptor() ([]byte, []int) {
-	return file_reeve_admin_v1_tools_proto_rawDescGZIP(), []int{1}
+	return file_reeve_admin_v1_tools_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ListToolsRequest) GetParent() string {
@@ -151,7 +563,7 @@ type ListToolsResponse struct {
 
 func (x *ListToolsResponse) Reset() {
 	*x = ListToolsResponse{}
-	mi := &file_reeve_admin_v1_tools_proto_msgTypes[2]
+	mi := &file_reeve_admin_v1_tools_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -163,7 +575,7 @@ func (x *ListToolsResponse) String() string {
 func (*ListToolsResponse) ProtoMessage() {}
 
 func (x *ListToolsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_reeve_admin_v1_tools_proto_msgTypes[2]
+	mi := &file_reeve_admin_v1_tools_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -176,7 +588,7 @@ func (x *ListToolsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListToolsResponse.ProtoReflect.Descriptor instead.
 func (*ListToolsResponse) Descriptor() ([]byte, []int) {
-	return file_reeve_admin_v1_tools_proto_rawDescGZIP(), []int{2}
+	return file_reeve_admin_v1_tools_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ListToolsResponse) GetTools() []*v1.Tool {
@@ -215,7 +627,7 @@ type CreateToolRequest struct {
 
 func (x *CreateToolRequest) Reset() {
 	*x = CreateToolRequest{}
-	mi := &file_reeve_admin_v1_tools_proto_msgTypes[3]
+	mi := &file_reeve_admin_v1_tools_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -227,7 +639,7 @@ func (x *CreateToolRequest) String() string {
 func (*CreateToolRequest) ProtoMessage() {}
 
 func (x *CreateToolRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_reeve_admin_v1_tools_proto_msgTypes[3]
+	mi := &file_reeve_admin_v1_tools_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -240,7 +652,7 @@ func (x *CreateToolRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateToolRequest.ProtoReflect.Descriptor instead.
 func (*CreateToolRequest) Descriptor() ([]byte, []int) {
-	return file_reeve_admin_v1_tools_proto_rawDescGZIP(), []int{3}
+	return file_reeve_admin_v1_tools_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *CreateToolRequest) GetTool() *v1.Tool {
@@ -283,7 +695,7 @@ type UpdateToolRequest struct {
 
 func (x *UpdateToolRequest) Reset() {
 	*x = UpdateToolRequest{}
-	mi := &file_reeve_admin_v1_tools_proto_msgTypes[4]
+	mi := &file_reeve_admin_v1_tools_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -295,7 +707,7 @@ func (x *UpdateToolRequest) String() string {
 func (*UpdateToolRequest) ProtoMessage() {}
 
 func (x *UpdateToolRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_reeve_admin_v1_tools_proto_msgTypes[4]
+	mi := &file_reeve_admin_v1_tools_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -308,7 +720,7 @@ func (x *UpdateToolRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateToolRequest.ProtoReflect.Descriptor instead.
 func (*UpdateToolRequest) Descriptor() ([]byte, []int) {
-	return file_reeve_admin_v1_tools_proto_rawDescGZIP(), []int{4}
+	return file_reeve_admin_v1_tools_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *UpdateToolRequest) GetTool() *v1.Tool {
@@ -363,7 +775,7 @@ type DeleteToolRequest struct {
 
 func (x *DeleteToolRequest) Reset() {
 	*x = DeleteToolRequest{}
-	mi := &file_reeve_admin_v1_tools_proto_msgTypes[5]
+	mi := &file_reeve_admin_v1_tools_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -375,7 +787,7 @@ func (x *DeleteToolRequest) String() string {
 func (*DeleteToolRequest) ProtoMessage() {}
 
 func (x *DeleteToolRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_reeve_admin_v1_tools_proto_msgTypes[5]
+	mi := &file_reeve_admin_v1_tools_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -388,7 +800,7 @@ func (x *DeleteToolRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteToolRequest.ProtoReflect.Descriptor instead.
 func (*DeleteToolRequest) Descriptor() ([]byte, []int) {
-	return file_reeve_admin_v1_tools_proto_rawDescGZIP(), []int{5}
+	return file_reeve_admin_v1_tools_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *DeleteToolRequest) GetName() string {
@@ -430,7 +842,7 @@ type DeleteToolResponse struct {
 
 func (x *DeleteToolResponse) Reset() {
 	*x = DeleteToolResponse{}
-	mi := &file_reeve_admin_v1_tools_proto_msgTypes[6]
+	mi := &file_reeve_admin_v1_tools_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -442,7 +854,7 @@ func (x *DeleteToolResponse) String() string {
 func (*DeleteToolResponse) ProtoMessage() {}
 
 func (x *DeleteToolResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_reeve_admin_v1_tools_proto_msgTypes[6]
+	mi := &file_reeve_admin_v1_tools_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -455,7 +867,7 @@ func (x *DeleteToolResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteToolResponse.ProtoReflect.Descriptor instead.
 func (*DeleteToolResponse) Descriptor() ([]byte, []int) {
-	return file_reeve_admin_v1_tools_proto_rawDescGZIP(), []int{6}
+	return file_reeve_admin_v1_tools_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *DeleteToolResponse) GetRevision() int64 {
@@ -465,11 +877,189 @@ func (x *DeleteToolResponse) GetRevision() int64 {
 	return 0
 }
 
+// One tool.
+type ImportToolsRequest_Item struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The definition: the whole item of tools/list. Its name says which tool.
+	Definition *structpb.Struct `protobuf:"bytes,1,opt,name=definition,proto3" json:"definition,omitempty"`
+	// What a call may change. Unset leaves a tool that exists as it is; a new
+	// one needs it.
+	Effect v1.Tool_Effect `protobuf:"varint,2,opt,name=effect,proto3,enum=reeve.grant.v1.Tool_Effect" json:"effect,omitempty"`
+	// What a call may touch. Unset leaves a tool that exists as it is; a new one
+	// needs it.
+	Reach         v1.Tool_Reach `protobuf:"varint,3,opt,name=reach,proto3,enum=reeve.grant.v1.Tool_Reach" json:"reach,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportToolsRequest_Item) Reset() {
+	*x = ImportToolsRequest_Item{}
+	mi := &file_reeve_admin_v1_tools_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportToolsRequest_Item) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportToolsRequest_Item) ProtoMessage() {}
+
+func (x *ImportToolsRequest_Item) ProtoReflect() protoreflect.Message {
+	mi := &file_reeve_admin_v1_tools_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportToolsRequest_Item.ProtoReflect.Descriptor instead.
+func (*ImportToolsRequest_Item) Descriptor() ([]byte, []int) {
+	return file_reeve_admin_v1_tools_proto_rawDescGZIP(), []int{0, 0}
+}
+
+func (x *ImportToolsRequest_Item) GetDefinition() *structpb.Struct {
+	if x != nil {
+		return x.Definition
+	}
+	return nil
+}
+
+func (x *ImportToolsRequest_Item) GetEffect() v1.Tool_Effect {
+	if x != nil {
+		return x.Effect
+	}
+	return v1.Tool_Effect(0)
+}
+
+func (x *ImportToolsRequest_Item) GetReach() v1.Tool_Reach {
+	if x != nil {
+		return x.Reach
+	}
+	return v1.Tool_Reach(0)
+}
+
+// What was done with one tool.
+type ImportToolsResponse_Result struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The tool's name.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// What was done.
+	Action ImportToolsResponse_Result_Action `protobuf:"varint,2,opt,name=action,proto3,enum=reeve.admin.v1.ImportToolsResponse_Result_Action" json:"action,omitempty"`
+	// What an administrator should know, in words: a name that could be taken
+	// for another tool's, or text that no person would see.
+	Warnings      []string `protobuf:"bytes,3,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportToolsResponse_Result) Reset() {
+	*x = ImportToolsResponse_Result{}
+	mi := &file_reeve_admin_v1_tools_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportToolsResponse_Result) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportToolsResponse_Result) ProtoMessage() {}
+
+func (x *ImportToolsResponse_Result) ProtoReflect() protoreflect.Message {
+	mi := &file_reeve_admin_v1_tools_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportToolsResponse_Result.ProtoReflect.Descriptor instead.
+func (*ImportToolsResponse_Result) Descriptor() ([]byte, []int) {
+	return file_reeve_admin_v1_tools_proto_rawDescGZIP(), []int{1, 0}
+}
+
+func (x *ImportToolsResponse_Result) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ImportToolsResponse_Result) GetAction() ImportToolsResponse_Result_Action {
+	if x != nil {
+		return x.Action
+	}
+	return ImportToolsResponse_Result_ACTION_UNSPECIFIED
+}
+
+func (x *ImportToolsResponse_Result) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
 var File_reeve_admin_v1_tools_proto protoreflect.FileDescriptor
 
 const file_reeve_admin_v1_tools_proto_rawDesc = "" +
 	"\n" +
-	"\x1areeve/admin/v1/tools.proto\x12\x0ereeve.admin.v1\x1a\x1bbuf/validate/validate.proto\x1a google/protobuf/field_mask.proto\x1a\x1ereeve/grant/v1/catalogue.proto\"0\n" +
+	"\x1areeve/admin/v1/tools.proto\x12\x0ereeve.admin.v1\x1a\x1bbuf/validate/validate.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ereeve/grant/v1/catalogue.proto\"\xb6\x03\n" +
+	"\x12ImportToolsRequest\x12\"\n" +
+	"\x06parent\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\x80\x04R\x06parent\x12I\n" +
+	"\x05tools\x18\x02 \x03(\v2'.reeve.admin.v1.ImportToolsRequest.ItemB\n" +
+	"\xbaH\a\x92\x01\x04\b\x01\x102R\x05tools\x12%\n" +
+	"\x0eaccept_changes\x18\x03 \x01(\bR\racceptChanges\x12 \n" +
+	"\x06reason\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\xe8\aR\x06reason\x12#\n" +
+	"\rvalidate_only\x18\x05 \x01(\bR\fvalidateOnly\x1a\xc2\x01\n" +
+	"\x04Item\x12?\n" +
+	"\n" +
+	"definition\x18\x01 \x01(\v2\x17.google.protobuf.StructB\x06\xbaH\x03\xc8\x01\x01R\n" +
+	"definition\x12=\n" +
+	"\x06effect\x18\x02 \x01(\x0e2\x1b.reeve.grant.v1.Tool.EffectB\b\xbaH\x05\x82\x01\x02\x10\x01R\x06effect\x12:\n" +
+	"\x05reach\x18\x03 \x01(\x0e2\x1a.reeve.grant.v1.Tool.ReachB\b\xbaH\x05\x82\x01\x02\x10\x01R\x05reach\"\xd5\x02\n" +
+	"\x13ImportToolsResponse\x12D\n" +
+	"\aresults\x18\x01 \x03(\v2*.reeve.admin.v1.ImportToolsResponse.ResultR\aresults\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\x1a\xdb\x01\n" +
+	"\x06Result\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12I\n" +
+	"\x06action\x18\x02 \x01(\x0e21.reeve.admin.v1.ImportToolsResponse.Result.ActionR\x06action\x12\x1a\n" +
+	"\bwarnings\x18\x03 \x03(\tR\bwarnings\"V\n" +
+	"\x06Action\x12\x16\n" +
+	"\x12ACTION_UNSPECIFIED\x10\x00\x12\v\n" +
+	"\aCREATED\x10\x01\x12\n" +
+	"\n" +
+	"\x06PINNED\x10\x02\x12\f\n" +
+	"\bACCEPTED\x10\x03\x12\r\n" +
+	"\tUNCHANGED\x10\x04\"\xe9\x01\n" +
+	"\fObservedTool\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x127\n" +
+	"\n" +
+	"definition\x18\x02 \x01(\v2\x17.google.protobuf.StructR\n" +
+	"definition\x12\x16\n" +
+	"\x06digest\x18\x03 \x01(\tR\x06digest\x12#\n" +
+	"\rpinned_digest\x18\x04 \x01(\tR\fpinnedDigest\x129\n" +
+	"\n" +
+	"first_seen\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tfirstSeen\x12\x14\n" +
+	"\x05agent\x18\x06 \x01(\tR\x05agent\"\x8d\x01\n" +
+	"\x18ListObservedToolsRequest\x12\"\n" +
+	"\x06parent\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\x80\x04R\x06parent\x12$\n" +
+	"\tpage_size\x18\x02 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\bpageSize\x12'\n" +
+	"\n" +
+	"page_token\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\tpageToken\"w\n" +
+	"\x19ListObservedToolsResponse\x122\n" +
+	"\x05tools\x18\x01 \x03(\v2\x1c.reeve.admin.v1.ObservedToolR\x05tools\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"0\n" +
 	"\x0eGetToolRequest\x12\x1e\n" +
 	"\x04name\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80\x04R\x04name\"\x85\x01\n" +
@@ -501,7 +1091,7 @@ const file_reeve_admin_v1_tools_proto_rawDesc = "" +
 	"\x06reason\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\xe8\aR\x06reason\x12#\n" +
 	"\rvalidate_only\x18\x04 \x01(\bR\fvalidateOnly\"0\n" +
 	"\x12DeleteToolResponse\x12\x1a\n" +
-	"\brevision\x18\x01 \x01(\x03R\brevision2\xfd\x02\n" +
+	"\brevision\x18\x01 \x01(\x03R\brevision2\xbf\x04\n" +
 	"\x05Tools\x12?\n" +
 	"\aGetTool\x12\x1e.reeve.admin.v1.GetToolRequest\x1a\x14.reeve.grant.v1.Tool\x12P\n" +
 	"\tListTools\x12 .reeve.admin.v1.ListToolsRequest\x1a!.reeve.admin.v1.ListToolsResponse\x12E\n" +
@@ -510,7 +1100,9 @@ const file_reeve_admin_v1_tools_proto_rawDesc = "" +
 	"\n" +
 	"UpdateTool\x12!.reeve.admin.v1.UpdateToolRequest\x1a\x14.reeve.grant.v1.Tool\x12S\n" +
 	"\n" +
-	"DeleteTool\x12!.reeve.admin.v1.DeleteToolRequest\x1a\".reeve.admin.v1.DeleteToolResponseB\xb3\x01\n" +
+	"DeleteTool\x12!.reeve.admin.v1.DeleteToolRequest\x1a\".reeve.admin.v1.DeleteToolResponse\x12V\n" +
+	"\vImportTools\x12\".reeve.admin.v1.ImportToolsRequest\x1a#.reeve.admin.v1.ImportToolsResponse\x12h\n" +
+	"\x11ListObservedTools\x12(.reeve.admin.v1.ListObservedToolsRequest\x1a).reeve.admin.v1.ListObservedToolsResponseB\xb3\x01\n" +
 	"\x12com.reeve.admin.v1B\n" +
 	"ToolsProtoP\x01Z7github.com/reeve-authz/reeve/gen/reeve/admin/v1;adminv1\xa2\x02\x03RAX\xaa\x02\x0eReeve.Admin.V1\xca\x02\x0eReeve\\Admin\\V1\xe2\x02\x1aReeve\\Admin\\V1\\GPBMetadata\xea\x02\x10Reeve::Admin::V1b\x06proto3"
 
@@ -526,38 +1118,64 @@ func file_reeve_admin_v1_tools_proto_rawDescGZIP() []byte {
 	return file_reeve_admin_v1_tools_proto_rawDescData
 }
 
-var file_reeve_admin_v1_tools_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_reeve_admin_v1_tools_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_reeve_admin_v1_tools_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_reeve_admin_v1_tools_proto_goTypes = []any{
-	(*GetToolRequest)(nil),        // 0: reeve.admin.v1.GetToolRequest
-	(*ListToolsRequest)(nil),      // 1: reeve.admin.v1.ListToolsRequest
-	(*ListToolsResponse)(nil),     // 2: reeve.admin.v1.ListToolsResponse
-	(*CreateToolRequest)(nil),     // 3: reeve.admin.v1.CreateToolRequest
-	(*UpdateToolRequest)(nil),     // 4: reeve.admin.v1.UpdateToolRequest
-	(*DeleteToolRequest)(nil),     // 5: reeve.admin.v1.DeleteToolRequest
-	(*DeleteToolResponse)(nil),    // 6: reeve.admin.v1.DeleteToolResponse
-	(*v1.Tool)(nil),               // 7: reeve.grant.v1.Tool
-	(*fieldmaskpb.FieldMask)(nil), // 8: google.protobuf.FieldMask
+	(ImportToolsResponse_Result_Action)(0), // 0: reeve.admin.v1.ImportToolsResponse.Result.Action
+	(*ImportToolsRequest)(nil),             // 1: reeve.admin.v1.ImportToolsRequest
+	(*ImportToolsResponse)(nil),            // 2: reeve.admin.v1.ImportToolsResponse
+	(*ObservedTool)(nil),                   // 3: reeve.admin.v1.ObservedTool
+	(*ListObservedToolsRequest)(nil),       // 4: reeve.admin.v1.ListObservedToolsRequest
+	(*ListObservedToolsResponse)(nil),      // 5: reeve.admin.v1.ListObservedToolsResponse
+	(*GetToolRequest)(nil),                 // 6: reeve.admin.v1.GetToolRequest
+	(*ListToolsRequest)(nil),               // 7: reeve.admin.v1.ListToolsRequest
+	(*ListToolsResponse)(nil),              // 8: reeve.admin.v1.ListToolsResponse
+	(*CreateToolRequest)(nil),              // 9: reeve.admin.v1.CreateToolRequest
+	(*UpdateToolRequest)(nil),              // 10: reeve.admin.v1.UpdateToolRequest
+	(*DeleteToolRequest)(nil),              // 11: reeve.admin.v1.DeleteToolRequest
+	(*DeleteToolResponse)(nil),             // 12: reeve.admin.v1.DeleteToolResponse
+	(*ImportToolsRequest_Item)(nil),        // 13: reeve.admin.v1.ImportToolsRequest.Item
+	(*ImportToolsResponse_Result)(nil),     // 14: reeve.admin.v1.ImportToolsResponse.Result
+	(*structpb.Struct)(nil),                // 15: google.protobuf.Struct
+	(*timestamppb.Timestamp)(nil),          // 16: google.protobuf.Timestamp
+	(*v1.Tool)(nil),                        // 17: reeve.grant.v1.Tool
+	(*fieldmaskpb.FieldMask)(nil),          // 18: google.protobuf.FieldMask
+	(v1.Tool_Effect)(0),                    // 19: reeve.grant.v1.Tool.Effect
+	(v1.Tool_Reach)(0),                     // 20: reeve.grant.v1.Tool.Reach
 }
 var file_reeve_admin_v1_tools_proto_depIdxs = []int32{
-	7, // 0: reeve.admin.v1.ListToolsResponse.tools:type_name -> reeve.grant.v1.Tool
-	7, // 1: reeve.admin.v1.CreateToolRequest.tool:type_name -> reeve.grant.v1.Tool
-	7, // 2: reeve.admin.v1.UpdateToolRequest.tool:type_name -> reeve.grant.v1.Tool
-	8, // 3: reeve.admin.v1.UpdateToolRequest.update_mask:type_name -> google.protobuf.FieldMask
-	0, // 4: reeve.admin.v1.Tools.GetTool:input_type -> reeve.admin.v1.GetToolRequest
-	1, // 5: reeve.admin.v1.Tools.ListTools:input_type -> reeve.admin.v1.ListToolsRequest
-	3, // 6: reeve.admin.v1.Tools.CreateTool:input_type -> reeve.admin.v1.CreateToolRequest
-	4, // 7: reeve.admin.v1.Tools.UpdateTool:input_type -> reeve.admin.v1.UpdateToolRequest
-	5, // 8: reeve.admin.v1.Tools.DeleteTool:input_type -> reeve.admin.v1.DeleteToolRequest
-	7, // 9: reeve.admin.v1.Tools.GetTool:output_type -> reeve.grant.v1.Tool
-	2, // 10: reeve.admin.v1.Tools.ListTools:output_type -> reeve.admin.v1.ListToolsResponse
-	7, // 11: reeve.admin.v1.Tools.CreateTool:output_type -> reeve.grant.v1.Tool
-	7, // 12: reeve.admin.v1.Tools.UpdateTool:output_type -> reeve.grant.v1.Tool
-	6, // 13: reeve.admin.v1.Tools.DeleteTool:output_type -> reeve.admin.v1.DeleteToolResponse
-	9, // [9:14] is the sub-list for method output_type
-	4, // [4:9] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	13, // 0: reeve.admin.v1.ImportToolsRequest.tools:type_name -> reeve.admin.v1.ImportToolsRequest.Item
+	14, // 1: reeve.admin.v1.ImportToolsResponse.results:type_name -> reeve.admin.v1.ImportToolsResponse.Result
+	15, // 2: reeve.admin.v1.ObservedTool.definition:type_name -> google.protobuf.Struct
+	16, // 3: reeve.admin.v1.ObservedTool.first_seen:type_name -> google.protobuf.Timestamp
+	3,  // 4: reeve.admin.v1.ListObservedToolsResponse.tools:type_name -> reeve.admin.v1.ObservedTool
+	17, // 5: reeve.admin.v1.ListToolsResponse.tools:type_name -> reeve.grant.v1.Tool
+	17, // 6: reeve.admin.v1.CreateToolRequest.tool:type_name -> reeve.grant.v1.Tool
+	17, // 7: reeve.admin.v1.UpdateToolRequest.tool:type_name -> reeve.grant.v1.Tool
+	18, // 8: reeve.admin.v1.UpdateToolRequest.update_mask:type_name -> google.protobuf.FieldMask
+	15, // 9: reeve.admin.v1.ImportToolsRequest.Item.definition:type_name -> google.protobuf.Struct
+	19, // 10: reeve.admin.v1.ImportToolsRequest.Item.effect:type_name -> reeve.grant.v1.Tool.Effect
+	20, // 11: reeve.admin.v1.ImportToolsRequest.Item.reach:type_name -> reeve.grant.v1.Tool.Reach
+	0,  // 12: reeve.admin.v1.ImportToolsResponse.Result.action:type_name -> reeve.admin.v1.ImportToolsResponse.Result.Action
+	6,  // 13: reeve.admin.v1.Tools.GetTool:input_type -> reeve.admin.v1.GetToolRequest
+	7,  // 14: reeve.admin.v1.Tools.ListTools:input_type -> reeve.admin.v1.ListToolsRequest
+	9,  // 15: reeve.admin.v1.Tools.CreateTool:input_type -> reeve.admin.v1.CreateToolRequest
+	10, // 16: reeve.admin.v1.Tools.UpdateTool:input_type -> reeve.admin.v1.UpdateToolRequest
+	11, // 17: reeve.admin.v1.Tools.DeleteTool:input_type -> reeve.admin.v1.DeleteToolRequest
+	1,  // 18: reeve.admin.v1.Tools.ImportTools:input_type -> reeve.admin.v1.ImportToolsRequest
+	4,  // 19: reeve.admin.v1.Tools.ListObservedTools:input_type -> reeve.admin.v1.ListObservedToolsRequest
+	17, // 20: reeve.admin.v1.Tools.GetTool:output_type -> reeve.grant.v1.Tool
+	8,  // 21: reeve.admin.v1.Tools.ListTools:output_type -> reeve.admin.v1.ListToolsResponse
+	17, // 22: reeve.admin.v1.Tools.CreateTool:output_type -> reeve.grant.v1.Tool
+	17, // 23: reeve.admin.v1.Tools.UpdateTool:output_type -> reeve.grant.v1.Tool
+	12, // 24: reeve.admin.v1.Tools.DeleteTool:output_type -> reeve.admin.v1.DeleteToolResponse
+	2,  // 25: reeve.admin.v1.Tools.ImportTools:output_type -> reeve.admin.v1.ImportToolsResponse
+	5,  // 26: reeve.admin.v1.Tools.ListObservedTools:output_type -> reeve.admin.v1.ListObservedToolsResponse
+	20, // [20:27] is the sub-list for method output_type
+	13, // [13:20] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_reeve_admin_v1_tools_proto_init() }
@@ -570,13 +1188,14 @@ func file_reeve_admin_v1_tools_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_reeve_admin_v1_tools_proto_rawDesc), len(file_reeve_admin_v1_tools_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   7,
+			NumEnums:      1,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_reeve_admin_v1_tools_proto_goTypes,
 		DependencyIndexes: file_reeve_admin_v1_tools_proto_depIdxs,
+		EnumInfos:         file_reeve_admin_v1_tools_proto_enumTypes,
 		MessageInfos:      file_reeve_admin_v1_tools_proto_msgTypes,
 	}.Build()
 	File_reeve_admin_v1_tools_proto = out.File

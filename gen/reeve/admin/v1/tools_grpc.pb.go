@@ -22,11 +22,13 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Tools_GetTool_FullMethodName    = "/reeve.admin.v1.Tools/GetTool"
-	Tools_ListTools_FullMethodName  = "/reeve.admin.v1.Tools/ListTools"
-	Tools_CreateTool_FullMethodName = "/reeve.admin.v1.Tools/CreateTool"
-	Tools_UpdateTool_FullMethodName = "/reeve.admin.v1.Tools/UpdateTool"
-	Tools_DeleteTool_FullMethodName = "/reeve.admin.v1.Tools/DeleteTool"
+	Tools_GetTool_FullMethodName           = "/reeve.admin.v1.Tools/GetTool"
+	Tools_ListTools_FullMethodName         = "/reeve.admin.v1.Tools/ListTools"
+	Tools_CreateTool_FullMethodName        = "/reeve.admin.v1.Tools/CreateTool"
+	Tools_UpdateTool_FullMethodName        = "/reeve.admin.v1.Tools/UpdateTool"
+	Tools_DeleteTool_FullMethodName        = "/reeve.admin.v1.Tools/DeleteTool"
+	Tools_ImportTools_FullMethodName       = "/reeve.admin.v1.Tools/ImportTools"
+	Tools_ListObservedTools_FullMethodName = "/reeve.admin.v1.Tools/ListObservedTools"
 )
 
 // ToolsClient is the client API for Tools service.
@@ -46,6 +48,14 @@ type ToolsClient interface {
 	UpdateTool(ctx context.Context, in *UpdateToolRequest, opts ...grpc.CallOption) (*v1.Tool, error)
 	// DeleteTool removes a tool. FAILED_PRECONDITION if others still need it.
 	DeleteTool(ctx context.Context, in *DeleteToolRequest, opts ...grpc.CallOption) (*DeleteToolResponse, error)
+	// ImportTools creates tools with their definitions pinned, or pins those of
+	// tools that are not, in one transaction. FAILED_PRECONDITION if a tool is
+	// pinned to another definition, unless that is to be accepted; and if a
+	// grant's condition does not fit a new definition.
+	ImportTools(ctx context.Context, in *ImportToolsRequest, opts ...grpc.CallOption) (*ImportToolsResponse, error)
+	// ListObservedTools returns what sidecars saw and withheld: definitions that
+	// differ from those pinned, and tools that the catalogue does not have.
+	ListObservedTools(ctx context.Context, in *ListObservedToolsRequest, opts ...grpc.CallOption) (*ListObservedToolsResponse, error)
 }
 
 type toolsClient struct {
@@ -106,6 +116,26 @@ func (c *toolsClient) DeleteTool(ctx context.Context, in *DeleteToolRequest, opt
 	return out, nil
 }
 
+func (c *toolsClient) ImportTools(ctx context.Context, in *ImportToolsRequest, opts ...grpc.CallOption) (*ImportToolsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ImportToolsResponse)
+	err := c.cc.Invoke(ctx, Tools_ImportTools_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *toolsClient) ListObservedTools(ctx context.Context, in *ListObservedToolsRequest, opts ...grpc.CallOption) (*ListObservedToolsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListObservedToolsResponse)
+	err := c.cc.Invoke(ctx, Tools_ListObservedTools_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ToolsServer is the server API for Tools service.
 // All implementations must embed UnimplementedToolsServer
 // for forward compatibility.
@@ -123,6 +153,14 @@ type ToolsServer interface {
 	UpdateTool(context.Context, *UpdateToolRequest) (*v1.Tool, error)
 	// DeleteTool removes a tool. FAILED_PRECONDITION if others still need it.
 	DeleteTool(context.Context, *DeleteToolRequest) (*DeleteToolResponse, error)
+	// ImportTools creates tools with their definitions pinned, or pins those of
+	// tools that are not, in one transaction. FAILED_PRECONDITION if a tool is
+	// pinned to another definition, unless that is to be accepted; and if a
+	// grant's condition does not fit a new definition.
+	ImportTools(context.Context, *ImportToolsRequest) (*ImportToolsResponse, error)
+	// ListObservedTools returns what sidecars saw and withheld: definitions that
+	// differ from those pinned, and tools that the catalogue does not have.
+	ListObservedTools(context.Context, *ListObservedToolsRequest) (*ListObservedToolsResponse, error)
 	mustEmbedUnimplementedToolsServer()
 }
 
@@ -147,6 +185,12 @@ func (UnimplementedToolsServer) UpdateTool(context.Context, *UpdateToolRequest) 
 }
 func (UnimplementedToolsServer) DeleteTool(context.Context, *DeleteToolRequest) (*DeleteToolResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteTool not implemented")
+}
+func (UnimplementedToolsServer) ImportTools(context.Context, *ImportToolsRequest) (*ImportToolsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ImportTools not implemented")
+}
+func (UnimplementedToolsServer) ListObservedTools(context.Context, *ListObservedToolsRequest) (*ListObservedToolsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListObservedTools not implemented")
 }
 func (UnimplementedToolsServer) mustEmbedUnimplementedToolsServer() {}
 func (UnimplementedToolsServer) testEmbeddedByValue()               {}
@@ -259,6 +303,42 @@ func _Tools_DeleteTool_Handler(srv interface{}, ctx context.Context, dec func(in
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Tools_ImportTools_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ImportToolsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ToolsServer).ImportTools(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Tools_ImportTools_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ToolsServer).ImportTools(ctx, req.(*ImportToolsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Tools_ListObservedTools_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListObservedToolsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ToolsServer).ListObservedTools(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Tools_ListObservedTools_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ToolsServer).ListObservedTools(ctx, req.(*ListObservedToolsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Tools_ServiceDesc is the grpc.ServiceDesc for Tools service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -285,6 +365,14 @@ var Tools_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DeleteTool",
 			Handler:    _Tools_DeleteTool_Handler,
+		},
+		{
+			MethodName: "ImportTools",
+			Handler:    _Tools_ImportTools_Handler,
+		},
+		{
+			MethodName: "ListObservedTools",
+			Handler:    _Tools_ListObservedTools_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

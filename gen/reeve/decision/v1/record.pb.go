@@ -370,7 +370,9 @@ type Decision struct {
 	Revision int64 `protobuf:"varint,9,opt,name=revision,proto3" json:"revision,omitempty"`
 	// Whether the agent could have gone around the sidecar: it runs under the
 	// sidecar's own user.
-	Unenforced    bool `protobuf:"varint,10,opt,name=unenforced,proto3" json:"unenforced,omitempty"`
+	Unenforced bool `protobuf:"varint,10,opt,name=unenforced,proto3" json:"unenforced,omitempty"`
+	// The session that the call was made in, by resource name; empty if in none.
+	Session       string `protobuf:"bytes,11,opt,name=session,proto3" json:"session,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -475,6 +477,13 @@ func (x *Decision) GetUnenforced() bool {
 	return false
 }
 
+func (x *Decision) GetSession() string {
+	if x != nil {
+		return x.Session
+	}
+	return ""
+}
+
 // Outcome is how a forwarded call ended.
 type Outcome struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -562,7 +571,7 @@ const file_reeve_decision_v1_record_proto_rawDesc = "" +
 	"\x04time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x129\n" +
 	"\bdecision\x18\x06 \x01(\v2\x1b.reeve.decision.v1.DecisionH\x00R\bdecision\x126\n" +
 	"\aoutcome\x18\a \x01(\v2\x1a.reeve.decision.v1.OutcomeH\x00R\aoutcomeB\a\n" +
-	"\x05entry\"\xdb\x03\n" +
+	"\x05entry\"\xf5\x03\n" +
 	"\bDecision\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06server\x18\x02 \x01(\tR\x06server\x124\n" +
@@ -576,7 +585,8 @@ const file_reeve_decision_v1_record_proto_rawDesc = "" +
 	"\n" +
 	"unenforced\x18\n" +
 	" \x01(\bR\n" +
-	"unenforced\"L\n" +
+	"unenforced\x12\x18\n" +
+	"\asession\x18\v \x01(\tR\asession\"L\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\b\n" +
 	"\x04TOOL\x10\x01\x12\f\n" +

@@ -12,6 +12,7 @@ import (
 	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	structpb "google.golang.org/protobuf/types/known/structpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -421,6 +422,7 @@ type Server struct {
 	// Types that are valid to be assigned to Upstream:
 	//
 	//	*Server_Http_
+	//	*Server_Stdio_
 	Upstream      isServer_Upstream `protobuf_oneof:"upstream"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -507,6 +509,15 @@ func (x *Server) GetHttp() *Server_Http {
 	return nil
 }
 
+func (x *Server) GetStdio() *Server_Stdio {
+	if x != nil {
+		if x, ok := x.Upstream.(*Server_Stdio_); ok {
+			return x.Stdio
+		}
+	}
+	return nil
+}
+
 type isServer_Upstream interface {
 	isServer_Upstream()
 }
@@ -516,7 +527,14 @@ type Server_Http_ struct {
 	Http *Server_Http `protobuf:"bytes,6,opt,name=http,proto3,oneof"`
 }
 
+type Server_Stdio_ struct {
+	// Started by the sidecar, over standard input and output.
+	Stdio *Server_Stdio `protobuf:"bytes,7,opt,name=stdio,proto3,oneof"`
+}
+
 func (*Server_Http_) isServer_Upstream() {}
+
+func (*Server_Stdio_) isServer_Upstream() {}
 
 // A Tool is one tool of a catalogue server with our own classification of it,
 // which never comes from the server. A tool that is not in the catalogue
@@ -538,7 +556,17 @@ type Tool struct {
 	// What a call may change.
 	Effect Tool_Effect `protobuf:"varint,6,opt,name=effect,proto3,enum=reeve.grant.v1.Tool_Effect" json:"effect,omitempty"`
 	// What a call may touch.
-	Reach         Tool_Reach `protobuf:"varint,7,opt,name=reach,proto3,enum=reeve.grant.v1.Tool_Reach" json:"reach,omitempty"`
+	Reach Tool_Reach `protobuf:"varint,7,opt,name=reach,proto3,enum=reeve.grant.v1.Tool_Reach" json:"reach,omitempty"`
+	// The server's definition of the tool as it was accepted: the whole item of
+	// tools/list. Unset: the tool is not pinned, and whatever the server says of
+	// it passes. Not streamed.
+	Definition *structpb.Struct `protobuf:"bytes,8,opt,name=definition,proto3" json:"definition,omitempty"`
+	// "sha256:" and the digest, in lower-case hex, of the definition in canonical
+	// form (RFC 8785); empty if the tool is not pinned. Output only.
+	Digest string `protobuf:"bytes,9,opt,name=digest,proto3" json:"digest,omitempty"`
+	// The definition's inputSchema in canonical form; empty if the tool is not
+	// pinned. Output only. Streamed in place of the definition.
+	InputSchema   string `protobuf:"bytes,10,opt,name=input_schema,json=inputSchema,proto3" json:"input_schema,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -622,6 +650,27 @@ func (x *Tool) GetReach() Tool_Reach {
 	return Tool_REACH_UNSPECIFIED
 }
 
+func (x *Tool) GetDefinition() *structpb.Struct {
+	if x != nil {
+		return x.Definition
+	}
+	return nil
+}
+
+func (x *Tool) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *Tool) GetInputSchema() string {
+	if x != nil {
+		return x.InputSchema
+	}
+	return ""
+}
+
 // Where a server is reached over streamable HTTP.
 type Server_Http struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -669,11 +718,80 @@ func (x *Server_Http) GetUrl() string {
 	return ""
 }
 
+// How a server is started that speaks over its standard input and output. A
+// sidecar starts it when its agent first needs it, and ends it with the
+// sidecar.
+type Server_Stdio struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The program and its arguments. A program without a slash is looked up in
+	// the PATH of the sidecar's machine. They are not secret: they are stored,
+	// streamed and shown.
+	Command []string `protobuf:"bytes,1,rep,name=command,proto3" json:"command,omitempty"`
+	// Environment variables, beside PATH, HOME, LANG and TMPDIR; nothing else
+	// of the sidecar's environment is passed on. They are not secret either.
+	Env map[string]string `protobuf:"bytes,2,rep,name=env,proto3" json:"env,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// The directory to start it in, an absolute path; empty is a new empty one.
+	WorkingDir    string `protobuf:"bytes,3,opt,name=working_dir,json=workingDir,proto3" json:"working_dir,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Server_Stdio) Reset() {
+	*x = Server_Stdio{}
+	mi := &file_reeve_grant_v1_catalogue_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Server_Stdio) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Server_Stdio) ProtoMessage() {}
+
+func (x *Server_Stdio) ProtoReflect() protoreflect.Message {
+	mi := &file_reeve_grant_v1_catalogue_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Server_Stdio.ProtoReflect.Descriptor instead.
+func (*Server_Stdio) Descriptor() ([]byte, []int) {
+	return file_reeve_grant_v1_catalogue_proto_rawDescGZIP(), []int{2, 1}
+}
+
+func (x *Server_Stdio) GetCommand() []string {
+	if x != nil {
+		return x.Command
+	}
+	return nil
+}
+
+func (x *Server_Stdio) GetEnv() map[string]string {
+	if x != nil {
+		return x.Env
+	}
+	return nil
+}
+
+func (x *Server_Stdio) GetWorkingDir() string {
+	if x != nil {
+		return x.WorkingDir
+	}
+	return ""
+}
+
 var File_reeve_grant_v1_catalogue_proto protoreflect.FileDescriptor
 
 const file_reeve_grant_v1_catalogue_proto_rawDesc = "" +
 	"\n" +
-	"\x1ereeve/grant/v1/catalogue.proto\x12\x0ereeve.grant.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9a\x02\n" +
+	"\x1ereeve/grant/v1/catalogue.proto\x12\x0ereeve.grant.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9a\x02\n" +
 	"\tNamespace\x12J\n" +
 	"\x04name\x18\x01 \x01(\tB6\xbaH3r12/^namespaces/[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$R\x04name\x12\x1b\n" +
 	"\x04etag\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18\x14R\x04etag\x12;\n" +
@@ -702,7 +820,7 @@ const file_reeve_grant_v1_catalogue_proto_rawDesc = "" +
 	"\n" +
 	"\x06ACTIVE\x10\x01\x12\r\n" +
 	"\tSUSPENDED\x10\x02\x12\v\n" +
-	"\aRETIRED\x10\x03\"\xaf\x03\n" +
+	"\aRETIRED\x10\x03\"\xed\x05\n" +
 	"\x06Server\x12u\n" +
 	"\x04name\x18\x01 \x01(\tBa\xbaH^r\\2Z^namespaces/[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?/servers/[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$R\x04name\x12\x1b\n" +
 	"\x04etag\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18\x14R\x04etag\x12;\n" +
@@ -711,10 +829,19 @@ const file_reeve_grant_v1_catalogue_proto_rawDesc = "" +
 	"\vupdate_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"updateTime\x12*\n" +
 	"\vdescription\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\xe8\aR\vdescription\x121\n" +
-	"\x04http\x18\x06 \x01(\v2\x1b.reeve.grant.v1.Server.HttpH\x00R\x04http\x1a%\n" +
+	"\x04http\x18\x06 \x01(\v2\x1b.reeve.grant.v1.Server.HttpH\x00R\x04http\x124\n" +
+	"\x05stdio\x18\a \x01(\v2\x1c.reeve.grant.v1.Server.StdioH\x00R\x05stdio\x1a%\n" +
 	"\x04Http\x12\x1d\n" +
-	"\x03url\x18\x01 \x01(\tB\v\xbaH\br\x06\x18\x80\x10\x88\x01\x01R\x03urlB\x11\n" +
-	"\bupstream\x12\x05\xbaH\x02\b\x01\"\xe1\x04\n" +
+	"\x03url\x18\x01 \x01(\tB\v\xbaH\br\x06\x18\x80\x10\x88\x01\x01R\x03url\x1a\x85\x02\n" +
+	"\x05Stdio\x12+\n" +
+	"\acommand\x18\x01 \x03(\tB\x11\xbaH\x0e\x92\x01\v\b\x01\x10@\"\x05r\x03(\x80 R\acommand\x12l\n" +
+	"\x03env\x18\x02 \x03(\v2%.reeve.grant.v1.Server.Stdio.EnvEntryB3\xbaH0\x9a\x01-\x10@\"\"r 2\x1e^[A-Za-z_][A-Za-z0-9_]{0,127}$*\x05r\x03(\x80 R\x03env\x12)\n" +
+	"\vworking_dir\x18\x03 \x01(\tB\b\xbaH\x05r\x03(\x80 R\n" +
+	"workingDir\x1a6\n" +
+	"\bEnvEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x11\n" +
+	"\bupstream\x12\x05\xbaH\x02\b\x01\"\xe9\x05\n" +
 	"\x04Tool\x12\x92\x01\n" +
 	"\x04name\x18\x01 \x01(\tB~\xbaH{ry2w^namespaces/[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?/servers/[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?/tools/[A-Za-z0-9_./-]{1,128}$R\x04name\x12\x1b\n" +
 	"\x04etag\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18\x14R\x04etag\x12;\n" +
@@ -726,7 +853,13 @@ const file_reeve_grant_v1_catalogue_proto_rawDesc = "" +
 	"\x06effect\x18\x06 \x01(\x0e2\x1b.reeve.grant.v1.Tool.EffectB\n" +
 	"\xbaH\a\x82\x01\x04\x10\x01 \x00R\x06effect\x12<\n" +
 	"\x05reach\x18\a \x01(\x0e2\x1a.reeve.grant.v1.Tool.ReachB\n" +
-	"\xbaH\a\x82\x01\x04\x10\x01 \x00R\x05reach\"F\n" +
+	"\xbaH\a\x82\x01\x04\x10\x01 \x00R\x05reach\x127\n" +
+	"\n" +
+	"definition\x18\b \x01(\v2\x17.google.protobuf.StructR\n" +
+	"definition\x12\x1f\n" +
+	"\x06digest\x18\t \x01(\tB\a\xbaH\x04r\x02\x18GR\x06digest\x12,\n" +
+	"\finput_schema\x18\n" +
+	" \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x04R\vinputSchema\"F\n" +
 	"\x06Effect\x12\x16\n" +
 	"\x12EFFECT_UNSPECIFIED\x10\x00\x12\b\n" +
 	"\x04READ\x10\x01\x12\t\n" +
@@ -753,7 +886,7 @@ func file_reeve_grant_v1_catalogue_proto_rawDescGZIP() []byte {
 }
 
 var file_reeve_grant_v1_catalogue_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_reeve_grant_v1_catalogue_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_reeve_grant_v1_catalogue_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_reeve_grant_v1_catalogue_proto_goTypes = []any{
 	(Agent_State)(0),              // 0: reeve.grant.v1.Agent.State
 	(Tool_Effect)(0),              // 1: reeve.grant.v1.Tool.Effect
@@ -764,27 +897,33 @@ var file_reeve_grant_v1_catalogue_proto_goTypes = []any{
 	(*Tool)(nil),                  // 6: reeve.grant.v1.Tool
 	nil,                           // 7: reeve.grant.v1.Agent.LabelsEntry
 	(*Server_Http)(nil),           // 8: reeve.grant.v1.Server.Http
-	(*timestamppb.Timestamp)(nil), // 9: google.protobuf.Timestamp
+	(*Server_Stdio)(nil),          // 9: reeve.grant.v1.Server.Stdio
+	nil,                           // 10: reeve.grant.v1.Server.Stdio.EnvEntry
+	(*timestamppb.Timestamp)(nil), // 11: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),       // 12: google.protobuf.Struct
 }
 var file_reeve_grant_v1_catalogue_proto_depIdxs = []int32{
-	9,  // 0: reeve.grant.v1.Namespace.create_time:type_name -> google.protobuf.Timestamp
-	9,  // 1: reeve.grant.v1.Namespace.update_time:type_name -> google.protobuf.Timestamp
-	9,  // 2: reeve.grant.v1.Agent.create_time:type_name -> google.protobuf.Timestamp
-	9,  // 3: reeve.grant.v1.Agent.update_time:type_name -> google.protobuf.Timestamp
+	11, // 0: reeve.grant.v1.Namespace.create_time:type_name -> google.protobuf.Timestamp
+	11, // 1: reeve.grant.v1.Namespace.update_time:type_name -> google.protobuf.Timestamp
+	11, // 2: reeve.grant.v1.Agent.create_time:type_name -> google.protobuf.Timestamp
+	11, // 3: reeve.grant.v1.Agent.update_time:type_name -> google.protobuf.Timestamp
 	7,  // 4: reeve.grant.v1.Agent.labels:type_name -> reeve.grant.v1.Agent.LabelsEntry
 	0,  // 5: reeve.grant.v1.Agent.state:type_name -> reeve.grant.v1.Agent.State
-	9,  // 6: reeve.grant.v1.Server.create_time:type_name -> google.protobuf.Timestamp
-	9,  // 7: reeve.grant.v1.Server.update_time:type_name -> google.protobuf.Timestamp
+	11, // 6: reeve.grant.v1.Server.create_time:type_name -> google.protobuf.Timestamp
+	11, // 7: reeve.grant.v1.Server.update_time:type_name -> google.protobuf.Timestamp
 	8,  // 8: reeve.grant.v1.Server.http:type_name -> reeve.grant.v1.Server.Http
-	9,  // 9: reeve.grant.v1.Tool.create_time:type_name -> google.protobuf.Timestamp
-	9,  // 10: reeve.grant.v1.Tool.update_time:type_name -> google.protobuf.Timestamp
-	1,  // 11: reeve.grant.v1.Tool.effect:type_name -> reeve.grant.v1.Tool.Effect
-	2,  // 12: reeve.grant.v1.Tool.reach:type_name -> reeve.grant.v1.Tool.Reach
-	13, // [13:13] is the sub-list for method output_type
-	13, // [13:13] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	9,  // 9: reeve.grant.v1.Server.stdio:type_name -> reeve.grant.v1.Server.Stdio
+	11, // 10: reeve.grant.v1.Tool.create_time:type_name -> google.protobuf.Timestamp
+	11, // 11: reeve.grant.v1.Tool.update_time:type_name -> google.protobuf.Timestamp
+	1,  // 12: reeve.grant.v1.Tool.effect:type_name -> reeve.grant.v1.Tool.Effect
+	2,  // 13: reeve.grant.v1.Tool.reach:type_name -> reeve.grant.v1.Tool.Reach
+	12, // 14: reeve.grant.v1.Tool.definition:type_name -> google.protobuf.Struct
+	10, // 15: reeve.grant.v1.Server.Stdio.env:type_name -> reeve.grant.v1.Server.Stdio.EnvEntry
+	16, // [16:16] is the sub-list for method output_type
+	16, // [16:16] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_reeve_grant_v1_catalogue_proto_init() }
@@ -794,6 +933,7 @@ func file_reeve_grant_v1_catalogue_proto_init() {
 	}
 	file_reeve_grant_v1_catalogue_proto_msgTypes[2].OneofWrappers = []any{
 		(*Server_Http_)(nil),
+		(*Server_Stdio_)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -801,7 +941,7 @@ func file_reeve_grant_v1_catalogue_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_reeve_grant_v1_catalogue_proto_rawDesc), len(file_reeve_grant_v1_catalogue_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   6,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

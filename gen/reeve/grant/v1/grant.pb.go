@@ -81,6 +81,63 @@ func (Grant_Effect) EnumDescriptor() ([]byte, []int) {
 	return file_reeve_grant_v1_grant_proto_rawDescGZIP(), []int{0, 0}
 }
 
+// Whose calls are counted together.
+type Limits_Scope int32
+
+const (
+	// As SIDECAR.
+	Limits_SCOPE_UNSPECIFIED Limits_Scope = 0
+	// Those through one sidecar.
+	Limits_SIDECAR Limits_Scope = 1
+	// Those of one agent, through whichever sidecar.
+	Limits_AGENT Limits_Scope = 2
+	// Those of all agents that the grant covers.
+	Limits_ALL Limits_Scope = 3
+)
+
+// Enum value maps for Limits_Scope.
+var (
+	Limits_Scope_name = map[int32]string{
+		0: "SCOPE_UNSPECIFIED",
+		1: "SIDECAR",
+		2: "AGENT",
+		3: "ALL",
+	}
+	Limits_Scope_value = map[string]int32{
+		"SCOPE_UNSPECIFIED": 0,
+		"SIDECAR":           1,
+		"AGENT":             2,
+		"ALL":               3,
+	}
+)
+
+func (x Limits_Scope) Enum() *Limits_Scope {
+	p := new(Limits_Scope)
+	*p = x
+	return p
+}
+
+func (x Limits_Scope) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Limits_Scope) Descriptor() protoreflect.EnumDescriptor {
+	return file_reeve_grant_v1_grant_proto_enumTypes[1].Descriptor()
+}
+
+func (Limits_Scope) Type() protoreflect.EnumType {
+	return &file_reeve_grant_v1_grant_proto_enumTypes[1]
+}
+
+func (x Limits_Scope) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Limits_Scope.Descriptor instead.
+func (Limits_Scope) EnumDescriptor() ([]byte, []int) {
+	return file_reeve_grant_v1_grant_proto_rawDescGZIP(), []int{1, 0}
+}
+
 // A Grant allows or forbids a set of agents a set of targets until it expires.
 // Nothing is allowed that no grant allows; one applying FORBID beats every
 // ALLOW.
@@ -117,8 +174,18 @@ type Grant struct {
 	// 1 s to 15 min, and so how long revoking it may take where a sidecar is cut
 	// off. Unset: the control plane's bound. ALLOW only: a FORBID is never stale.
 	FreshnessBound *durationpb.Duration `protobuf:"bytes,12,opt,name=freshness_bound,json=freshnessBound,proto3" json:"freshness_bound,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// How often the grant may allow a call. When it is used up, the grant does not
+	// apply. ALLOW only.
+	Limits *Limits `protobuf:"bytes,13,opt,name=limits,proto3" json:"limits,omitempty"`
+	// What session a call must be made in for the grant to apply. Unset: none is
+	// needed. ALLOW only.
+	Session *SessionRequirement `protobuf:"bytes,14,opt,name=session,proto3" json:"session,omitempty"`
+	// The grant's incarnation, made by the store when the grant is created. What
+	// was counted under it is not counted for a grant made anew under its name.
+	// Output only.
+	Uid           string `protobuf:"bytes,15,opt,name=uid,proto3" json:"uid,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Grant) Reset() {
@@ -235,6 +302,226 @@ func (x *Grant) GetFreshnessBound() *durationpb.Duration {
 	return nil
 }
 
+func (x *Grant) GetLimits() *Limits {
+	if x != nil {
+		return x.Limits
+	}
+	return nil
+}
+
+func (x *Grant) GetSession() *SessionRequirement {
+	if x != nil {
+		return x.Session
+	}
+	return nil
+}
+
+func (x *Grant) GetUid() string {
+	if x != nil {
+		return x.Uid
+	}
+	return ""
+}
+
+// Limits say how many calls may be allowed. A call is counted when it is
+// allowed, before it is forwarded, and again not if it was never forwarded.
+// Counts survive a sidecar's restart.
+type Limits struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many calls in all; 0 is no limit.
+	MaxCalls int64 `protobuf:"varint,1,opt,name=max_calls,json=maxCalls,proto3" json:"max_calls,omitempty"`
+	// How many calls in any stretch of time. Counted by each sidecar for itself.
+	Rate *Rate `protobuf:"bytes,2,opt,name=rate,proto3" json:"rate,omitempty"`
+	// Whose calls count towards max_calls. In the limits of a session it must be
+	// unset: a session is one sidecar's.
+	Scope         Limits_Scope `protobuf:"varint,3,opt,name=scope,proto3,enum=reeve.grant.v1.Limits_Scope" json:"scope,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Limits) Reset() {
+	*x = Limits{}
+	mi := &file_reeve_grant_v1_grant_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Limits) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Limits) ProtoMessage() {}
+
+func (x *Limits) ProtoReflect() protoreflect.Message {
+	mi := &file_reeve_grant_v1_grant_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Limits.ProtoReflect.Descriptor instead.
+func (*Limits) Descriptor() ([]byte, []int) {
+	return file_reeve_grant_v1_grant_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Limits) GetMaxCalls() int64 {
+	if x != nil {
+		return x.MaxCalls
+	}
+	return 0
+}
+
+func (x *Limits) GetRate() *Rate {
+	if x != nil {
+		return x.Rate
+	}
+	return nil
+}
+
+func (x *Limits) GetScope() Limits_Scope {
+	if x != nil {
+		return x.Scope
+	}
+	return Limits_SCOPE_UNSPECIFIED
+}
+
+// A Rate is so many calls in any stretch of time of this length, wherever it
+// begins.
+type Rate struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many calls.
+	Calls int32 `protobuf:"varint,1,opt,name=calls,proto3" json:"calls,omitempty"`
+	// How long the stretch is, from 1 s to 24 h.
+	Per           *durationpb.Duration `protobuf:"bytes,2,opt,name=per,proto3" json:"per,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Rate) Reset() {
+	*x = Rate{}
+	mi := &file_reeve_grant_v1_grant_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Rate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Rate) ProtoMessage() {}
+
+func (x *Rate) ProtoReflect() protoreflect.Message {
+	mi := &file_reeve_grant_v1_grant_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Rate.ProtoReflect.Descriptor instead.
+func (*Rate) Descriptor() ([]byte, []int) {
+	return file_reeve_grant_v1_grant_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Rate) GetCalls() int32 {
+	if x != nil {
+		return x.Calls
+	}
+	return 0
+}
+
+func (x *Rate) GetPer() *durationpb.Duration {
+	if x != nil {
+		return x.Per
+	}
+	return nil
+}
+
+// A SessionRequirement says in what session a grant applies. Every field that is
+// set must be met by the one session that the call names.
+type SessionRequirement struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Purposes, one of which must be the session's, compared byte by byte.
+	Purposes []string `protobuf:"bytes,1,rep,name=purposes,proto3" json:"purposes,omitempty"`
+	// Users, on behalf of one of whom the session must be, compared byte by byte.
+	// A session that the agent opened by itself is on behalf of nobody.
+	Users []string `protobuf:"bytes,2,rep,name=users,proto3" json:"users,omitempty"`
+	// Whether the session must be on behalf of some user.
+	AnyUser bool `protobuf:"varint,3,opt,name=any_user,json=anyUser,proto3" json:"any_user,omitempty"`
+	// Whether a session that the agent opened by itself will do. Its purpose is
+	// the agent's own word.
+	SelfOpened    bool `protobuf:"varint,4,opt,name=self_opened,json=selfOpened,proto3" json:"self_opened,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SessionRequirement) Reset() {
+	*x = SessionRequirement{}
+	mi := &file_reeve_grant_v1_grant_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SessionRequirement) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SessionRequirement) ProtoMessage() {}
+
+func (x *SessionRequirement) ProtoReflect() protoreflect.Message {
+	mi := &file_reeve_grant_v1_grant_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SessionRequirement.ProtoReflect.Descriptor instead.
+func (*SessionRequirement) Descriptor() ([]byte, []int) {
+	return file_reeve_grant_v1_grant_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *SessionRequirement) GetPurposes() []string {
+	if x != nil {
+		return x.Purposes
+	}
+	return nil
+}
+
+func (x *SessionRequirement) GetUsers() []string {
+	if x != nil {
+		return x.Users
+	}
+	return nil
+}
+
+func (x *SessionRequirement) GetAnyUser() bool {
+	if x != nil {
+		return x.AnyUser
+	}
+	return false
+}
+
+func (x *SessionRequirement) GetSelfOpened() bool {
+	if x != nil {
+		return x.SelfOpened
+	}
+	return false
+}
+
 // Subjects selects agents of the grant's own namespace. An agent is covered if
 // it is named or if the selector matches it.
 type Subjects struct {
@@ -249,7 +536,7 @@ type Subjects struct {
 
 func (x *Subjects) Reset() {
 	*x = Subjects{}
-	mi := &file_reeve_grant_v1_grant_proto_msgTypes[1]
+	mi := &file_reeve_grant_v1_grant_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -261,7 +548,7 @@ func (x *Subjects) String() string {
 func (*Subjects) ProtoMessage() {}
 
 func (x *Subjects) ProtoReflect() protoreflect.Message {
-	mi := &file_reeve_grant_v1_grant_proto_msgTypes[1]
+	mi := &file_reeve_grant_v1_grant_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -274,7 +561,7 @@ func (x *Subjects) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Subjects.ProtoReflect.Descriptor instead.
 func (*Subjects) Descriptor() ([]byte, []int) {
-	return file_reeve_grant_v1_grant_proto_rawDescGZIP(), []int{1}
+	return file_reeve_grant_v1_grant_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Subjects) GetAgents() []string {
@@ -302,7 +589,7 @@ type LabelSelector struct {
 
 func (x *LabelSelector) Reset() {
 	*x = LabelSelector{}
-	mi := &file_reeve_grant_v1_grant_proto_msgTypes[2]
+	mi := &file_reeve_grant_v1_grant_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -314,7 +601,7 @@ func (x *LabelSelector) String() string {
 func (*LabelSelector) ProtoMessage() {}
 
 func (x *LabelSelector) ProtoReflect() protoreflect.Message {
-	mi := &file_reeve_grant_v1_grant_proto_msgTypes[2]
+	mi := &file_reeve_grant_v1_grant_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -327,7 +614,7 @@ func (x *LabelSelector) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LabelSelector.ProtoReflect.Descriptor instead.
 func (*LabelSelector) Descriptor() ([]byte, []int) {
-	return file_reeve_grant_v1_grant_proto_rawDescGZIP(), []int{2}
+	return file_reeve_grant_v1_grant_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *LabelSelector) GetMatchLabels() map[string]string {
@@ -358,7 +645,7 @@ type Target struct {
 
 func (x *Target) Reset() {
 	*x = Target{}
-	mi := &file_reeve_grant_v1_grant_proto_msgTypes[3]
+	mi := &file_reeve_grant_v1_grant_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -370,7 +657,7 @@ func (x *Target) String() string {
 func (*Target) ProtoMessage() {}
 
 func (x *Target) ProtoReflect() protoreflect.Message {
-	mi := &file_reeve_grant_v1_grant_proto_msgTypes[3]
+	mi := &file_reeve_grant_v1_grant_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -383,7 +670,7 @@ func (x *Target) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Target.ProtoReflect.Descriptor instead.
 func (*Target) Descriptor() ([]byte, []int) {
-	return file_reeve_grant_v1_grant_proto_rawDescGZIP(), []int{3}
+	return file_reeve_grant_v1_grant_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Target) GetTarget() isTarget_Target {
@@ -467,7 +754,7 @@ var File_reeve_grant_v1_grant_proto protoreflect.FileDescriptor
 
 const file_reeve_grant_v1_grant_proto_rawDesc = "" +
 	"\n" +
-	"\x1areeve/grant/v1/grant.proto\x12\x0ereeve.grant.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xac\x06\n" +
+	"\x1areeve/grant/v1/grant.proto\x12\x0ereeve.grant.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb5\a\n" +
 	"\x05Grant\x12t\n" +
 	"\x04name\x18\x01 \x01(\tB`\xbaH]r[2Y^namespaces/[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?/grants/[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$R\x04name\x12\x1b\n" +
 	"\x04etag\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18\x14R\x04etag\x12;\n" +
@@ -487,12 +774,36 @@ const file_reeve_grant_v1_grant_proto_rawDesc = "" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\tnotBefore\x12C\n" +
 	"\vexpire_time\x18\v \x01(\v2\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01R\n" +
 	"expireTime\x12S\n" +
-	"\x0ffreshness_bound\x18\f \x01(\v2\x19.google.protobuf.DurationB\x0f\xbaH\f\xaa\x01\t\"\x03\b\x84\a2\x02\b\x01R\x0efreshnessBound\"7\n" +
+	"\x0ffreshness_bound\x18\f \x01(\v2\x19.google.protobuf.DurationB\x0f\xbaH\f\xaa\x01\t\"\x03\b\x84\a2\x02\b\x01R\x0efreshnessBound\x12.\n" +
+	"\x06limits\x18\r \x01(\v2\x16.reeve.grant.v1.LimitsR\x06limits\x12<\n" +
+	"\asession\x18\x0e \x01(\v2\".reeve.grant.v1.SessionRequirementR\asession\x12\x19\n" +
+	"\x03uid\x18\x0f \x01(\tB\a\xbaH\x04r\x02\x18$R\x03uid\"7\n" +
 	"\x06Effect\x12\x16\n" +
 	"\x12EFFECT_UNSPECIFIED\x10\x00\x12\t\n" +
 	"\x05ALLOW\x10\x01\x12\n" +
 	"\n" +
-	"\x06FORBID\x10\x02\"\x91\x01\n" +
+	"\x06FORBID\x10\x02\"\xdd\x01\n" +
+	"\x06Limits\x12*\n" +
+	"\tmax_calls\x18\x01 \x01(\x03B\r\xbaH\n" +
+	"\"\b\x18\x80\x94\xeb\xdc\x03(\x00R\bmaxCalls\x12(\n" +
+	"\x04rate\x18\x02 \x01(\v2\x14.reeve.grant.v1.RateR\x04rate\x12<\n" +
+	"\x05scope\x18\x03 \x01(\x0e2\x1c.reeve.grant.v1.Limits.ScopeB\b\xbaH\x05\x82\x01\x02\x10\x01R\x05scope\"?\n" +
+	"\x05Scope\x12\x15\n" +
+	"\x11SCOPE_UNSPECIFIED\x10\x00\x12\v\n" +
+	"\aSIDECAR\x10\x01\x12\t\n" +
+	"\x05AGENT\x10\x02\x12\a\n" +
+	"\x03ALL\x10\x03\"j\n" +
+	"\x04Rate\x12 \n" +
+	"\x05calls\x18\x01 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\xe8\a(\x01R\x05calls\x12@\n" +
+	"\x03per\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\x13\xbaH\x10\xc8\x01\x01\xaa\x01\n" +
+	"\"\x04\b\x80\xa3\x052\x02\b\x01R\x03per\"\xcb\x01\n" +
+	"\x12SessionRequirement\x12P\n" +
+	"\bpurposes\x18\x01 \x03(\tB4\xbaH1\x92\x01.\x10 \"*r(2&^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$R\bpurposes\x12'\n" +
+	"\x05users\x18\x02 \x03(\tB\x11\xbaH\x0e\x92\x01\v\x10d\"\ar\x05\x10\x01\x18\xfe\x01R\x05users\x12\x19\n" +
+	"\bany_user\x18\x03 \x01(\bR\aanyUser\x12\x1f\n" +
+	"\vself_opened\x18\x04 \x01(\bR\n" +
+	"selfOpened\"\x91\x01\n" +
 	"\bSubjects\x12J\n" +
 	"\x06agents\x18\x01 \x03(\tB2\xbaH/\x92\x01,\x10d\"(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$R\x06agents\x129\n" +
 	"\bselector\x18\x02 \x01(\v2\x1d.reeve.grant.v1.LabelSelectorR\bselector\"\xeb\x01\n" +
@@ -526,34 +837,43 @@ func file_reeve_grant_v1_grant_proto_rawDescGZIP() []byte {
 	return file_reeve_grant_v1_grant_proto_rawDescData
 }
 
-var file_reeve_grant_v1_grant_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_reeve_grant_v1_grant_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_reeve_grant_v1_grant_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_reeve_grant_v1_grant_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_reeve_grant_v1_grant_proto_goTypes = []any{
 	(Grant_Effect)(0),             // 0: reeve.grant.v1.Grant.Effect
-	(*Grant)(nil),                 // 1: reeve.grant.v1.Grant
-	(*Subjects)(nil),              // 2: reeve.grant.v1.Subjects
-	(*LabelSelector)(nil),         // 3: reeve.grant.v1.LabelSelector
-	(*Target)(nil),                // 4: reeve.grant.v1.Target
-	nil,                           // 5: reeve.grant.v1.LabelSelector.MatchLabelsEntry
-	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 7: google.protobuf.Duration
+	(Limits_Scope)(0),             // 1: reeve.grant.v1.Limits.Scope
+	(*Grant)(nil),                 // 2: reeve.grant.v1.Grant
+	(*Limits)(nil),                // 3: reeve.grant.v1.Limits
+	(*Rate)(nil),                  // 4: reeve.grant.v1.Rate
+	(*SessionRequirement)(nil),    // 5: reeve.grant.v1.SessionRequirement
+	(*Subjects)(nil),              // 6: reeve.grant.v1.Subjects
+	(*LabelSelector)(nil),         // 7: reeve.grant.v1.LabelSelector
+	(*Target)(nil),                // 8: reeve.grant.v1.Target
+	nil,                           // 9: reeve.grant.v1.LabelSelector.MatchLabelsEntry
+	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 11: google.protobuf.Duration
 }
 var file_reeve_grant_v1_grant_proto_depIdxs = []int32{
-	6,  // 0: reeve.grant.v1.Grant.create_time:type_name -> google.protobuf.Timestamp
-	6,  // 1: reeve.grant.v1.Grant.update_time:type_name -> google.protobuf.Timestamp
+	10, // 0: reeve.grant.v1.Grant.create_time:type_name -> google.protobuf.Timestamp
+	10, // 1: reeve.grant.v1.Grant.update_time:type_name -> google.protobuf.Timestamp
 	0,  // 2: reeve.grant.v1.Grant.effect:type_name -> reeve.grant.v1.Grant.Effect
-	2,  // 3: reeve.grant.v1.Grant.subjects:type_name -> reeve.grant.v1.Subjects
-	4,  // 4: reeve.grant.v1.Grant.targets:type_name -> reeve.grant.v1.Target
-	6,  // 5: reeve.grant.v1.Grant.not_before:type_name -> google.protobuf.Timestamp
-	6,  // 6: reeve.grant.v1.Grant.expire_time:type_name -> google.protobuf.Timestamp
-	7,  // 7: reeve.grant.v1.Grant.freshness_bound:type_name -> google.protobuf.Duration
-	3,  // 8: reeve.grant.v1.Subjects.selector:type_name -> reeve.grant.v1.LabelSelector
-	5,  // 9: reeve.grant.v1.LabelSelector.match_labels:type_name -> reeve.grant.v1.LabelSelector.MatchLabelsEntry
-	10, // [10:10] is the sub-list for method output_type
-	10, // [10:10] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	6,  // 3: reeve.grant.v1.Grant.subjects:type_name -> reeve.grant.v1.Subjects
+	8,  // 4: reeve.grant.v1.Grant.targets:type_name -> reeve.grant.v1.Target
+	10, // 5: reeve.grant.v1.Grant.not_before:type_name -> google.protobuf.Timestamp
+	10, // 6: reeve.grant.v1.Grant.expire_time:type_name -> google.protobuf.Timestamp
+	11, // 7: reeve.grant.v1.Grant.freshness_bound:type_name -> google.protobuf.Duration
+	3,  // 8: reeve.grant.v1.Grant.limits:type_name -> reeve.grant.v1.Limits
+	5,  // 9: reeve.grant.v1.Grant.session:type_name -> reeve.grant.v1.SessionRequirement
+	4,  // 10: reeve.grant.v1.Limits.rate:type_name -> reeve.grant.v1.Rate
+	1,  // 11: reeve.grant.v1.Limits.scope:type_name -> reeve.grant.v1.Limits.Scope
+	11, // 12: reeve.grant.v1.Rate.per:type_name -> google.protobuf.Duration
+	7,  // 13: reeve.grant.v1.Subjects.selector:type_name -> reeve.grant.v1.LabelSelector
+	9,  // 14: reeve.grant.v1.LabelSelector.match_labels:type_name -> reeve.grant.v1.LabelSelector.MatchLabelsEntry
+	15, // [15:15] is the sub-list for method output_type
+	15, // [15:15] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_reeve_grant_v1_grant_proto_init() }
@@ -561,7 +881,7 @@ func file_reeve_grant_v1_grant_proto_init() {
 	if File_reeve_grant_v1_grant_proto != nil {
 		return
 	}
-	file_reeve_grant_v1_grant_proto_msgTypes[3].OneofWrappers = []any{
+	file_reeve_grant_v1_grant_proto_msgTypes[6].OneofWrappers = []any{
 		(*Target_Tool)(nil),
 		(*Target_Resource)(nil),
 		(*Target_Prompt)(nil),
@@ -572,8 +892,8 @@ func file_reeve_grant_v1_grant_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_reeve_grant_v1_grant_proto_rawDesc), len(file_reeve_grant_v1_grant_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   5,
+			NumEnums:      2,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -445,6 +445,199 @@ func (x *Presence) GetEnrollAddress() string {
 	return ""
 }
 
+// Drawn is how many of the calls that a grant's limits leave to several sidecars
+// together were drawn.
+type Drawn struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The grant, by resource name.
+	Grant string `protobuf:"bytes,1,opt,name=grant,proto3" json:"grant,omitempty"`
+	// How many calls were drawn in all.
+	Calls int64 `protobuf:"varint,2,opt,name=calls,proto3" json:"calls,omitempty"`
+	// The last blocks, the newest last.
+	Blocks        []*Drawn_Block `protobuf:"bytes,3,rep,name=blocks,proto3" json:"blocks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Drawn) Reset() {
+	*x = Drawn{}
+	mi := &file_reeve_store_v1_store_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Drawn) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Drawn) ProtoMessage() {}
+
+func (x *Drawn) ProtoReflect() protoreflect.Message {
+	mi := &file_reeve_store_v1_store_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Drawn.ProtoReflect.Descriptor instead.
+func (*Drawn) Descriptor() ([]byte, []int) {
+	return file_reeve_store_v1_store_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Drawn) GetGrant() string {
+	if x != nil {
+		return x.Grant
+	}
+	return ""
+}
+
+func (x *Drawn) GetCalls() int64 {
+	if x != nil {
+		return x.Calls
+	}
+	return 0
+}
+
+func (x *Drawn) GetBlocks() []*Drawn_Block {
+	if x != nil {
+		return x.Blocks
+	}
+	return nil
+}
+
+// Observation is a tool's definition that a sidecar saw and withheld.
+type Observation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The tool's name, whether the catalogue has it or not.
+	Tool string `protobuf:"bytes,1,opt,name=tool,proto3" json:"tool,omitempty"`
+	// The definition in canonical form (RFC 8785).
+	Definition string `protobuf:"bytes,2,opt,name=definition,proto3" json:"definition,omitempty"`
+	// When it was first seen so.
+	FirstSeen *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=first_seen,json=firstSeen,proto3" json:"first_seen,omitempty"`
+	// The agent whose sidecar saw it, by resource name.
+	Agent         string `protobuf:"bytes,4,opt,name=agent,proto3" json:"agent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Observation) Reset() {
+	*x = Observation{}
+	mi := &file_reeve_store_v1_store_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Observation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Observation) ProtoMessage() {}
+
+func (x *Observation) ProtoReflect() protoreflect.Message {
+	mi := &file_reeve_store_v1_store_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Observation.ProtoReflect.Descriptor instead.
+func (*Observation) Descriptor() ([]byte, []int) {
+	return file_reeve_store_v1_store_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Observation) GetTool() string {
+	if x != nil {
+		return x.Tool
+	}
+	return ""
+}
+
+func (x *Observation) GetDefinition() string {
+	if x != nil {
+		return x.Definition
+	}
+	return ""
+}
+
+func (x *Observation) GetFirstSeen() *timestamppb.Timestamp {
+	if x != nil {
+		return x.FirstSeen
+	}
+	return nil
+}
+
+func (x *Observation) GetAgent() string {
+	if x != nil {
+		return x.Agent
+	}
+	return ""
+}
+
+// A block that was drawn, kept so that a repeated request gets it again.
+type Drawn_Block struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The request's id.
+	RequestId string `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// How many calls.
+	Calls         int64 `protobuf:"varint,2,opt,name=calls,proto3" json:"calls,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Drawn_Block) Reset() {
+	*x = Drawn_Block{}
+	mi := &file_reeve_store_v1_store_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Drawn_Block) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Drawn_Block) ProtoMessage() {}
+
+func (x *Drawn_Block) ProtoReflect() protoreflect.Message {
+	mi := &file_reeve_store_v1_store_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Drawn_Block.ProtoReflect.Descriptor instead.
+func (*Drawn_Block) Descriptor() ([]byte, []int) {
+	return file_reeve_store_v1_store_proto_rawDescGZIP(), []int{5, 0}
+}
+
+func (x *Drawn_Block) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *Drawn_Block) GetCalls() int64 {
+	if x != nil {
+		return x.Calls
+	}
+	return 0
+}
+
 var File_reeve_store_v1_store_proto protoreflect.FileDescriptor
 
 const file_reeve_store_v1_store_proto_rawDesc = "" +
@@ -485,7 +678,23 @@ const file_reeve_store_v1_store_proto_rawDesc = "" +
 	"\areplica\x18\x05 \x01(\tR\areplica\x125\n" +
 	"\bend_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12'\n" +
 	"\x0fsidecar_address\x18\a \x01(\tR\x0esidecarAddress\x12%\n" +
-	"\x0eenroll_address\x18\b \x01(\tR\renrollAddressB\xb3\x01\n" +
+	"\x0eenroll_address\x18\b \x01(\tR\renrollAddress\"\xa6\x01\n" +
+	"\x05Drawn\x12\x14\n" +
+	"\x05grant\x18\x01 \x01(\tR\x05grant\x12\x14\n" +
+	"\x05calls\x18\x02 \x01(\x03R\x05calls\x123\n" +
+	"\x06blocks\x18\x03 \x03(\v2\x1b.reeve.store.v1.Drawn.BlockR\x06blocks\x1a<\n" +
+	"\x05Block\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x01 \x01(\tR\trequestId\x12\x14\n" +
+	"\x05calls\x18\x02 \x01(\x03R\x05calls\"\x92\x01\n" +
+	"\vObservation\x12\x12\n" +
+	"\x04tool\x18\x01 \x01(\tR\x04tool\x12\x1e\n" +
+	"\n" +
+	"definition\x18\x02 \x01(\tR\n" +
+	"definition\x129\n" +
+	"\n" +
+	"first_seen\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tfirstSeen\x12\x14\n" +
+	"\x05agent\x18\x04 \x01(\tR\x05agentB\xb3\x01\n" +
 	"\x12com.reeve.store.v1B\n" +
 	"StoreProtoP\x01Z7github.com/reeve-authz/reeve/gen/reeve/store/v1;storev1\xa2\x02\x03RSX\xaa\x02\x0eReeve.Store.V1\xca\x02\x0eReeve\\Store\\V1\xe2\x02\x1aReeve\\Store\\V1\\GPBMetadata\xea\x02\x10Reeve::Store::V1b\x06proto3"
 
@@ -501,29 +710,34 @@ func file_reeve_store_v1_store_proto_rawDescGZIP() []byte {
 	return file_reeve_store_v1_store_proto_rawDescData
 }
 
-var file_reeve_store_v1_store_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_reeve_store_v1_store_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_reeve_store_v1_store_proto_goTypes = []any{
 	(*Head)(nil),                  // 0: reeve.store.v1.Head
 	(*Authority)(nil),             // 1: reeve.store.v1.Authority
 	(*JoinToken)(nil),             // 2: reeve.store.v1.JoinToken
 	(*Enrollment)(nil),            // 3: reeve.store.v1.Enrollment
 	(*Presence)(nil),              // 4: reeve.store.v1.Presence
-	(*durationpb.Duration)(nil),   // 5: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
+	(*Drawn)(nil),                 // 5: reeve.store.v1.Drawn
+	(*Observation)(nil),           // 6: reeve.store.v1.Observation
+	(*Drawn_Block)(nil),           // 7: reeve.store.v1.Drawn.Block
+	(*durationpb.Duration)(nil),   // 8: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 9: google.protobuf.Timestamp
 }
 var file_reeve_store_v1_store_proto_depIdxs = []int32{
-	5, // 0: reeve.store.v1.Head.longest_bound:type_name -> google.protobuf.Duration
-	6, // 1: reeve.store.v1.JoinToken.expire_time:type_name -> google.protobuf.Timestamp
-	6, // 2: reeve.store.v1.JoinToken.use_time:type_name -> google.protobuf.Timestamp
-	6, // 3: reeve.store.v1.Enrollment.create_time:type_name -> google.protobuf.Timestamp
-	6, // 4: reeve.store.v1.Presence.create_time:type_name -> google.protobuf.Timestamp
-	5, // 5: reeve.store.v1.Presence.bound:type_name -> google.protobuf.Duration
-	6, // 6: reeve.store.v1.Presence.end_time:type_name -> google.protobuf.Timestamp
-	7, // [7:7] is the sub-list for method output_type
-	7, // [7:7] is the sub-list for method input_type
-	7, // [7:7] is the sub-list for extension type_name
-	7, // [7:7] is the sub-list for extension extendee
-	0, // [0:7] is the sub-list for field type_name
+	8, // 0: reeve.store.v1.Head.longest_bound:type_name -> google.protobuf.Duration
+	9, // 1: reeve.store.v1.JoinToken.expire_time:type_name -> google.protobuf.Timestamp
+	9, // 2: reeve.store.v1.JoinToken.use_time:type_name -> google.protobuf.Timestamp
+	9, // 3: reeve.store.v1.Enrollment.create_time:type_name -> google.protobuf.Timestamp
+	9, // 4: reeve.store.v1.Presence.create_time:type_name -> google.protobuf.Timestamp
+	8, // 5: reeve.store.v1.Presence.bound:type_name -> google.protobuf.Duration
+	9, // 6: reeve.store.v1.Presence.end_time:type_name -> google.protobuf.Timestamp
+	7, // 7: reeve.store.v1.Drawn.blocks:type_name -> reeve.store.v1.Drawn.Block
+	9, // 8: reeve.store.v1.Observation.first_seen:type_name -> google.protobuf.Timestamp
+	9, // [9:9] is the sub-list for method output_type
+	9, // [9:9] is the sub-list for method input_type
+	9, // [9:9] is the sub-list for extension type_name
+	9, // [9:9] is the sub-list for extension extendee
+	0, // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_reeve_store_v1_store_proto_init() }
@@ -537,7 +751,7 @@ func file_reeve_store_v1_store_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_reeve_store_v1_store_proto_rawDesc), len(file_reeve_store_v1_store_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   5,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
