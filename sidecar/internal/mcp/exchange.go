@@ -279,5 +279,5 @@ func (x *exchange) send(ctx context.Context, permits []*pep.Permit, server *gran
 	if x.event != "" && method == http.MethodGet {
 		req.Header.Set(message.HeaderEvent, x.event)
 	}
-	return roundTrip(x.h.transport, req, permits)
+	return x.h.roundTrip(req, server, permits)
 }

@@ -51,8 +51,11 @@ type Config struct {
 	// CallTimeout is how long a server may take to answer a message. Default
 	// 15 min.
 	CallTimeout time.Duration
-	Log         *slog.Logger
-	Meter       metric.Meter
+	// Launcher reaches the servers that the sidecar starts; nil is none, and
+	// calls to them fail.
+	Launcher Launcher
+	Log      *slog.Logger
+	Meter    metric.Meter
 }
 
 // A Handler serves every server of the catalogue at /mcp/{server}. It is safe

@@ -198,6 +198,14 @@ func (x *exchange) failure(ctx context.Context, err error) (decisionv1.Outcome_S
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return decisionv1.Outcome_FAILED, outcomeFailed, failed(x.server, "took longer to answer than it may.")
 	}
+	var told interface {
+		error
+		Sentence() string // continues the name of the server
+	}
+	if errors.As(err, &told) {
+		x.h.log.WarnContext(ctx, "server not reached", slog.String("server", x.server), slog.Any("error", err))
+		return decisionv1.Outcome_FAILED, outcomeFailed, failed(x.server, told.Sentence())
+	}
 	x.h.log.WarnContext(ctx, "server failed", slog.String("server", x.server), slog.Any("error", err))
 	return decisionv1.Outcome_FAILED, outcomeFailed, failed(x.server, "could not be reached, or broke off. Retry later; the sidecar's log says more.")
 }

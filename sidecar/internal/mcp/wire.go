@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/reeve-authz/reeve/sidecar/grant"
 	"github.com/reeve-authz/reeve/sidecar/internal/pep"
 )
 
@@ -37,18 +38,40 @@ func newTransport() *http.Transport {
 	}
 }
 
-// roundTrip sends req and returns when the server has begun to answer. Nothing
+// A Launcher reaches the servers that are started by the sidecar instead of
+// being reached over the network. It is called by many goroutines at once.
+type Launcher interface {
+	// RoundTrip serves req, which is streamable HTTP, in the place of server and
+	// returns when there is an answer to read; the rest is read from its body,
+	// under the context of req, and ends when that does. Directly before every
+	// write to the server, and again after each wait for room, it must call pass
+	// and write nothing if that returns an error, which is then the error of
+	// RoundTrip. An error that has a method Sentence is told to the agent by it.
+	RoundTrip(req *http.Request, server *grant.Server, pass func() error) (*http.Response, error)
+}
+
+// roundTrip sends req to server and returns when it has begun to answer. Nothing
 // of it is written unless, directly before, all of permits allow it. begun says
 // whether anything may have left.
-func roundTrip(transport *http.Transport, req *http.Request, permits []*pep.Permit) (resp *http.Response, begun bool, err error) {
+func (h *Handler) roundTrip(req *http.Request, server *grant.Server, permits []*pep.Permit) (resp *http.Response, begun bool, err error) {
 	g := &gate{permits: permits}
+	if server.Message().GetStdio() != nil {
+		if h.config.Launcher == nil {
+			return nil, false, errNotLaunched
+		}
+		resp, err = h.config.Launcher.RoundTrip(req, server, g.pass)
+		return resp, g.begun.Load(), err
+	}
 	ctx := httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
 		GotConn:     func(info httptrace.GotConnInfo) { g.guard(info.Conn) },
 		PutIdleConn: func(error) { g.leave() },
 	})
-	resp, err = transport.RoundTrip(req.WithContext(ctx))
+	resp, err = h.transport.RoundTrip(req.WithContext(ctx))
 	return resp, g.begun.Load(), err
 }
+
+// errNotLaunched is for a server that would have to be started.
+var errNotLaunched = errors.New("the server is one to start, and this sidecar starts none")
 
 // A gate is what one request has to pass, each time a piece of it is written.
 type gate struct {
