@@ -40,16 +40,17 @@ var (
 
 // collections are the messages by the collections in the names.
 var collections = map[string]proto.Message{
-	"namespaces":               (*grantv1.Namespace)(nil),
-	"namespaces/agents":        (*grantv1.Agent)(nil),
-	"namespaces/servers":       (*grantv1.Server)(nil),
-	"namespaces/servers/tools": (*grantv1.Tool)(nil),
-	"namespaces/grants":        (*grantv1.Grant)(nil),
-	"namespaces/fleet":         (*grantv1.FleetState)(nil),
-	"fleet":                    (*grantv1.FleetState)(nil),
-	"admins":                   (*adminv1.Admin)(nil),
-	"tokens":                   (*storev1.JoinToken)(nil),
-	"enrollments":              (*storev1.Enrollment)(nil),
+	"namespaces":                 (*grantv1.Namespace)(nil),
+	"namespaces/agents":          (*grantv1.Agent)(nil),
+	"namespaces/agents/sessions": (*grantv1.Session)(nil),
+	"namespaces/servers":         (*grantv1.Server)(nil),
+	"namespaces/servers/tools":   (*grantv1.Tool)(nil),
+	"namespaces/grants":          (*grantv1.Grant)(nil),
+	"namespaces/fleet":           (*grantv1.FleetState)(nil),
+	"fleet":                      (*grantv1.FleetState)(nil),
+	"admins":                     (*adminv1.Admin)(nil),
+	"tokens":                     (*storev1.JoinToken)(nil),
+	"enrollments":                (*storev1.Enrollment)(nil),
 }
 
 // TokenName is the name that a join token is stored under.

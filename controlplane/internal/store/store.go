@@ -5,16 +5,22 @@
 // Resources are known by their resource names. Their message types follow from
 // the name's collection:
 //
-//	namespaces/{namespace}                             grantv1.Namespace
-//	namespaces/{namespace}/agents/{agent}              grantv1.Agent
-//	namespaces/{namespace}/servers/{server}            grantv1.Server
-//	namespaces/{namespace}/servers/{server}/tools/{t}  grantv1.Tool
-//	namespaces/{namespace}/grants/{grant}              grantv1.Grant
-//	admins/{admin}                                     adminv1.Admin
-//	tokens/{hex SHA-256 of the token}                  storev1.JoinToken
-//	enrollments/{hex SHA-256 of the key}               storev1.Enrollment
-//	authority                                          storev1.Authority
-//	fleet, namespaces/{namespace}/fleet                grantv1.FleetState
+//	namespaces/{namespace}                              grantv1.Namespace
+//	namespaces/{namespace}/agents/{agent}               grantv1.Agent
+//	namespaces/{namespace}/agents/{agent}/sessions/{s}  grantv1.Session
+//	namespaces/{namespace}/servers/{server}             grantv1.Server
+//	namespaces/{namespace}/servers/{server}/tools/{t}   grantv1.Tool
+//	namespaces/{namespace}/grants/{grant}               grantv1.Grant
+//	admins/{admin}                                      adminv1.Admin
+//	tokens/{hex SHA-256 of the token}                   storev1.JoinToken
+//	enrollments/{hex SHA-256 of the key}                storev1.Enrollment
+//	authority                                           storev1.Authority
+//	fleet, namespaces/{namespace}/fleet                 grantv1.FleetState
+//
+// Two things are kept beside the resources, which nobody is told of and no change
+// records, for they are written while agents work and give nobody anything: which
+// control planes there are (see PutPresence), and how many calls were drawn under
+// grants' limits (see Draw).
 //
 // What is stored is what was put: etags and other output-only fields are the
 // caller's to leave out, and to fill in from a [Resource]'s revision.

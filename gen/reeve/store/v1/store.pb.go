@@ -454,7 +454,10 @@ type Drawn struct {
 	// How many calls were drawn in all.
 	Calls int64 `protobuf:"varint,2,opt,name=calls,proto3" json:"calls,omitempty"`
 	// The last blocks, the newest last.
-	Blocks        []*Drawn_Block `protobuf:"bytes,3,rep,name=blocks,proto3" json:"blocks,omitempty"`
+	Blocks []*Drawn_Block `protobuf:"bytes,3,rep,name=blocks,proto3" json:"blocks,omitempty"`
+	// The agent whose calls are counted, by resource name; empty if those of all
+	// agents that the grant covers are.
+	Agent         string `protobuf:"bytes,4,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -508,6 +511,13 @@ func (x *Drawn) GetBlocks() []*Drawn_Block {
 		return x.Blocks
 	}
 	return nil
+}
+
+func (x *Drawn) GetAgent() string {
+	if x != nil {
+		return x.Agent
+	}
+	return ""
 }
 
 // Observation is a tool's definition that a sidecar saw and withheld.
@@ -678,11 +688,12 @@ const file_reeve_store_v1_store_proto_rawDesc = "" +
 	"\areplica\x18\x05 \x01(\tR\areplica\x125\n" +
 	"\bend_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12'\n" +
 	"\x0fsidecar_address\x18\a \x01(\tR\x0esidecarAddress\x12%\n" +
-	"\x0eenroll_address\x18\b \x01(\tR\renrollAddress\"\xa6\x01\n" +
+	"\x0eenroll_address\x18\b \x01(\tR\renrollAddress\"\xbc\x01\n" +
 	"\x05Drawn\x12\x14\n" +
 	"\x05grant\x18\x01 \x01(\tR\x05grant\x12\x14\n" +
 	"\x05calls\x18\x02 \x01(\x03R\x05calls\x123\n" +
-	"\x06blocks\x18\x03 \x03(\v2\x1b.reeve.store.v1.Drawn.BlockR\x06blocks\x1a<\n" +
+	"\x06blocks\x18\x03 \x03(\v2\x1b.reeve.store.v1.Drawn.BlockR\x06blocks\x12\x14\n" +
+	"\x05agent\x18\x04 \x01(\tR\x05agent\x1a<\n" +
 	"\x05Block\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12\x14\n" +
