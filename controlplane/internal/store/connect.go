@@ -33,6 +33,9 @@ func connect(ctx context.Context, cfg clientv3.Config, server *embedded, log *sl
 		writing: make(chan struct{}, 1),
 		failed:  make(chan struct{}),
 	}
+	for i := range s.drawing {
+		s.drawing[i] = make(chan struct{}, 1)
+	}
 	s.seen.Store(&Head{})
 	s.close = sync.OnceValue(s.release)
 	cfg.Logger = zap.New(&bridge{log: log})

@@ -161,6 +161,7 @@ type Store struct {
 	close  func() error
 
 	writing chan struct{}        // held, by sending, while a change is made
+	drawing [lines]chan struct{} // each held, by sending, while one draws
 	seen    atomic.Pointer[Head] // the highest head seen; only see replaces it
 
 	failed  chan struct{} // closed after failure is set
