@@ -45,6 +45,7 @@ var rules = []rule{
 			"sidecar/internal/xds → sidecar/internal/replica",
 			"sidecar/internal/pep → sidecar/internal/replica",
 			"sidecar/internal/mcp → sidecar/internal/pep",
+			"sidecar/internal/mcp → sidecar/internal/door",
 			"sidecar/internal/audit → sidecar/internal/spool",
 		},
 		why: "rooms meet through small interfaces that the composition root joins",
