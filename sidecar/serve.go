@@ -18,6 +18,7 @@ import (
 	"github.com/reeve-authz/reeve/sidecar/internal/link"
 	"github.com/reeve-authz/reeve/sidecar/internal/mcp"
 	"github.com/reeve-authz/reeve/sidecar/internal/pep"
+	"github.com/reeve-authz/reeve/sidecar/internal/replica"
 	"github.com/reeve-authz/reeve/sidecar/internal/xds"
 )
 
@@ -43,12 +44,15 @@ func (s *Sidecar) serve(serving, background context.Context, rooms *errgroup.Gro
 	if err != nil {
 		return err
 	}
-	b.replica.OnCut(enforcer.Recheck)
-	door, err := mcp.New(mcp.Config{Enforcer: enforcer, Secret: s.endpoint.Secret, Log: s.log, Meter: b.meter})
+	door, err := mcp.New(mcp.Config{Enforcer: enforcer, Views: b.replica, Secret: s.endpoint.Secret, Log: s.log, Meter: b.meter})
 	if err != nil {
 		return err
 	}
 	defer door.Close(background)
+	b.replica.OnCut(func(v *replica.View) {
+		enforcer.Recheck(v)
+		door.Changed(v)
+	})
 
 	conn, err := link.New(link.Config{
 		Addresses: s.cfg.ControlPlane, Log: s.log, Meter: b.meter,

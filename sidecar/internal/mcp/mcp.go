@@ -22,6 +22,7 @@ import (
 	"github.com/reeve-authz/reeve/sidecar/internal/mcp/message"
 	"github.com/reeve-authz/reeve/sidecar/internal/mcp/sse"
 	"github.com/reeve-authz/reeve/sidecar/internal/pep"
+	"github.com/reeve-authz/reeve/sidecar/internal/replica"
 	"github.com/reeve-authz/reeve/sidecar/strictjson"
 )
 
@@ -48,11 +49,36 @@ type Config struct {
 	// CallTimeout is how long a server may take to answer a message. Default
 	// 15 min.
 	CallTimeout time.Duration
+	// Views has what is held, for pins and for who hears of changes. Needed.
+	Views pep.Views
+	// Claims is asked before a call is decided that names a session; nil is never.
+	Claims Claims
+	// Observer is told of definitions that are withheld; nil is nobody.
+	Observer Observer
 	// Launcher reaches the servers that the sidecar starts; nil is none, and
 	// calls to them fail.
 	Launcher Launcher
 	Log      *slog.Logger
 	Meter    metric.Meter
+}
+
+// Claims makes the agent's sessions usable through this sidecar. It is called by
+// many goroutines at once, for every call that names a session.
+type Claims interface {
+	// Ensure has this sidecar claim the session of this id, if it is held and
+	// nobody has claimed it. It returns when what is held says whose it is, or
+	// when that takes longer than a call may wait: whether calls may be made in it
+	// is for the decision to say. For one that is claimed it returns at once.
+	Ensure(ctx context.Context, session string)
+}
+
+// An Observer takes note of what servers say of their tools. It is called by many
+// goroutines at once, as often as a definition is seen, and must not block.
+type Observer interface {
+	// Withheld says that server, by id, lists tool with another definition than
+	// the one that is pinned, which was withheld from the agent. definition is in
+	// canonical form, and is kept.
+	Withheld(server, tool, definition string)
 }
 
 // A Handler serves every server of the catalogue at /mcp/{server}. It is safe
@@ -159,6 +185,11 @@ func (h *Handler) Close(ctx context.Context) {
 	h.sessions.close(ctx)
 	h.transport.CloseIdleConnections()
 }
+
+// Changed says that what is held has changed: who listens is told if what the
+// agent may see of a server may have. It does not block, and is meant for
+// replica.OnCut, after the enforcer's Recheck.
+func (h *Handler) Changed(*replica.View) {}
 
 // ServeHTTP serves one exchange of streamable HTTP.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {

@@ -82,7 +82,7 @@ func newRigAt(tb testing.TB, upstream string, configure func(*mcp.Config), grant
 	for _, one := range grants {
 		g.apply(tb, nil, one)
 	}
-	cfg := mcp.Config{Enforcer: enforcer, Secret: secret, Log: discard(), Meter: noop.Meter{}}
+	cfg := mcp.Config{Enforcer: enforcer, Views: g.replica, Secret: secret, Log: discard(), Meter: noop.Meter{}}
 	configure(&cfg)
 	handler, err := mcp.New(cfg)
 	if err != nil {
