@@ -46,6 +46,7 @@ var rules = []rule{
 			"sidecar/internal/pep → sidecar/internal/replica",
 			"sidecar/internal/mcp → sidecar/internal/pep",
 			"sidecar/internal/mcp → sidecar/internal/door",
+			"sidecar/internal/mcp → sidecar/internal/replica",
 			"sidecar/internal/audit → sidecar/internal/spool",
 		},
 		why: "rooms meet through small interfaces that the composition root joins",
