@@ -5,64 +5,39 @@ package admin
 
 import (
 	"context"
-	"crypto/ecdsa"
 	"fmt"
 	"log/slog"
 	"time"
 
 	"buf.build/go/protovalidate"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 
+	"github.com/reeve-authz/reeve/controlplane/internal/admin/admins"
+	"github.com/reeve-authz/reeve/controlplane/internal/admin/editor"
+	"github.com/reeve-authz/reeve/controlplane/internal/admin/fleet"
 	"github.com/reeve-authz/reeve/controlplane/internal/admin/guard"
+	"github.com/reeve-authz/reeve/controlplane/internal/admin/ledger"
+	"github.com/reeve-authz/reeve/controlplane/internal/admin/refusal"
 	"github.com/reeve-authz/reeve/controlplane/internal/store"
 	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
-	"github.com/reeve-authz/reeve/sidecar/grant"
 )
 
 // RevisionHeader is the response header in which every method that changes
 // something tells the revision of the change, to be waited for with
 // AwaitRevision.
-const RevisionHeader = "reeve-revision"
+const RevisionHeader = ledger.RevisionHeader
+
+// A View is the state at one revision, as this control plane has applied it.
+type View = ledger.View
+
+// A Fleet knows what the sidecars of all control planes hold.
+type Fleet = fleet.Fleet
 
 // An Authority issues certificates to administrators. Safe for concurrent use.
 type Authority interface {
-	// IssueAdmin returns a chain in DER, leaf first, and its end. It names the
-	// administrator, admins/{admin}, and carries uid. A ttl of 0 is the default.
-	IssueAdmin(pub *ecdsa.PublicKey, name, uid string, ttl time.Duration) (chain [][]byte, notAfter time.Time, err error)
-	// Roots returns the trust domain's roots in DER.
-	Roots() [][]byte
+	admins.Authority
 	// Digest names the root as a sidecar is told it.
 	Digest() string
-}
-
-// A View is the state at one revision, as this control plane has applied it.
-// Immutable and safe for concurrent use.
-type View interface {
-	// Revision returns the revision.
-	Revision() int64
-	// Admin returns the administrator of a resource name, or nil if there is none.
-	Admin(name string) *adminv1.Admin
-	// Held returns what the sidecars of an agent are meant to hold, or nil if
-	// there is no agent of that resource name.
-	Held(agent string) (*grant.Snapshot, error)
-}
-
-// A Fleet knows what the sidecars of all control planes hold. Safe for concurrent
-// use.
-type Fleet interface {
-	// List returns the sidecars that are connected or may still be fresh, in
-	// order of agent and instance, and the names of the control planes that did
-	// not answer, whose sidecars are missing.
-	List(ctx context.Context) (all []*adminv1.Sidecar, unreachable []string)
-	// Replicas returns the control planes that serve sidecars, or did and may
-	// have left some fresh, in order of name and incarnation.
-	Replicas(ctx context.Context) []*adminv1.Replica
-	// Await returns nil when the revision, which the store must have reached, is
-	// in force everywhere, and not before. Until then it calls progress whenever
-	// there is some, and with in_force set before it returns nil. It fails with
-	// the error of progress, or of ctx when that ends first.
-	Await(ctx context.Context, revision int64, progress func(*adminv1.AwaitRevisionResponse) error) error
 }
 
 // Advertised is what a join token tells a sidecar about where to go.
@@ -97,9 +72,9 @@ type Config struct {
 
 // Admin serves administration. Its methods may be called concurrently.
 type Admin struct {
-	cfg      Config
-	validate protovalidate.Validator
-	guard    *guard.Guard
+	*editor.Editor
+	cfg   Config
+	guard *guard.Guard
 }
 
 // New returns administration over what cfg names. It starts nothing.
@@ -112,7 +87,12 @@ func New(cfg Config) (*Admin, error) {
 		view, _ := cfg.Newest()
 		return view.Admin(name)
 	}
-	return &Admin{cfg: cfg, validate: validate, guard: guard.New(find, validate, statusOf, cfg.Log)}, nil
+	kept := &ledger.Ledger{Store: cfg.Store, Newest: cfg.Newest, Log: cfg.Log}
+	return &Admin{
+		Editor: &editor.Editor{Ledger: kept, Validate: validate, Now: cfg.Now},
+		cfg:    cfg,
+		guard:  guard.New(find, validate, refusal.StatusOf, cfg.Log),
+	}, nil
 }
 
 // ServerOptions returns the interceptors that a server of these services must
@@ -134,33 +114,9 @@ func (a *Admin) Register(r grpc.ServiceRegistrar) {
 	adminv1.RegisterServersServer(r, &servers{Admin: a})
 	adminv1.RegisterToolsServer(r, &tools{Admin: a})
 	adminv1.RegisterGrantsServer(r, &grants{Admin: a})
-	adminv1.RegisterFleetServer(r, &fleet{Admin: a})
+	adminv1.RegisterFleetServer(r, &fleet.Server{Editor: a.Editor})
 	adminv1.RegisterApplyServer(r, &apply{Admin: a})
-	adminv1.RegisterSidecarsServer(r, &sidecars{Admin: a})
-	adminv1.RegisterAdminsServer(r, &admins{Admin: a})
-	adminv1.RegisterChangesServer(r, &changes{Admin: a})
-}
-
-// maxLag is how long a caller waits for this control plane to catch up with the
-// store.
-const maxLag = 2 * time.Second
-
-// reach returns a view of a revision or a later one. It waits a short while for
-// it.
-func (a *Admin) reach(ctx context.Context, revision int64) (View, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, maxLag, &refusal{
-		codes.Unavailable, fmt.Errorf("this control plane has not applied revision %d yet: try again", revision),
-	})
-	defer cancel()
-	for {
-		view, stale := a.cfg.Newest()
-		if view.Revision() >= revision {
-			return view, nil
-		}
-		select {
-		case <-stale:
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		}
-	}
+	adminv1.RegisterSidecarsServer(r, &fleet.Sidecars{Ledger: a.Ledger, Fleet: a.cfg.Fleet})
+	adminv1.RegisterAdminsServer(r, &admins.Server{Ledger: a.Ledger, Authority: a.cfg.Authority, Now: a.Now, Log: a.cfg.Log})
+	adminv1.RegisterChangesServer(r, &admins.Changes{Ledger: a.Ledger})
 }

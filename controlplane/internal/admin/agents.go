@@ -10,7 +10,11 @@ import (
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/reeve-authz/reeve/controlplane/internal/admin/editor"
 	"github.com/reeve-authz/reeve/controlplane/internal/admin/guard"
+	"github.com/reeve-authz/reeve/controlplane/internal/admin/ledger"
+	"github.com/reeve-authz/reeve/controlplane/internal/admin/noun"
+	"github.com/reeve-authz/reeve/controlplane/internal/admin/refusal"
 	"github.com/reeve-authz/reeve/controlplane/internal/store"
 	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
 	grantv1 "github.com/reeve-authz/reeve/gen/reeve/grant/v1"
@@ -45,25 +49,25 @@ func (s *agents) turn(ctx context.Context, to grantv1.Agent_State, req interface
 	GetValidateOnly() bool
 },
 ) (*grantv1.Agent, error) {
-	if _, err := nameOf((*grantv1.Agent)(nil), req.GetName()); err != nil {
+	if _, err := noun.NameOf((*grantv1.Agent)(nil), req.GetName()); err != nil {
 		return nil, err
 	}
-	return settle(ctx, s.Admin, req.GetReason(), req.GetValidateOnly(), func(tx *store.Tx) (*grantv1.Agent, error) {
+	return ledger.Settle(ctx, s.Ledger, req.GetReason(), req.GetValidateOnly(), func(tx *store.Tx) (*grantv1.Agent, error) {
 		agent, err := s.agent(ctx, tx, req.GetName())
 		if err != nil {
 			return nil, err
 		}
-		if err := match(agent, req.GetEtag()); err != nil {
+		if err := editor.Match(agent, req.GetEtag()); err != nil {
 			return nil, err
 		}
 		switch agent.GetState() {
 		case to:
 			return agent, nil
 		case grantv1.Agent_RETIRED:
-			return nil, impossible("%s: it is retired, which is final: create another agent", label(agent))
+			return nil, refusal.Impossible("%s: it is retired, which is final: create another agent", noun.Label(agent))
 		default:
 			agent.State = to
-			return agent, s.save(tx, agent)
+			return agent, s.Editor.Save(tx, agent)
 		}
 	})
 }
@@ -72,16 +76,16 @@ func (s *agents) turn(ctx context.Context, to grantv1.Agent_State, req interface
 func (s *agents) agent(ctx context.Context, tx *store.Tx, name string) (*grantv1.Agent, error) {
 	r, err := tx.Get(ctx, name)
 	if errors.Is(err, store.ErrNotFound) {
-		return nil, fmt.Errorf("agent %q: %w%s", name, store.ErrNotFound, s.meant(ctx, (*grantv1.Agent)(nil), name))
+		return nil, fmt.Errorf("agent %q: %w%s", name, store.ErrNotFound, s.Ledger.Meant(ctx, (*grantv1.Agent)(nil), name))
 	}
 	if err != nil {
 		return nil, err
 	}
-	return stored[*grantv1.Agent](r)
+	return noun.Stored[*grantv1.Agent](r)
 }
 
 func (s *agents) CreateJoinToken(ctx context.Context, req *adminv1.CreateJoinTokenRequest) (*adminv1.JoinToken, error) {
-	if _, err := nameOf((*grantv1.Agent)(nil), req.GetAgent()); err != nil {
+	if _, err := noun.NameOf((*grantv1.Agent)(nil), req.GetAgent()); err != nil {
 		return nil, err
 	}
 	ttl := defaultTokenTTL
@@ -91,15 +95,15 @@ func (s *agents) CreateJoinToken(ctx context.Context, req *adminv1.CreateJoinTok
 	at := s.cfg.Advertised(ctx) // before there is a token that could be lost
 	token := tokenPrefix + rand.Text()
 	digest := sha256.Sum256([]byte(token))
-	expire := timestamppb.New(s.cfg.Now().Add(ttl))
-	revision, err := s.change(ctx, req.GetReason(), false, func(tx *store.Tx) error {
+	expire := timestamppb.New(s.Now().Add(ttl))
+	revision, err := s.Ledger.Change(ctx, req.GetReason(), false, func(tx *store.Tx) error {
 		agent, err := s.agent(ctx, tx, req.GetAgent())
 		if err != nil {
 			return err
 		}
 		if agent.GetState() != grantv1.Agent_ACTIVE {
-			return impossible("%s: it is %s, and enrols no sidecars: resume it first, or create another agent",
-				label(agent), agent.GetState())
+			return refusal.Impossible("%s: it is %s, and enrols no sidecars: resume it first, or create another agent",
+				noun.Label(agent), agent.GetState())
 		}
 		return tx.Create(ctx, store.TokenName(token), &storev1.JoinToken{
 			Digest:     digest[:],
@@ -120,5 +124,5 @@ func (s *agents) CreateJoinToken(ctx context.Context, req *adminv1.CreateJoinTok
 		TrustDomain:    at.TrustDomain,
 		EnrollAddress:  at.EnrollAddress,
 		SidecarAddress: at.SidecarAddress,
-	}, tellRevision(ctx, revision)
+	}, ledger.Tell(ctx, revision)
 }

@@ -3,6 +3,10 @@ package admin
 import (
 	"context"
 
+	"github.com/reeve-authz/reeve/controlplane/internal/admin/editor"
+	"github.com/reeve-authz/reeve/controlplane/internal/admin/ledger"
+	"github.com/reeve-authz/reeve/controlplane/internal/admin/noun"
+	"github.com/reeve-authz/reeve/controlplane/internal/admin/refusal"
 	"github.com/reeve-authz/reeve/controlplane/internal/store"
 	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
 )
@@ -22,46 +26,38 @@ func (s *apply) ApplyResources(
 	}
 	var results []*adminv1.ApplyResourcesResponse_Result
 	changed := false
-	revision, err := s.change(ctx, req.GetReason(), req.GetValidateOnly(), func(tx *store.Tx) error {
+	revision, err := s.Ledger.Change(ctx, req.GetReason(), req.GetValidateOnly(), func(tx *store.Tx) error {
 		results, changed = nil, false
-		var written []resource
+		edit := s.Begin(ctx, tx)
 		for _, m := range resources {
-			next, action, err := s.put(ctx, tx, m, intent{create: true, update: true})
+			_, action, err := edit.Put(m, editor.Intent{Create: true, Update: true})
 			if err != nil {
 				return err
 			}
 			results = append(results, &adminv1.ApplyResourcesResponse_Result{Name: m.GetName(), Action: action})
-			if action != adminv1.ApplyResourcesResponse_Result_UNCHANGED {
-				written, changed = append(written, next), true
-			}
+			changed = changed || action != editor.Unchanged
 		}
-		// Only now is everything in its place that another may refer to.
-		for _, m := range written {
-			if err := refer(ctx, tx, m); err != nil {
-				return err
-			}
-		}
-		return nil
+		return edit.Close()
 	})
 	if err != nil {
 		return nil, err
 	}
 	if !changed || req.GetValidateOnly() {
-		head, err := s.cfg.Store.Head(ctx)
+		head, err := s.Ledger.Store.Head(ctx)
 		if err != nil {
 			return nil, err
 		}
 		revision = head.Revision
 	}
-	return &adminv1.ApplyResourcesResponse{Results: results, Revision: revision}, tellRevision(ctx, revision)
+	return &adminv1.ApplyResourcesResponse{Results: results, Revision: revision}, ledger.Tell(ctx, revision)
 }
 
 // unwrap returns the resources of a file. None may be there twice.
-func unwrap(wrapped []*adminv1.Resource) ([]resource, error) {
-	var resources []resource
+func unwrap(wrapped []*adminv1.Resource) ([]noun.Resource, error) {
+	var resources []noun.Resource
 	seen := make(map[string]bool)
 	for i, w := range wrapped {
-		var m resource
+		var m noun.Resource
 		switch k := w.GetKind().(type) {
 		case *adminv1.Resource_Namespace:
 			m = k.Namespace
@@ -74,10 +70,10 @@ func unwrap(wrapped []*adminv1.Resource) ([]resource, error) {
 		case *adminv1.Resource_Grant:
 			m = k.Grant
 		default:
-			return nil, invalid("resources[%d]: it is of a kind that this control plane does not know", i)
+			return nil, refusal.Invalid("resources[%d]: it is of a kind that this control plane does not know", i)
 		}
 		if seen[m.GetName()] {
-			return nil, invalid("%s: it is there twice: leave one out", label(m))
+			return nil, refusal.Invalid("%s: it is there twice: leave one out", noun.Label(m))
 		}
 		seen[m.GetName()] = true
 		resources = append(resources, m)

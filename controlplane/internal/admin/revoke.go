@@ -14,7 +14,11 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/reeve-authz/reeve/controlplane/internal/admin/editor"
 	"github.com/reeve-authz/reeve/controlplane/internal/admin/guard"
+	"github.com/reeve-authz/reeve/controlplane/internal/admin/ledger"
+	"github.com/reeve-authz/reeve/controlplane/internal/admin/noun"
+	"github.com/reeve-authz/reeve/controlplane/internal/admin/refusal"
 	"github.com/reeve-authz/reeve/controlplane/internal/store"
 	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
 	grantv1 "github.com/reeve-authz/reeve/gen/reeve/grant/v1"
@@ -32,19 +36,20 @@ func (s *grants) RevokeGrants(ctx context.Context, req *adminv1.RevokeGrantsRequ
 	}
 	given := forbidding(ctx, req)
 	var forbid *grantv1.Grant
-	revision, err := s.change(ctx, req.GetReason(), req.GetValidateOnly(), func(tx *store.Tx) error {
+	revision, err := s.Ledger.Change(ctx, req.GetReason(), req.GetValidateOnly(), func(tx *store.Tx) error {
 		if err := s.removeGrants(ctx, tx, req.GetNames()); err != nil {
 			return err
 		}
 		if given == nil {
 			return nil
 		}
-		next, _, err := s.put(ctx, tx, given, intent{create: true})
+		edit := s.Begin(ctx, tx)
+		next, _, err := edit.Put(given, editor.Intent{Create: true})
 		if err != nil {
 			return err
 		}
 		forbid, _ = next.(*grantv1.Grant)
-		return refer(ctx, tx, forbid)
+		return edit.Close()
 	})
 	switch {
 	case err != nil:
@@ -52,33 +57,33 @@ func (s *grants) RevokeGrants(ctx context.Context, req *adminv1.RevokeGrantsRequ
 	case req.GetValidateOnly():
 		return &adminv1.RevokeGrantsResponse{Forbid: forbid}, nil
 	case forbid != nil:
-		setEtag(forbid, revision)
+		noun.SetEtag(forbid, revision)
 	}
-	return &adminv1.RevokeGrantsResponse{Revision: revision, Forbid: forbid}, tellRevision(ctx, revision)
+	return &adminv1.RevokeGrantsResponse{Revision: revision, Forbid: forbid}, ledger.Tell(ctx, revision)
 }
 
 // checkRevocation refuses a request that does not say what to revoke.
 func checkRevocation(req *adminv1.RevokeGrantsRequest) error {
 	n, err := grant.ParseName(req.GetParent())
 	if err != nil || n.Collection != grant.Namespaces {
-		return invalid("parent: %q: write namespaces/{namespace}", req.GetParent())
+		return refusal.Invalid("parent: %q: write namespaces/{namespace}", req.GetParent())
 	}
 	switch {
 	case len(req.GetNames()) == 0 && req.GetSubjects() == nil:
-		return invalid("names, subjects: one of them is required: " +
+		return refusal.Invalid("names, subjects: one of them is required: " +
 			"give the grants to remove, or the agents to forbid the targets, or both")
 	case req.GetSubjects() == nil && len(req.GetTargets()) > 0:
-		return invalid("subjects: say to whom the targets are forbidden: give agents or a selector")
+		return refusal.Invalid("subjects: say to whom the targets are forbidden: give agents or a selector")
 	}
 	for i, name := range req.GetNames() {
-		g, err := nameOf((*grantv1.Grant)(nil), name)
+		g, err := noun.NameOf((*grantv1.Grant)(nil), name)
 		switch {
 		case err != nil:
 			return fmt.Errorf("names[%d]: %w", i, err)
 		case g.Namespace != n.Namespace:
-			return invalid("names[%d]: %q is not in %s: revoke it there", i, name, req.GetParent())
+			return refusal.Invalid("names[%d]: %q is not in %s: revoke it there", i, name, req.GetParent())
 		case slices.Contains(req.GetNames()[:i], name):
-			return invalid("names[%d]: %q is there twice: leave one out", i, name)
+			return refusal.Invalid("names[%d]: %q is there twice: leave one out", i, name)
 		}
 	}
 	return nil
@@ -118,7 +123,7 @@ func (s *grants) removeGrants(ctx context.Context, tx *store.Tx, names []string)
 		_, err := tx.Get(ctx, name)
 		switch {
 		case errors.Is(err, store.ErrNotFound):
-			missing = append(missing, fmt.Sprintf("grant %q%s", name, s.meant(ctx, (*grantv1.Grant)(nil), name)))
+			missing = append(missing, fmt.Sprintf("grant %q%s", name, s.Ledger.Meant(ctx, (*grantv1.Grant)(nil), name)))
 		case err != nil:
 			return err
 		}

@@ -3,12 +3,75 @@ package admin
 import (
 	"context"
 
+	"google.golang.org/protobuf/types/known/fieldmaskpb"
+
+	"github.com/reeve-authz/reeve/controlplane/internal/admin/editor"
+	"github.com/reeve-authz/reeve/controlplane/internal/admin/explain"
+	"github.com/reeve-authz/reeve/controlplane/internal/admin/ledger"
+	"github.com/reeve-authz/reeve/controlplane/internal/admin/noun"
+	"github.com/reeve-authz/reeve/controlplane/internal/store"
 	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
 	grantv1 "github.com/reeve-authz/reeve/gen/reeve/grant/v1"
 )
 
 // The services below only name the messages; what a method does is the same for
-// every noun: change.go has how they change, list.go how they are read.
+// every noun.
+
+func create[T noun.Resource](ctx context.Context, e *editor.Editor, m T, req interface {
+	GetReason() string
+	GetValidateOnly() bool
+},
+) (T, error) {
+	return write(ctx, e, m, editor.Intent{Create: true}, req)
+}
+
+func update[T noun.Resource](ctx context.Context, e *editor.Editor, m T, req interface {
+	GetUpdateMask() *fieldmaskpb.FieldMask
+	GetAllowMissing() bool
+	GetReason() string
+	GetValidateOnly() bool
+},
+) (T, error) {
+	want := editor.Intent{Create: req.GetAllowMissing(), Update: true, Paths: req.GetUpdateMask().GetPaths()}
+	return write(ctx, e, m, want, req)
+}
+
+func write[T noun.Resource](ctx context.Context, e *editor.Editor, m T, want editor.Intent, req interface {
+	GetReason() string
+	GetValidateOnly() bool
+},
+) (T, error) {
+	return ledger.Settle(ctx, e.Ledger, req.GetReason(), req.GetValidateOnly(), func(tx *store.Tx) (T, error) {
+		edit := e.Begin(ctx, tx)
+		next, _, err := edit.Put(m, want)
+		if err == nil {
+			err = edit.Close()
+		}
+		after, _ := next.(T)
+		return after, err
+	})
+}
+
+func remove[T noun.Resource](ctx context.Context, e *editor.Editor, req interface {
+	GetName() string
+	GetEtag() string
+	GetReason() string
+	GetValidateOnly() bool
+},
+) (int64, error) {
+	var none T
+	revision, err := e.Ledger.Change(ctx, req.GetReason(), req.GetValidateOnly(), func(tx *store.Tx) error {
+		edit := e.Begin(ctx, tx)
+		if err := edit.Remove(none, req.GetName(), req.GetEtag()); err != nil {
+			return err
+		}
+		return edit.Close()
+	})
+	if err != nil || req.GetValidateOnly() {
+		return 0, err
+	}
+	return revision, ledger.Tell(ctx, revision)
+}
 
 type namespaces struct {
 	adminv1.UnimplementedNamespacesServer
@@ -16,27 +79,27 @@ type namespaces struct {
 }
 
 func (s *namespaces) GetNamespace(ctx context.Context, req *adminv1.GetNamespaceRequest) (*grantv1.Namespace, error) {
-	return get[*grantv1.Namespace](ctx, s.Admin, req.GetName())
+	return ledger.Get[*grantv1.Namespace](ctx, s.Ledger, req.GetName())
 }
 
 func (s *namespaces) ListNamespaces(ctx context.Context, req *adminv1.ListNamespacesRequest) (*adminv1.ListNamespacesResponse, error) {
-	p, err := list[*grantv1.Namespace](ctx, s.Admin, "", req)
+	p, err := ledger.List[*grantv1.Namespace](ctx, s.Ledger, "", req)
 	if err != nil {
 		return nil, err
 	}
-	return &adminv1.ListNamespacesResponse{Namespaces: p.items, NextPageToken: p.next, Revision: p.revision}, nil
+	return &adminv1.ListNamespacesResponse{Namespaces: p.Items, NextPageToken: p.Next, Revision: p.Revision}, nil
 }
 
 func (s *namespaces) CreateNamespace(ctx context.Context, req *adminv1.CreateNamespaceRequest) (*grantv1.Namespace, error) {
-	return create(ctx, s.Admin, req.GetNamespace(), req)
+	return create(ctx, s.Editor, req.GetNamespace(), req)
 }
 
 func (s *namespaces) UpdateNamespace(ctx context.Context, req *adminv1.UpdateNamespaceRequest) (*grantv1.Namespace, error) {
-	return update(ctx, s.Admin, req.GetNamespace(), req)
+	return update(ctx, s.Editor, req.GetNamespace(), req)
 }
 
 func (s *namespaces) DeleteNamespace(ctx context.Context, req *adminv1.DeleteNamespaceRequest) (*adminv1.DeleteNamespaceResponse, error) {
-	revision, err := remove[*grantv1.Namespace](ctx, s.Admin, req)
+	revision, err := remove[*grantv1.Namespace](ctx, s.Editor, req)
 	if err != nil {
 		return nil, err
 	}
@@ -49,27 +112,27 @@ type agents struct {
 }
 
 func (s *agents) GetAgent(ctx context.Context, req *adminv1.GetAgentRequest) (*grantv1.Agent, error) {
-	return get[*grantv1.Agent](ctx, s.Admin, req.GetName())
+	return ledger.Get[*grantv1.Agent](ctx, s.Ledger, req.GetName())
 }
 
 func (s *agents) ListAgents(ctx context.Context, req *adminv1.ListAgentsRequest) (*adminv1.ListAgentsResponse, error) {
-	p, err := list[*grantv1.Agent](ctx, s.Admin, req.GetParent(), req)
+	p, err := ledger.List[*grantv1.Agent](ctx, s.Ledger, req.GetParent(), req)
 	if err != nil {
 		return nil, err
 	}
-	return &adminv1.ListAgentsResponse{Agents: p.items, NextPageToken: p.next, Revision: p.revision}, nil
+	return &adminv1.ListAgentsResponse{Agents: p.Items, NextPageToken: p.Next, Revision: p.Revision}, nil
 }
 
 func (s *agents) CreateAgent(ctx context.Context, req *adminv1.CreateAgentRequest) (*grantv1.Agent, error) {
-	return create(ctx, s.Admin, req.GetAgent(), req)
+	return create(ctx, s.Editor, req.GetAgent(), req)
 }
 
 func (s *agents) UpdateAgent(ctx context.Context, req *adminv1.UpdateAgentRequest) (*grantv1.Agent, error) {
-	return update(ctx, s.Admin, req.GetAgent(), req)
+	return update(ctx, s.Editor, req.GetAgent(), req)
 }
 
 func (s *agents) DeleteAgent(ctx context.Context, req *adminv1.DeleteAgentRequest) (*adminv1.DeleteAgentResponse, error) {
-	revision, err := remove[*grantv1.Agent](ctx, s.Admin, req)
+	revision, err := remove[*grantv1.Agent](ctx, s.Editor, req)
 	if err != nil {
 		return nil, err
 	}
@@ -82,27 +145,27 @@ type servers struct {
 }
 
 func (s *servers) GetServer(ctx context.Context, req *adminv1.GetServerRequest) (*grantv1.Server, error) {
-	return get[*grantv1.Server](ctx, s.Admin, req.GetName())
+	return ledger.Get[*grantv1.Server](ctx, s.Ledger, req.GetName())
 }
 
 func (s *servers) ListServers(ctx context.Context, req *adminv1.ListServersRequest) (*adminv1.ListServersResponse, error) {
-	p, err := list[*grantv1.Server](ctx, s.Admin, req.GetParent(), req)
+	p, err := ledger.List[*grantv1.Server](ctx, s.Ledger, req.GetParent(), req)
 	if err != nil {
 		return nil, err
 	}
-	return &adminv1.ListServersResponse{Servers: p.items, NextPageToken: p.next, Revision: p.revision}, nil
+	return &adminv1.ListServersResponse{Servers: p.Items, NextPageToken: p.Next, Revision: p.Revision}, nil
 }
 
 func (s *servers) CreateServer(ctx context.Context, req *adminv1.CreateServerRequest) (*grantv1.Server, error) {
-	return create(ctx, s.Admin, req.GetServer(), req)
+	return create(ctx, s.Editor, req.GetServer(), req)
 }
 
 func (s *servers) UpdateServer(ctx context.Context, req *adminv1.UpdateServerRequest) (*grantv1.Server, error) {
-	return update(ctx, s.Admin, req.GetServer(), req)
+	return update(ctx, s.Editor, req.GetServer(), req)
 }
 
 func (s *servers) DeleteServer(ctx context.Context, req *adminv1.DeleteServerRequest) (*adminv1.DeleteServerResponse, error) {
-	revision, err := remove[*grantv1.Server](ctx, s.Admin, req)
+	revision, err := remove[*grantv1.Server](ctx, s.Editor, req)
 	if err != nil {
 		return nil, err
 	}
@@ -115,27 +178,27 @@ type tools struct {
 }
 
 func (s *tools) GetTool(ctx context.Context, req *adminv1.GetToolRequest) (*grantv1.Tool, error) {
-	return get[*grantv1.Tool](ctx, s.Admin, req.GetName())
+	return ledger.Get[*grantv1.Tool](ctx, s.Ledger, req.GetName())
 }
 
 func (s *tools) ListTools(ctx context.Context, req *adminv1.ListToolsRequest) (*adminv1.ListToolsResponse, error) {
-	p, err := list[*grantv1.Tool](ctx, s.Admin, req.GetParent(), req)
+	p, err := ledger.List[*grantv1.Tool](ctx, s.Ledger, req.GetParent(), req)
 	if err != nil {
 		return nil, err
 	}
-	return &adminv1.ListToolsResponse{Tools: p.items, NextPageToken: p.next, Revision: p.revision}, nil
+	return &adminv1.ListToolsResponse{Tools: p.Items, NextPageToken: p.Next, Revision: p.Revision}, nil
 }
 
 func (s *tools) CreateTool(ctx context.Context, req *adminv1.CreateToolRequest) (*grantv1.Tool, error) {
-	return create(ctx, s.Admin, req.GetTool(), req)
+	return create(ctx, s.Editor, req.GetTool(), req)
 }
 
 func (s *tools) UpdateTool(ctx context.Context, req *adminv1.UpdateToolRequest) (*grantv1.Tool, error) {
-	return update(ctx, s.Admin, req.GetTool(), req)
+	return update(ctx, s.Editor, req.GetTool(), req)
 }
 
 func (s *tools) DeleteTool(ctx context.Context, req *adminv1.DeleteToolRequest) (*adminv1.DeleteToolResponse, error) {
-	revision, err := remove[*grantv1.Tool](ctx, s.Admin, req)
+	revision, err := remove[*grantv1.Tool](ctx, s.Editor, req)
 	if err != nil {
 		return nil, err
 	}
@@ -148,29 +211,33 @@ type grants struct {
 }
 
 func (s *grants) GetGrant(ctx context.Context, req *adminv1.GetGrantRequest) (*grantv1.Grant, error) {
-	return get[*grantv1.Grant](ctx, s.Admin, req.GetName())
+	return ledger.Get[*grantv1.Grant](ctx, s.Ledger, req.GetName())
 }
 
 func (s *grants) ListGrants(ctx context.Context, req *adminv1.ListGrantsRequest) (*adminv1.ListGrantsResponse, error) {
-	p, err := list[*grantv1.Grant](ctx, s.Admin, req.GetParent(), req)
+	p, err := ledger.List[*grantv1.Grant](ctx, s.Ledger, req.GetParent(), req)
 	if err != nil {
 		return nil, err
 	}
-	return &adminv1.ListGrantsResponse{Grants: p.items, NextPageToken: p.next, Revision: p.revision}, nil
+	return &adminv1.ListGrantsResponse{Grants: p.Items, NextPageToken: p.Next, Revision: p.Revision}, nil
 }
 
 func (s *grants) CreateGrant(ctx context.Context, req *adminv1.CreateGrantRequest) (*grantv1.Grant, error) {
-	return create(ctx, s.Admin, req.GetGrant(), req)
+	return create(ctx, s.Editor, req.GetGrant(), req)
 }
 
 func (s *grants) UpdateGrant(ctx context.Context, req *adminv1.UpdateGrantRequest) (*grantv1.Grant, error) {
-	return update(ctx, s.Admin, req.GetGrant(), req)
+	return update(ctx, s.Editor, req.GetGrant(), req)
 }
 
 func (s *grants) DeleteGrant(ctx context.Context, req *adminv1.DeleteGrantRequest) (*adminv1.DeleteGrantResponse, error) {
-	revision, err := remove[*grantv1.Grant](ctx, s.Admin, req)
+	revision, err := remove[*grantv1.Grant](ctx, s.Editor, req)
 	if err != nil {
 		return nil, err
 	}
 	return &adminv1.DeleteGrantResponse{Revision: revision}, nil
+}
+
+func (s *grants) ExplainCall(ctx context.Context, req *adminv1.ExplainCallRequest) (*adminv1.ExplainCallResponse, error) {
+	return (&explain.Explainer{Ledger: s.Ledger, Now: s.Now}).ExplainCall(ctx, req)
 }

@@ -1,11 +1,17 @@
-package admin
+// Package explain answers who may call what, by the code that sidecars decide
+// with.
+package explain
 
 import (
 	"context"
 	"strings"
+	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/reeve-authz/reeve/controlplane/internal/admin/ledger"
+	"github.com/reeve-authz/reeve/controlplane/internal/admin/noun"
+	"github.com/reeve-authz/reeve/controlplane/internal/admin/refusal"
 	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
 	decisionv1 "github.com/reeve-authz/reeve/gen/reeve/decision/v1"
 	grantv1 "github.com/reeve-authz/reeve/gen/reeve/grant/v1"
@@ -13,6 +19,15 @@ import (
 	"github.com/reeve-authz/reeve/sidecar/pdp"
 	"github.com/reeve-authz/reeve/sidecar/strictjson"
 )
+
+// Explainer answers for the newest state. All fields are needed. Safe for
+// concurrent use.
+type Explainer struct {
+	// Ledger tells which state is the newest.
+	Ledger *ledger.Ledger
+	// Now is the wall clock.
+	Now func() time.Time
+}
 
 // argumentLimits are those that a sidecar's front door has.
 var argumentLimits = strictjson.Limits{Depth: 64}
@@ -22,21 +37,21 @@ var kinds = map[string]pdp.Kind{
 	"tool": pdp.Tool, "resource": pdp.Resource, "prompt": pdp.Prompt, "method": pdp.Method,
 }
 
-// ExplainCall implements adminv1.GrantsServer: what a sidecar that holds the
+// ExplainCall answers what a sidecar that holds the
 // newest state would decide, by the code that it would decide with.
-func (s *grants) ExplainCall(ctx context.Context, req *adminv1.ExplainCallRequest) (*adminv1.ExplainCallResponse, error) {
-	if _, err := nameOf((*grantv1.Agent)(nil), req.GetAgent()); err != nil {
+func (e *Explainer) ExplainCall(ctx context.Context, req *adminv1.ExplainCallRequest) (*adminv1.ExplainCallResponse, error) {
+	if _, err := noun.NameOf((*grantv1.Agent)(nil), req.GetAgent()); err != nil {
 		return nil, err
 	}
 	call, err := callOf(req)
 	if err != nil {
 		return nil, err
 	}
-	head, err := s.cfg.Store.Head(ctx)
+	head, err := e.Ledger.Store.Head(ctx)
 	if err != nil {
 		return nil, err
 	}
-	view, err := s.reach(ctx, head.Revision)
+	view, err := e.Ledger.Reach(ctx, head.Revision)
 	if err != nil {
 		return nil, err
 	}
@@ -45,9 +60,9 @@ func (s *grants) ExplainCall(ctx context.Context, req *adminv1.ExplainCallReques
 		return nil, err
 	}
 	if held == nil {
-		return nil, invalid("agent: there is no %q: see the list of agents", req.GetAgent())
+		return nil, refusal.Invalid("agent: there is no %q: see the list of agents", req.GetAgent())
 	}
-	now := s.cfg.Now()
+	now := e.Now()
 	if req.GetTime() != nil {
 		now = req.GetTime().AsTime()
 	}
@@ -69,10 +84,10 @@ func (s *grants) ExplainCall(ctx context.Context, req *adminv1.ExplainCallReques
 
 // callOf turns a request into the call that it asks about.
 func callOf(req *adminv1.ExplainCallRequest) (pdp.Call, error) {
-	field, text := targetOf(req.GetTarget())
+	field, text := noun.TargetOf(req.GetTarget())
 	server, name, ok := grant.SplitTarget(text)
 	if !ok || strings.HasSuffix(name, "*") {
-		return pdp.Call{}, invalid("target.%s: %q is not one thing to call: write server/name", field, text)
+		return pdp.Call{}, refusal.Invalid("target.%s: %q is not one thing to call: write server/name", field, text)
 	}
 	call := pdp.Call{Kind: kinds[field], Server: server, Name: name}
 	if len(req.GetArguments()) == 0 {
@@ -80,10 +95,10 @@ func callOf(req *adminv1.ExplainCallRequest) (pdp.Call, error) {
 	}
 	args, err := strictjson.Parse(req.GetArguments(), argumentLimits)
 	if err != nil {
-		return pdp.Call{}, invalid("arguments: %w", err)
+		return pdp.Call{}, refusal.Invalid("arguments: %w", err)
 	}
 	if call.Args, ok = args.(*strictjson.Object); !ok {
-		return pdp.Call{}, invalid(`arguments: they are not a JSON object, such as {"amount": 5}`)
+		return pdp.Call{}, refusal.Invalid(`arguments: they are not a JSON object, such as {"amount": 5}`)
 	}
 	return call, nil
 }

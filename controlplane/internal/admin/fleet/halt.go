@@ -1,4 +1,5 @@
-package admin
+// Package fleet serves the stop buttons, and tells what sidecars hold.
+package fleet
 
 import (
 	"context"
@@ -7,55 +8,60 @@ import (
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/reeve-authz/reeve/controlplane/internal/admin/editor"
 	"github.com/reeve-authz/reeve/controlplane/internal/admin/guard"
+	"github.com/reeve-authz/reeve/controlplane/internal/admin/ledger"
+	"github.com/reeve-authz/reeve/controlplane/internal/admin/noun"
+	"github.com/reeve-authz/reeve/controlplane/internal/admin/refusal"
 	"github.com/reeve-authz/reeve/controlplane/internal/store"
 	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
 	grantv1 "github.com/reeve-authz/reeve/gen/reeve/grant/v1"
 	"github.com/reeve-authz/reeve/sidecar/grant"
 )
 
-type fleet struct {
+// Server implements adminv1.FleetServer. Its fields are needed.
+type Server struct {
 	adminv1.UnimplementedFleetServer
-	*Admin
+	*editor.Editor
 }
 
 // HaltFleet implements adminv1.FleetServer. Who halted and when stay those of the
 // first time, and so does the reason if none is given.
-func (s *fleet) HaltFleet(ctx context.Context, req *adminv1.HaltFleetRequest) (*grantv1.FleetState, error) {
+func (s *Server) HaltFleet(ctx context.Context, req *adminv1.HaltFleetRequest) (*grantv1.FleetState, error) {
 	if err := fleetName(req.GetName()); err != nil {
 		return nil, err
 	}
-	return settle(ctx, s.Admin, req.GetReason(), req.GetValidateOnly(), func(tx *store.Tx) (*grantv1.FleetState, error) {
+	return ledger.Settle(ctx, s.Ledger, req.GetReason(), req.GetValidateOnly(), func(tx *store.Tx) (*grantv1.FleetState, error) {
 		if err := s.inNamespace(ctx, tx, req.GetName()); err != nil {
 			return nil, err
 		}
-		state, err := halted(ctx, tx, req.GetName())
+		state, err := ledger.Halted(ctx, tx, req.GetName())
 		switch {
 		case err != nil:
 			return nil, err
 		case state == nil:
 			state = &grantv1.FleetState{
 				Name: req.GetName(), State: grantv1.FleetState_HALTED,
-				Actor: guard.CallerFrom(ctx).ID, CreateTime: timestamppb.New(s.cfg.Now()),
+				Actor: guard.CallerFrom(ctx).ID, CreateTime: timestamppb.New(s.Now()),
 			}
 		case req.GetReason() == "" || req.GetReason() == state.GetReason():
 			return state, nil
 		}
 		state.Reason = req.GetReason()
-		return state, s.save(tx, state)
+		return state, s.Editor.Save(tx, state)
 	})
 }
 
 // ResumeFleet implements adminv1.FleetServer.
-func (s *fleet) ResumeFleet(ctx context.Context, req *adminv1.ResumeFleetRequest) (*adminv1.ResumeFleetResponse, error) {
+func (s *Server) ResumeFleet(ctx context.Context, req *adminv1.ResumeFleetRequest) (*adminv1.ResumeFleetResponse, error) {
 	if err := fleetName(req.GetName()); err != nil {
 		return nil, err
 	}
-	revision, err := s.change(ctx, req.GetReason(), req.GetValidateOnly(), func(tx *store.Tx) error {
+	revision, err := s.Ledger.Change(ctx, req.GetReason(), req.GetValidateOnly(), func(tx *store.Tx) error {
 		if err := s.inNamespace(ctx, tx, req.GetName()); err != nil {
 			return err
 		}
-		state, err := halted(ctx, tx, req.GetName())
+		state, err := ledger.Halted(ctx, tx, req.GetName())
 		switch {
 		case err != nil:
 			return err
@@ -68,20 +74,20 @@ func (s *fleet) ResumeFleet(ctx context.Context, req *adminv1.ResumeFleetRequest
 	if err != nil || req.GetValidateOnly() {
 		return &adminv1.ResumeFleetResponse{}, err
 	}
-	return &adminv1.ResumeFleetResponse{Revision: revision}, tellRevision(ctx, revision)
+	return &adminv1.ResumeFleetResponse{Revision: revision}, ledger.Tell(ctx, revision)
 }
 
 // ListFleetStates implements adminv1.FleetServer. All that it returns is of one
 // revision.
-func (s *fleet) ListFleetStates(ctx context.Context, _ *adminv1.ListFleetStatesRequest) (*adminv1.ListFleetStatesResponse, error) {
+func (s *Server) ListFleetStates(ctx context.Context, _ *adminv1.ListFleetStatesRequest) (*adminv1.ListFleetStatesResponse, error) {
 	resp := &adminv1.ListFleetStatesResponse{}
 	take := func(name string, revision int64) (int64, error) {
-		p, err := s.cfg.Store.List(ctx, name, "", 1, revision)
+		p, err := s.Ledger.Store.List(ctx, name, "", 1, revision)
 		if err != nil {
 			return 0, err
 		}
 		for _, r := range p.Resources {
-			state, err := stored[*grantv1.FleetState](r)
+			state, err := noun.Stored[*grantv1.FleetState](r)
 			if err != nil {
 				return 0, err
 			}
@@ -93,18 +99,18 @@ func (s *fleet) ListFleetStates(ctx context.Context, _ *adminv1.ListFleetStatesR
 	if err != nil {
 		return nil, err
 	}
-	req := &adminv1.ListNamespacesRequest{PageSize: maxPage, PageToken: token(revision, "namespaces/")}
+	req := &adminv1.ListNamespacesRequest{PageSize: ledger.MaxPage, PageToken: ledger.Token(revision, "namespaces/")}
 	for req.GetPageToken() != "" {
-		p, err := list[*grantv1.Namespace](ctx, s.Admin, "", req)
+		p, err := ledger.List[*grantv1.Namespace](ctx, s.Ledger, "", req)
 		if err != nil {
 			return nil, err
 		}
-		for _, m := range p.items {
+		for _, m := range p.Items {
 			if _, err := take(m.GetName()+"/"+string(grant.Fleets), revision); err != nil {
 				return nil, err
 			}
 		}
-		req.PageToken = p.next
+		req.PageToken = p.Next
 	}
 	return resp, nil
 }
@@ -112,14 +118,14 @@ func (s *fleet) ListFleetStates(ctx context.Context, _ *adminv1.ListFleetStatesR
 // fleetName refuses what is not the name of a stop button.
 func fleetName(name string) error {
 	if n, err := grant.ParseName(name); err != nil || n.Collection != grant.Fleets {
-		return invalid("name: %q names no fleet: write fleet for everything, or namespaces/{namespace}/fleet", name)
+		return refusal.Invalid("name: %q names no fleet: write fleet for everything, or namespaces/{namespace}/fleet", name)
 	}
 	return nil
 }
 
 // inNamespace refuses a stop button of a namespace that there is not: pressed, it
 // would seem to stop something.
-func (s *fleet) inNamespace(ctx context.Context, tx *store.Tx, name string) error {
+func (s *Server) inNamespace(ctx context.Context, tx *store.Tx, name string) error {
 	n, err := grant.ParseName(name)
 	if err != nil || n.Namespace == "" {
 		return err
@@ -127,19 +133,7 @@ func (s *fleet) inNamespace(ctx context.Context, tx *store.Tx, name string) erro
 	namespace := "namespaces/" + n.Namespace
 	_, err = tx.Get(ctx, namespace)
 	if errors.Is(err, store.ErrNotFound) {
-		return fmt.Errorf("namespace %q: %w%s", namespace, store.ErrNotFound, s.meant(ctx, (*grantv1.Namespace)(nil), namespace))
+		return fmt.Errorf("namespace %q: %w%s", namespace, store.ErrNotFound, s.Ledger.Meant(ctx, (*grantv1.Namespace)(nil), namespace))
 	}
 	return err
-}
-
-// halted reads a stop button; nil if it is not pressed.
-func halted(ctx context.Context, tx *store.Tx, name string) (*grantv1.FleetState, error) {
-	r, err := tx.Get(ctx, name)
-	if errors.Is(err, store.ErrNotFound) {
-		return nil, nil //nolint:nilnil // that nothing is halted is no error
-	}
-	if err != nil {
-		return nil, err
-	}
-	return stored[*grantv1.FleetState](r)
 }

@@ -1,4 +1,6 @@
-package admin
+// Package refusal says no: it makes the errors that administrators are told, and
+// the statuses that all errors become.
+package refusal
 
 import (
 	"context"
@@ -9,7 +11,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/reeve-authz/reeve/controlplane/internal/admin/guard"
 	"github.com/reeve-authz/reeve/controlplane/internal/store"
 	"github.com/reeve-authz/reeve/sidecar/grant"
 )
@@ -22,19 +23,22 @@ type refusal struct {
 
 func (r *refusal) Unwrap() error { return r.error }
 
-// invalid: what was asked for cannot be done as it was asked for.
-func invalid(format string, args ...any) error {
+// New returns an error that a caller is told with the code.
+func New(code codes.Code, err error) error { return &refusal{code, err} }
+
+// Invalid: what was asked for cannot be done as it was asked for.
+func Invalid(format string, args ...any) error {
 	return &refusal{codes.InvalidArgument, fmt.Errorf(format, args...)}
 }
 
-// impossible: what was asked for cannot be done as things are.
-func impossible(format string, args ...any) error {
+// Impossible: what was asked for cannot be done as things are.
+func Impossible(format string, args ...any) error {
 	return &refusal{codes.FailedPrecondition, fmt.Errorf(format, args...)}
 }
 
-// gone: the caller was removed, or lost its role, since the call was admitted.
-func gone(caller guard.Caller) error {
-	return &refusal{codes.PermissionDenied, fmt.Errorf("%s may not do this any more: ask an owner", caller.Name)}
+// Denied: the caller may not do what was asked for.
+func Denied(format string, args ...any) error {
+	return &refusal{codes.PermissionDenied, fmt.Errorf(format, args...)}
 }
 
 // codeOf is what callers are told of an error. One that is not here is told as
@@ -53,9 +57,9 @@ var codeOf = []struct {
 	{context.DeadlineExceeded, codes.DeadlineExceeded},
 }
 
-// statusOf returns what callers are told of an error. An error that is a status
+// StatusOf returns what callers are told of an error. An error that is a status
 // already is told as it is.
-func statusOf(err error) *status.Status {
+func StatusOf(err error) *status.Status {
 	var s interface{ GRPCStatus() *status.Status }
 	if errors.As(err, &s) {
 		return s.GRPCStatus()

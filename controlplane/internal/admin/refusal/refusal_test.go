@@ -1,4 +1,4 @@
-package admin
+package refusal
 
 import (
 	"fmt"
@@ -22,7 +22,7 @@ func TestOffline(t *testing.T) {
 		{fmt.Errorf("revoke: %w: %s", store.ErrOffline, theirs), "store does not answer", 0},
 		{fmt.Errorf("revoke: %w: %s", store.ErrUnwritten, theirs), "store does not answer, and nothing was changed", 1},
 	} {
-		if s := statusOf(c.err); s.Code() != codes.Unavailable || s.Message() != c.text || len(s.Details()) != c.details {
+		if s := StatusOf(c.err); s.Code() != codes.Unavailable || s.Message() != c.text || len(s.Details()) != c.details {
 			t.Errorf("%v is told as %v", c.err, s)
 		}
 	}
