@@ -41,13 +41,33 @@ func NewTool(server, name, effect, reach string) Tool {
 	}
 }
 
+// A Session is what a condition can read of the session that a call is made in,
+// and of the user on whose behalf that is, boxed once.
+type Session struct{ session, user ref.Val }
+
+// NewSession boxes a session: its id, its purpose, who opened it as a lower-case
+// word, and on whose behalf. An empty user is nobody: conditions find no
+// user.id.
+func NewSession(id, purpose, origin, user string) Session {
+	s := Session{
+		session: types.NewStringStringMap(adapter{}, map[string]string{"id": id, "purpose": purpose, "origin": origin}),
+		user:    emptyMap,
+	}
+	if user != "" {
+		s.user = types.NewStringStringMap(adapter{}, map[string]string{"id": user})
+	}
+	return s
+}
+
 // Input is what conditions are evaluated over. One Input serves all conditions
 // of one decision, by one goroutine.
 type Input struct {
 	Agent *Agent
 	Tool  *Tool
-	Args  *strictjson.Object
-	Now   time.Time
+	// Session is nil for a call in no session: then session and user are empty.
+	Session *Session
+	Args    *strictjson.Object
+	Now     time.Time
 
 	// condition is the one that is being evaluated.
 	condition *Condition
@@ -64,7 +84,7 @@ func (a *activation) Parent() interpreter.Activation { return nil }
 // ResolveName returns the value of a variable.
 func (a *activation) ResolveName(name string) (any, bool) { return (*Input)(a).resolve(name) }
 
-var emptyMap = types.NewStringInterfaceMap(adapter{}, map[string]any{})
+var emptyMap = types.NewStringStringMap(adapter{}, map[string]string{})
 
 func (in *Input) resolve(name string) (any, bool) {
 	switch name {
@@ -88,7 +108,15 @@ func (in *Input) resolve(name string) (any, bool) {
 		return in.Tool.effect, true
 	case toolReach:
 		return in.Tool.reach, true
-	case userName, sessionName:
+	case sessionName:
+		if in.Session != nil {
+			return in.Session.session, true
+		}
+		return emptyMap, true
+	case userName:
+		if in.Session != nil {
+			return in.Session.user, true
+		}
 		return emptyMap, true
 	}
 	if n := slot(name); n >= 0 {

@@ -10,6 +10,7 @@ import (
 
 	grantv1 "github.com/reeve-authz/reeve/gen/reeve/grant/v1"
 	"github.com/reeve-authz/reeve/sidecar/condition"
+	"github.com/reeve-authz/reeve/sidecar/schema"
 )
 
 // checkName reports what is wrong with a resource name that should be one of
@@ -110,7 +111,14 @@ func ParseServer(m *grantv1.Server, revision int64) (*Server, error) {
 	if err := checkName(m.GetName(), Servers); err != nil {
 		return nil, err
 	}
-	if problem := checkURL(m.GetHttp().GetUrl()); problem != "" {
+	if len(m.ProtoReflect().GetUnknown()) > 0 {
+		return nil, fmt.Errorf("%w: the server has a field that this version does not know", ErrInvalid)
+	}
+	if stdio := m.GetStdio(); stdio != nil {
+		if err := checkStdio(stdio); err != nil {
+			return nil, err
+		}
+	} else if problem := checkURL(m.GetHttp().GetUrl()); problem != "" {
 		return nil, fmt.Errorf("http.url: %w: %s", ErrInvalid, problem)
 	}
 	n, err := ParseName(m.GetName())
@@ -152,8 +160,13 @@ func (s *Server) Message() *grantv1.Server { return s.message }
 // ID returns the last part of the resource name.
 func (s *Server) ID() string { return s.id }
 
-// URL returns the absolute http or https URL of the MCP endpoint.
+// URL returns the absolute http or https URL of the MCP endpoint; empty if the
+// server is started in place of being reached.
 func (s *Server) URL() string { return s.message.GetHttp().GetUrl() }
+
+// Stdio returns how the server is started; nil if it is reached by its URL. It
+// must not be changed.
+func (s *Server) Stdio() *grantv1.Server_Stdio { return s.message.GetStdio() }
 
 // LogValue returns the server as it is logged.
 func (s *Server) LogValue() slog.Value { return logValue(s) }
@@ -166,6 +179,8 @@ type Tool struct {
 	server, tool string
 	revision     int64
 	message      *grantv1.Tool
+	pin          pin
+	arguments    *schema.Schema
 	variables    condition.Tool
 }
 
@@ -179,7 +194,8 @@ var (
 	}
 )
 
-// ParseTool parses a tool as it is stored or as it is streamed. The message
+// ParseTool parses a tool as it is stored, where its definition says what it is
+// pinned to, or as it is streamed, where digest and input_schema do. The message
 // must not change afterwards.
 func ParseTool(m *grantv1.Tool, revision int64) (*Tool, error) {
 	if err := checkName(m.GetName(), Tools); err != nil {
@@ -197,7 +213,17 @@ func ParseTool(m *grantv1.Tool, revision int64) (*Tool, error) {
 	if err != nil {
 		return nil, err
 	}
+	p, err := pinOf(m, n.ID)
+	if err != nil {
+		return nil, err
+	}
+	arguments, err := p.compile()
+	if err != nil {
+		return nil, err
+	}
 	return &Tool{
+		pin:       p,
+		arguments: arguments,
 		name:      m.GetName(),
 		server:    n.Server,
 		tool:      n.ID,
@@ -222,6 +248,22 @@ func (t *Tool) Server() string { return t.server }
 // ID returns the server's own name for the tool.
 func (t *Tool) ID() string { return t.tool }
 
+// Pinned reports whether one definition of the tool was accepted, and no other
+// is.
+func (t *Tool) Pinned() bool { return t.pin.digest != "" }
+
+// Digest returns the schema.Digest of the definition that was accepted; empty if
+// the tool is not pinned.
+func (t *Tool) Digest() string { return t.pin.digest }
+
+// InputSchema returns the schema of the tool's arguments in canonical form; empty
+// if the tool is not pinned.
+func (t *Tool) InputSchema() string { return t.pin.inputSchema }
+
+// Arguments returns the schema that the tool's arguments must satisfy; nil if
+// the tool is not pinned.
+func (t *Tool) Arguments() *schema.Schema { return t.arguments }
+
 // Variables returns what conditions read of the tool.
 func (t *Tool) Variables() *condition.Tool { return &t.variables }
 
@@ -244,9 +286,21 @@ func ProjectServer(s *grantv1.Server) *grantv1.Server {
 	return &grantv1.Server{Name: s.GetName(), Upstream: s.GetUpstream()}
 }
 
-// ProjectTool returns the part of a stored tool that is streamed.
+// ProjectTool returns the part of a stored tool that is streamed: of its
+// definition the digest and the schema of its arguments. A definition that
+// ParseTool would refuse becomes one that no server has.
 func ProjectTool(t *grantv1.Tool) *grantv1.Tool {
-	return &grantv1.Tool{Name: t.GetName(), Effect: t.GetEffect(), Reach: t.GetReach()}
+	n, err := ParseName(t.GetName())
+	if err != nil {
+		n.ID = ""
+	}
+	p, err := pinOf(t, n.ID)
+	if err != nil {
+		p = nobodys
+	}
+	return &grantv1.Tool{
+		Name: t.GetName(), Effect: t.GetEffect(), Reach: t.GetReach(), Digest: p.digest, InputSchema: p.inputSchema,
+	}
 }
 
 // A FleetState is a stop button that was pressed: while a snapshot holds one,

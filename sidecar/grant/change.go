@@ -13,6 +13,8 @@ type changer struct {
 	index
 	edit   *edit
 	bounds boundsChange
+	// sessions are those that go on.
+	sessions trie[sessionKey, *running]
 	// covers and shelves are those that were made for this change, and for each
 	// cover the shelf it is on, nil for those of every server.
 	covers  []placed
@@ -97,6 +99,9 @@ func (x *changer) add(e Entry) {
 		x.cover(e.thing()).tool = e
 	case *Server:
 		x.shelf(e.id).server = e
+	case *Session:
+		r := (*running)(e)
+		x.sessions = x.sessions.put(x.edit, r.key().hash(), r)
 	}
 }
 
@@ -114,6 +119,9 @@ func (x *changer) drop(e Entry) {
 		x.cover(e.thing()).tool = nil
 	case *Server:
 		x.shelf(e.id).server = nil
+	case *Session:
+		k := (*running)(e).key()
+		x.sessions = x.sessions.remove(x.edit, k.hash(), k)
 	}
 }
 

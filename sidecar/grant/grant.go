@@ -21,8 +21,8 @@ import (
 // condition's included. The text begins with the field: `targets[1].tool: …`.
 var ErrInvalid = condition.ErrInvalid
 
-// An Entry is one of *Grant, *Agent, *Server, *Tool and *FleetState: parsed,
-// immutable, safe for concurrent use.
+// An Entry is one of *Grant, *Agent, *Server, *Tool, *Session and *FleetState:
+// parsed, immutable, safe for concurrent use.
 type Entry interface {
 	// Name returns the resource name.
 	Name() string
@@ -35,8 +35,8 @@ type Entry interface {
 	key() string
 }
 
-// ParseEntry parses a *grantv1.Grant, Agent, Server, Tool or FleetState that the
-// store wrote at revision (0: not stored yet). Errors wrap ErrInvalid.
+// ParseEntry parses a *grantv1.Grant, Agent, Server, Tool, Session or FleetState
+// that the store wrote at revision (0: not stored yet). Errors wrap ErrInvalid.
 func ParseEntry(m proto.Message, revision int64) (Entry, error) {
 	switch m := m.(type) {
 	case *grantv1.Grant:
@@ -47,6 +47,8 @@ func ParseEntry(m proto.Message, revision int64) (Entry, error) {
 		return entryOf(ParseServer(m, revision))
 	case *grantv1.Tool:
 		return entryOf(ParseTool(m, revision))
+	case *grantv1.Session:
+		return entryOf(ParseSession(m, revision))
 	case *grantv1.FleetState:
 		return entryOf(ParseFleetState(m, revision))
 	default:
@@ -79,6 +81,8 @@ type Grant struct {
 	bound             time.Duration // of its own; 0 if it names none
 	conditional       bool
 	forbid            bool
+	limited           bool // whether source.limits say anything
+	sessioned         bool // whether source.session is to be met
 	condition         condition.Condition
 	name              string
 	revision          int64
@@ -88,6 +92,8 @@ type Grant struct {
 // source is what deciding does not read.
 type source struct {
 	targets []thing
+	limits  Limits
+	session requirement
 	message *grantv1.Grant
 }
 
@@ -116,6 +122,12 @@ func ParseGrant(m *grantv1.Grant, revision int64) (*Grant, error) {
 		return nil, err
 	}
 	if g.bound, err = parseBound(m); err != nil {
+		return nil, err
+	}
+	if err := g.parseLimits(m); err != nil {
+		return nil, err
+	}
+	if err := g.parseSession(m); err != nil {
 		return nil, err
 	}
 	if expr := m.GetCondition(); expr != "" {
@@ -246,5 +258,9 @@ func Project(g *grantv1.Grant) *grantv1.Grant {
 		ExpireTime: g.GetExpireTime(),
 
 		FreshnessBound: g.GetFreshnessBound(),
+
+		Limits:  g.GetLimits(),
+		Session: g.GetSession(),
+		Uid:     g.GetUid(),
 	}
 }

@@ -15,6 +15,8 @@ const (
 	Servers    Collection = "servers"
 	Tools      Collection = "tools"
 	Grants     Collection = "grants"
+	// Sessions are those of one agent.
+	Sessions Collection = "sessions"
 	// Fleets are the stop buttons: one of everything, whose name is the word
 	// alone, and one of each namespace. They have no id.
 	Fleets Collection = "fleet"
@@ -28,6 +30,8 @@ type Name struct {
 	Namespace string
 	// Server is the id of a tool's server; empty for everything else.
 	Server string
+	// Agent is the id of a session's agent; empty for everything else.
+	Agent string
 	// ID is the last part: the id, or a tool's own name, which may contain
 	// slashes.
 	ID string
@@ -42,6 +46,8 @@ func (n Name) String() string {
 		return FleetName(n.Namespace)
 	case Tools:
 		return "namespaces/" + n.Namespace + "/servers/" + n.Server + "/tools/" + n.ID
+	case Sessions:
+		return "namespaces/" + n.Namespace + "/agents/" + n.Agent + "/sessions/" + n.ID
 	default:
 		return "namespaces/" + n.Namespace + "/" + string(n.Collection) + "/" + n.ID
 	}
@@ -67,6 +73,11 @@ func ToolName(namespace, server, tool string) string {
 //nolint:revive // it stutters to stay one of a family: AgentName, ToolName, …
 func GrantName(namespace, grant string) string {
 	return Name{Collection: Grants, Namespace: namespace, ID: grant}.String()
+}
+
+// SessionName returns the resource name of a session of an agent.
+func SessionName(namespace, agent, session string) string {
+	return Name{Collection: Sessions, Namespace: namespace, Agent: agent, ID: session}.String()
 }
 
 // FleetName returns the resource name of a namespace's stop button, or of that
@@ -102,10 +113,17 @@ func ParseName(name string) (Name, error) {
 		return Name{Collection: Fleets, Namespace: namespace}, nil
 	}
 	n := Name{Collection: Collection(word), Namespace: namespace, ID: id}
-	if n.Collection == Servers {
+	switch n.Collection {
+	case Servers:
 		if server, tool, ok := strings.Cut(id, "/tools/"); ok {
 			n.Collection, n.Server, n.ID = Tools, server, tool
 		}
+	case Agents:
+		if agent, session, ok := strings.Cut(id, "/sessions/"); ok {
+			n.Collection, n.Agent, n.ID = Sessions, agent, session
+		}
+	case Tools, Sessions: // neither is directly in a namespace
+		return bad()
 	}
 	switch n.Collection {
 	case Agents, Servers, Grants:
@@ -113,7 +131,11 @@ func ParseName(name string) (Name, error) {
 			return bad()
 		}
 	case Tools:
-		if word != string(Servers) || !validID(n.Server) || !validTool(n.ID) {
+		if !validID(n.Server) || !validTool(n.ID) {
+			return bad()
+		}
+	case Sessions:
+		if !validID(n.Agent) || !validID(n.ID) {
 			return bad()
 		}
 	default:

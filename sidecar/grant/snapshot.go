@@ -16,6 +16,9 @@ type Snapshot struct {
 	entries  trie[string, Entry]
 	index    index
 	bounds   bounds
+	sessions trie[sessionKey, *running]
+	// claimant is the sidecar whose snapshot it is; empty if that is not known.
+	claimant string
 }
 
 // Empty returns the snapshot that holds nothing, at revision 0.
@@ -28,7 +31,8 @@ func Empty() *Snapshot { return &Snapshot{} }
 // on the same targets, not with what is held.
 func (s *Snapshot) Apply(revision int64, upsert []Entry, remove []string) *Snapshot {
 	next := &Snapshot{revision: revision, agent: s.agent, halts: s.halts, entries: s.entries}
-	x := &changer{index: s.index, edit: &edit{}, bounds: boundsChange{bounds: s.bounds}}
+	next.claimant = s.claimant
+	x := &changer{index: s.index, edit: &edit{}, bounds: boundsChange{bounds: s.bounds}, sessions: s.sessions}
 	for _, name := range remove {
 		hash := maphash.String(seed, name)
 		if old := next.entries.get(hash, name); old != nil {
@@ -52,7 +56,7 @@ func (s *Snapshot) Apply(revision int64, upsert []Entry, remove []string) *Snaps
 		}
 		x.add(e)
 	}
-	next.index, next.bounds = x.done(), x.bounds.bounds
+	next.index, next.bounds, next.sessions = x.done(), x.bounds.bounds, x.sessions
 	return next
 }
 

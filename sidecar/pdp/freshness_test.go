@@ -22,11 +22,11 @@ func TestAgeNeverPermits(t *testing.T) {
 			if was, is := pdp.Decide(s, c, q.asked()), pdp.Decide(s, c, old.asked()); is.Allow && !was.Allow {
 				rt.Fatalf("%v: %v at %s, and %v at %s", c, was, q.age, is, old.age)
 			}
-			was := pdp.Visible(s, c.Server, c.Kind, c.Name, q.asked())
-			if is := pdp.Visible(s, c.Server, c.Kind, c.Name, old.asked()); is && !was {
+			was := pdp.Visible(s, c, q.asked())
+			if is := pdp.Visible(s, c, old.asked()); is && !was {
 				rt.Fatalf("%v is hidden at %s, and listed at %s", c, q.age, old.age)
 			}
-			if was, is := pdp.Admit(s, c.Server, q.asked()), pdp.Admit(s, c.Server, old.asked()); is.Allow && !was.Allow {
+			if was, is := pdp.Admit(s, c, q.asked()), pdp.Admit(s, c, old.asked()); is.Allow && !was.Allow {
 				rt.Fatalf("%s: %v at %s, and %v at %s", c.Server, was, q.age, is, old.age)
 			}
 		}

@@ -395,7 +395,7 @@ func TestOracle(t *testing.T) {
 			if got := pdp.Decide(s, q.call, q.asked()); got != want {
 				t.Fatalf("seed %d, %v with %v at %v, %s of %s old:\n got %v\nwant %v", seed, q.call, q.args, q.at, q.age, q.longest, got, want)
 			}
-			if got := pdp.Visible(s, q.call.Server, q.call.Kind, q.call.Name, q.asked()); got != listed {
+			if got := pdp.Visible(s, q.call, q.asked()); got != listed {
 				t.Fatalf("seed %d, %v: visible is %t, want %t", seed, q.call, got, listed)
 			}
 			reasons[want.Reason]++

@@ -32,6 +32,9 @@ type Call struct {
 	Name string
 	// Args are the arguments; nil is none.
 	Args *strictjson.Object
+	// Session is the id of the agent's session that the call is made in; empty
+	// for none.
+	Session string
 }
 
 // A Decision is the answer to a call. The zero Decision denies, as stale.
@@ -45,6 +48,9 @@ type Decision struct {
 	Grant string
 	// GrantRevision is the revision that wrote that grant.
 	GrantRevision int64
+	// Session is the resource name of the session that the call is made in; empty
+	// if in none, or in one that is not the agent's.
+	Session string
 	// Revision is the revision of the snapshot that was decided on.
 	Revision int64
 }
@@ -66,7 +72,8 @@ type Finding struct {
 	// that forbids.
 	Applies bool
 	// Reason is granted or forbidden if it applies, and otherwise why not:
-	// expired, not_yet_valid, condition_false or stale.
+	// expired, not_yet_valid, session_required, condition_false, limit_reached,
+	// rate_limited, unavailable or stale.
 	Reason Reason
 	// Detail is the evaluation error of the condition, if there was one.
 	Detail string
@@ -84,6 +91,20 @@ type At struct {
 	// Longest is the age at which every grant is stale, whatever bound it names;
 	// 0 is never.
 	Longest time.Duration
+	// Usage knows what is used up; nil is nothing. It is asked only about grants
+	// and sessions that have limits.
+	Usage Usage
+}
+
+// Usage knows which limits are used up at the moment of a decision. What it
+// answers for one moment must not change while that decision is made. Its
+// answers are Granted if one more call may be allowed, LimitReached or
+// RateLimited if not, and Unavailable if that cannot be known.
+type Usage interface {
+	// Grant says whether g may allow one more call. g must not be kept.
+	Grant(g *grant.Grant) Reason
+	// Session says whether one more call may be made in s.
+	Session(s *grant.Session) Reason
 }
 
 // fresh reports whether what has this bound may be acted on at this age.
@@ -111,23 +132,25 @@ func Explain(s *grant.Snapshot, c Call, at At) (Decision, []Finding) {
 	return e.decide(s, c, &at), e.findings()
 }
 
-// Visible reports whether the thing may be listed to the agent: some allow in
-// its window and within its bound covers it, whatever its condition, and no
-// forbid in its window covers it unconditionally.
-func Visible(s *grant.Snapshot, server string, kind Kind, name string, at At) bool {
+// Visible reports whether the thing that c names may be listed to the agent in
+// the session that c names: some allow in its window, within its bound and in
+// the session that it needs covers it, whatever its condition and its limits,
+// and no forbid in its window covers it unconditionally. Arguments are not
+// looked at.
+func Visible(s *grant.Snapshot, c Call, at At) bool {
 	e := evaluators.Get().(*evaluation)
 	defer e.release()
-	c := Call{Kind: kind, Server: server, Name: name}
 	return e.begin(s, c, &at) == Granted && e.visible()
 }
 
 // Admit decides what the protocol itself needs and no grant speaks of: anything
-// is allowed to a server of the catalogue while the agent may act at all.
-func Admit(s *grant.Snapshot, server string, at At) Decision {
+// is allowed to a server of the catalogue while the agent may act at all and, if
+// c names a session, in that. Nothing else of c is looked at.
+func Admit(s *grant.Snapshot, c Call, at At) Decision {
 	d := Decision{Reason: standing(s, &at), Revision: s.Revision()}
 	switch {
 	case d.Reason != Granted:
-	case s.Server(server) == nil:
+	case s.Server(c.Server) == nil:
 		d.Reason = UnknownServer
 	default:
 		d.Allow = true

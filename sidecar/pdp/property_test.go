@@ -35,7 +35,7 @@ func answers(s *grant.Snapshot, qs []question) []any {
 	for _, q := range qs {
 		d, findings := pdp.Explain(s, q.call, q.asked())
 		d.Revision = 0
-		all = append(all, d, pdp.Visible(s, q.call.Server, q.call.Kind, q.call.Name, q.asked()))
+		all = append(all, d, pdp.Visible(s, q.call, q.asked()))
 		for _, f := range findings {
 			all = append(all, f.Grant.Name(), f.Applies, f.Reason, f.Detail != "")
 		}
@@ -162,7 +162,7 @@ func TestHaltedNeverAllows(t *testing.T) {
 		}
 		halted := before.Apply(100, []grant.Entry{halt}, nil)
 		for _, server := range servers {
-			if d := pdp.Admit(halted, server, pdp.At{Now: morning}); d.Allow || d.Reason != pdp.Halted {
+			if d := pdp.Admit(halted, pdp.Call{Server: server}, pdp.At{Now: morning}); d.Allow || d.Reason != pdp.Halted {
 				rt.Fatalf("it is halted, and what needs no grant is answered %v", d)
 			}
 		}
@@ -170,7 +170,7 @@ func TestHaltedNeverAllows(t *testing.T) {
 			if d := pdp.Decide(halted, q.call, q.asked()); d.Allow || d.Reason != pdp.Halted && d.Reason != pdp.Stale {
 				rt.Fatalf("%v is halted, and the decision is %v", q.call, d)
 			}
-			if pdp.Visible(halted, q.call.Server, q.call.Kind, q.call.Name, q.asked()) {
+			if pdp.Visible(halted, q.call, q.asked()) {
 				rt.Fatalf("%v is halted, and listed", q.call)
 			}
 		}

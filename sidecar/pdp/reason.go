@@ -20,6 +20,13 @@ const (
 	Malformed
 	Overloaded
 	Halted
+	SessionRequired
+	SessionEnded
+	SessionClaimed
+	LimitReached
+	RateLimited
+	DefinitionChanged
+	ArgumentsInvalid
 )
 
 var words = [...]string{
@@ -37,6 +44,14 @@ var words = [...]string{
 	Malformed:      "malformed",
 	Overloaded:     "overloaded",
 	Halted:         "halted",
+
+	SessionRequired:   "session_required",
+	SessionEnded:      "session_ended",
+	SessionClaimed:    "session_claimed",
+	LimitReached:      "limit_reached",
+	RateLimited:       "rate_limited",
+	DefinitionChanged: "definition_changed",
+	ArgumentsInvalid:  "arguments_invalid",
 }
 
 // Reasons is how many there are.

@@ -216,7 +216,7 @@ func answer(t *testing.T, held *grant.Snapshot, question string, at pdp.At) stri
 	c := pdp.Call{Kind: kindOf[kind]}
 	c.Server, c.Name, _ = grant.SplitTarget(name)
 	if see {
-		if pdp.Visible(held, c.Server, c.Kind, c.Name, at) {
+		if pdp.Visible(held, c, at) {
 			return "listed"
 		}
 		return "hidden"

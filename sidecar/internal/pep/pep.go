@@ -103,7 +103,7 @@ func (p *Permit) decide(v *replica.View) pdp.Decision {
 // what may not be acted on at all everything is stale.
 func (p *Permit) decideAt(v *replica.View, at pdp.At) pdp.Decision {
 	if p.admitted {
-		return pdp.Admit(v.Snapshot, p.Call.Server, at)
+		return pdp.Admit(v.Snapshot, p.Call, at)
 	}
 	return pdp.Decide(v.Snapshot, p.Call, at)
 }
@@ -123,7 +123,7 @@ func (e *Enforcer) record(p *Permit) {
 func (e *Enforcer) Visible(server string) func(kind pdp.Kind, name string) bool {
 	v := e.views.View()
 	at, _ := v.At()
-	return func(kind pdp.Kind, name string) bool { return pdp.Visible(v.Snapshot, server, kind, name, at) }
+	return func(kind pdp.Kind, name string) bool { return pdp.Visible(v.Snapshot, pdp.Call{Kind: kind, Server: server, Name: name}, at) }
 }
 
 // Recheck decides every open permit again by v, and cuts those that are no
