@@ -113,6 +113,19 @@ revoked: build build-faults controls $(BIN)/etcd ## Try to find a call that is a
 	$(BUILD)/bin/revoked -bin $(BUILD)/bin -fault-bin $(BUILD)/fault -etcd $(BIN)/etcd \
 		-schedules $(SCHEDULES) -seed $(SEED) $(REVOKED)
 
+# Node, the suites and the servers and clients of others, as .tools/mcp pins them.
+MCP_TOOLS := $(BUILD)/mcp
+$(MCP_TOOLS)/.installed: .tools/mcp/package.json .tools/mcp/package-lock.json
+	mkdir -p $(MCP_TOOLS)
+	cp .tools/mcp/package.json .tools/mcp/package-lock.json $(MCP_TOOLS)
+	cd $(MCP_TOOLS) && npm ci --ignore-scripts --no-audit --no-fund
+	touch $@
+
+.PHONY: conformance
+conformance: build $(MCP_TOOLS)/.installed ## MCP's own conformance suites, directly and through the sidecar: no check may differ (needs npm)
+	$(GO) build -o $(BUILD)/bin/ github.com/modelcontextprotocol/go-sdk/conformance/everything-server ./e2e/conformance
+	$(BUILD)/bin/conformance -bin $(BUILD)/bin -tools $(MCP_TOOLS)
+
 .PHONY: build
 build: ## Build the binaries into .build/bin
 	$(GO) build -ldflags '-s -w -X main.version=$(VERSION)' -o $(BUILD)/bin/ \
