@@ -87,6 +87,9 @@ func (r rule) calls(server string, m *message.Message) ([]pdp.Call, *message.Err
 		return nil, ambiguous("parameter", name)
 	}
 	v, named := m.Params.Get(r.name)
+	if r.free && !named {
+		return nil, nil // for the server to say what it lacks
+	}
 	if !r.free && (r.kind == pdp.Method || !named) {
 		// What names no thing is no more than its method.
 		if name := message.Ambiguous(m.Params); name != "" {
