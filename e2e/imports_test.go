@@ -61,6 +61,7 @@ var rules = []rule{
 			"controlplane/internal/replicas → controlplane/internal/rollout",
 			"controlplane/internal/replicas → controlplane/internal/store",
 			"controlplane/internal/enroll → controlplane/internal/store",
+			"controlplane/internal/claims → controlplane/internal/store",
 		},
 		why: "rooms meet through small interfaces that the composition root joins",
 	},
