@@ -4,9 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"net/url"
 	"slices"
-	"strings"
 
 	grantv1 "github.com/reeve-authz/reeve/gen/reeve/grant/v1"
 	"github.com/reeve-authz/reeve/sidecar/condition"
@@ -96,82 +94,6 @@ func (a *Agent) unless(gone Entry) *Agent {
 	}
 	return a
 }
-
-// A Server is an MCP server of the catalogue.
-type Server struct {
-	name     string
-	id       string
-	revision int64
-	message  *grantv1.Server
-}
-
-// ParseServer parses a server as it is stored or as it is streamed. The message
-// must not change afterwards.
-func ParseServer(m *grantv1.Server, revision int64) (*Server, error) {
-	if err := checkName(m.GetName(), Servers); err != nil {
-		return nil, err
-	}
-	if len(m.ProtoReflect().GetUnknown()) > 0 {
-		return nil, fmt.Errorf("%w: the server has a field that this version does not know", ErrInvalid)
-	}
-	if stdio := m.GetStdio(); stdio != nil {
-		if err := checkStdio(stdio); err != nil {
-			return nil, err
-		}
-	} else if problem := checkURL(m.GetHttp().GetUrl()); problem != "" {
-		return nil, fmt.Errorf("http.url: %w: %s", ErrInvalid, problem)
-	}
-	n, err := ParseName(m.GetName())
-	if err != nil {
-		return nil, err
-	}
-	return &Server{name: m.GetName(), id: n.ID, revision: revision, message: m}, nil
-}
-
-// checkURL returns what is wrong with the URL of an MCP endpoint.
-func checkURL(s string) string {
-	u, err := url.Parse(s)
-	switch {
-	case s == "":
-		return "say how the server is reached, as in https://tickets.example.com/mcp"
-	case len(s) > 2048:
-		return "at most 2048 bytes are allowed"
-	case err != nil || u.Opaque != "" || u.Hostname() == "":
-		return "want an absolute URL such as https://tickets.example.com/mcp"
-	case u.Scheme != "http" && u.Scheme != "https":
-		return "want http or https"
-	case u.User != nil:
-		return "it must not carry credentials"
-	case strings.ContainsAny(s, "?#"):
-		return "it must not have a query or a fragment"
-	}
-	return ""
-}
-
-// Name returns the resource name.
-func (s *Server) Name() string { return s.name }
-
-// Revision returns the revision that wrote the server.
-func (s *Server) Revision() int64 { return s.revision }
-
-// Message returns what was parsed. It must not be changed.
-func (s *Server) Message() *grantv1.Server { return s.message }
-
-// ID returns the last part of the resource name.
-func (s *Server) ID() string { return s.id }
-
-// URL returns the absolute http or https URL of the MCP endpoint; empty if the
-// server is started in place of being reached.
-func (s *Server) URL() string { return s.message.GetHttp().GetUrl() }
-
-// Stdio returns how the server is started; nil if it is reached by its URL. It
-// must not be changed.
-func (s *Server) Stdio() *grantv1.Server_Stdio { return s.message.GetStdio() }
-
-// LogValue returns the server as it is logged.
-func (s *Server) LogValue() slog.Value { return logValue(s) }
-
-func (s *Server) key() string { return s.name }
 
 // A Tool is one tool of a catalogue server with our classification of it.
 type Tool struct {
@@ -278,12 +200,6 @@ func (t *Tool) thing() thing { return thing{t.server, label{ToolKind, t.tool}} }
 // what it keeps with a.
 func ProjectAgent(a *grantv1.Agent) *grantv1.Agent {
 	return &grantv1.Agent{Name: a.GetName(), Labels: a.GetLabels(), State: a.GetState(), Uid: a.GetUid()}
-}
-
-// ProjectServer returns the part of a stored server that is streamed. It shares
-// what it keeps with s.
-func ProjectServer(s *grantv1.Server) *grantv1.Server {
-	return &grantv1.Server{Name: s.GetName(), Upstream: s.GetUpstream()}
 }
 
 // ProjectTool returns the part of a stored tool that is streamed: of its

@@ -124,6 +124,7 @@ func ParseName(name string) (Name, error) {
 		}
 	case Tools, Sessions: // neither is directly in a namespace
 		return bad()
+	default:
 	}
 	switch n.Collection {
 	case Agents, Servers, Grants:

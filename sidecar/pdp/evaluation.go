@@ -1,7 +1,6 @@
 package pdp
 
 import (
-	"cmp"
 	"slices"
 	"sync"
 	"time"
@@ -18,6 +17,11 @@ type evaluation struct {
 	// age and bound are those of the At.
 	age, bound time.Duration
 	input      condition.Input
+	usage      Usage
+	// session is the one that the call is made in; nil if in none. tool is the
+	// catalogue's entry of what is called; nil if that is not a tool.
+	session *grant.Session
+	tool    *grant.Tool
 	// covers hold the grants that name the target; room is theirs as long as
 	// they are few.
 	covers []*grant.Cover
@@ -35,7 +39,11 @@ func (e *evaluation) release() {
 // decide settles the call.
 func (e *evaluation) decide(s *grant.Snapshot, c Call, at *At) Decision {
 	d := Decision{Revision: s.Revision()}
-	if d.Reason = e.begin(s, c, at); d.Reason != Granted {
+	d.Reason = e.begin(s, c, at)
+	if e.session != nil {
+		d.Session = e.session.Name()
+	}
+	if d.Reason != Granted {
 		return d
 	}
 	if g := e.forbidding(); g != nil {
@@ -43,6 +51,11 @@ func (e *evaluation) decide(s *grant.Snapshot, c Call, at *At) Decision {
 		return d
 	}
 	g, reason := e.allowing()
+	if reason == Granted {
+		if d.Reason = e.besides(); d.Reason != Granted {
+			return d
+		}
+	}
 	d.Allow, d.Reason = reason == Granted, reason
 	if g != nil {
 		d.Grant, d.GrantRevision = g.Name(), g.Revision()
@@ -54,7 +67,9 @@ func (e *evaluation) decide(s *grant.Snapshot, c Call, at *At) Decision {
 // and otherwise why the call is denied whatever the grants say: then e has no
 // covers.
 func (e *evaluation) begin(s *grant.Snapshot, c Call, at *At) Reason {
-	if r := standing(s, at); r != Granted {
+	e.now = grant.Instant(at.Now)
+	var r Reason
+	if e.session, r = within(s, c, at, e.now); r != Granted {
 		return r
 	}
 	if c.Kind == Resource && grant.URIProblem(c.Name) != "" {
@@ -75,11 +90,33 @@ func (e *evaluation) begin(s *grant.Snapshot, c Call, at *At) Reason {
 	}
 	e.covers = covers
 	if c.Kind == Tool {
-		e.input.Tool = covers[0].Tool().Variables()
+		e.tool = covers[0].Tool()
+		e.input.Tool = e.tool.Variables()
 	}
-	e.call, e.now, e.age, e.bound = c, grant.Instant(at.Now), at.Age, at.Bound
+	if e.session != nil {
+		e.input.Session = e.session.Variables()
+	}
+	e.call, e.age, e.bound, e.usage = c, at.Age, at.Bound, at.Usage
 	e.input.Agent, e.input.Args, e.input.Now = s.Agent().Variables(), c.Args, at.Now
 	return Granted
+}
+
+// within returns the session that a call is made in, nil if in none, and Granted
+// if the agent may act in it at all, and otherwise why not.
+func within(s *grant.Snapshot, c Call, at *At, now int64) (*grant.Session, Reason) {
+	r := standing(s, at)
+	if c.Session == "" {
+		return nil, r
+	}
+	session := s.Session(c.Session)
+	switch {
+	case r != Granted:
+	case session == nil || session.Expired(now):
+		r = SessionEnded
+	case session.Claimant() == "" || session.Claimant() != s.Claimant():
+		r = SessionClaimed
+	}
+	return session, r
 }
 
 // standing returns Granted if the agent may act at all, and otherwise why not.
@@ -118,6 +155,28 @@ func (e *evaluation) forbidding() *grant.Grant {
 	return nil
 }
 
+// besides returns Granted unless what grants do not speak of denies what they
+// allow: the schema of a pinned tool's arguments, or the session's own limits.
+func (e *evaluation) besides() Reason {
+	if e.tool != nil && e.tool.Pinned() && e.tool.Arguments().Check(e.call.Args) != nil {
+		return ArgumentsInvalid
+	}
+	if e.usage != nil && e.session != nil && e.session.Limits().Any() {
+		return left(e.usage.Session(e.session))
+	}
+	return Granted
+}
+
+// left returns what a Usage answered, held to what it may answer.
+func left(r Reason) Reason {
+	switch r {
+	case Granted, LimitReached, RateLimited:
+		return r
+	default:
+		return Unavailable
+	}
+}
+
 // allowing returns the first allow that applies, and Granted. If none does, it
 // returns why not, and the grant that came nearest, if any.
 func (e *evaluation) allowing() (*grant.Grant, Reason) {
@@ -140,7 +199,10 @@ func (e *evaluation) allowing() (*grant.Grant, Reason) {
 }
 
 // near ranks why an allow did not allow: the nearer it came, the higher.
-var near = [...]int8{NotGranted: 0, Expired: 1, NotYetValid: 2, ConditionFalse: 3, Stale: 4}
+var near = [Reasons]int8{
+	NotGranted: 0, Expired: 1, NotYetValid: 2, SessionRequired: 3, ConditionFalse: 4,
+	LimitReached: 5, RateLimited: 6, Unavailable: 7, Stale: 8,
+}
 
 // ask returns whether g applies, why or why not, and the error of its condition
 // if that could not be evaluated: then an allow does not apply and a forbid
@@ -151,6 +213,8 @@ func (e *evaluation) ask(g *grant.Grant) (applies bool, reason Reason, err error
 		return false, Expired, nil
 	case !g.Begun(e.now):
 		return false, NotYetValid, nil
+	case g.NeedsSession() && !g.MetBy(e.session):
+		return false, SessionRequired, nil
 	}
 	applies = true
 	if c := g.Condition(); c != nil {
@@ -164,6 +228,13 @@ func (e *evaluation) ask(g *grant.Grant) (applies bool, reason Reason, err error
 		return false, ConditionFalse, err
 	case g.Forbids():
 		return true, Forbidden, err
+	}
+	if g.Limited() && e.usage != nil {
+		if r := left(e.usage.Grant(g)); r != Granted {
+			return false, r, nil
+		}
+	}
+	switch {
 	case !e.fresh(g):
 		return false, Stale, nil
 	default:
@@ -189,41 +260,3 @@ func (e *evaluation) variables() *condition.Input {
 	}
 	return &e.input
 }
-
-// findings asks every grant that covers the call, each once.
-func (e *evaluation) findings() []Finding {
-	var findings []Finding
-	for _, c := range e.covers {
-		for _, grants := range [...][]grant.Grant{c.Forbids(), c.Allows()} {
-			for i := range grants {
-				f := Finding{Grant: &grants[i]}
-				var err error
-				if f.Applies, f.Reason, err = e.ask(f.Grant); err != nil {
-					f.Detail = err.Error()
-				}
-				findings = append(findings, f)
-			}
-		}
-	}
-	slices.SortFunc(findings, func(a, b Finding) int { return cmp.Compare(a.Grant.Name(), b.Grant.Name()) })
-	return slices.CompactFunc(findings, func(a, b Finding) bool { return a.Grant.Name() == b.Grant.Name() })
-}
-
-// visible reports whether what covers the call lets it be listed.
-func (e *evaluation) visible() bool {
-	allowed := false
-	for _, c := range e.covers {
-		forbids, allows := c.Forbids(), c.Allows()
-		for i := range forbids {
-			if g := &forbids[i]; e.inWindow(g) && g.Condition() == nil {
-				return false
-			}
-		}
-		for i := 0; i < len(allows) && !allowed; i++ {
-			allowed = e.inWindow(&allows[i]) && e.fresh(&allows[i])
-		}
-	}
-	return allowed
-}
-
-func (e *evaluation) inWindow(g *grant.Grant) bool { return g.Begun(e.now) && !g.Expired(e.now) }

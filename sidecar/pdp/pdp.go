@@ -117,6 +117,13 @@ func fresh(age, bound time.Duration) bool { return age < bound || age <= 0 }
 // call would be allowed without that it is denied as stale. A forbid is never
 // stale. When every bound or at.Longest has passed, every call is denied as stale.
 // A resource whose URI has a grant.URIProblem is denied as malformed.
+//
+// A call that names a session which the agent does not have or which is over is
+// denied as session_ended, and one that another sidecar has claimed, or none, as
+// session_claimed. An allow that needs a session applies only in one that meets
+// it, and one whose limits are used up not at all. What is allowed is denied all
+// the same if the tool is pinned and the arguments do not satisfy its schema, as
+// arguments_invalid, or if the session's own limits are used up.
 func Decide(s *grant.Snapshot, c Call, at At) Decision {
 	e := evaluators.Get().(*evaluation)
 	d := e.decide(s, c, &at)
@@ -147,7 +154,11 @@ func Visible(s *grant.Snapshot, c Call, at At) bool {
 // is allowed to a server of the catalogue while the agent may act at all and, if
 // c names a session, in that. Nothing else of c is looked at.
 func Admit(s *grant.Snapshot, c Call, at At) Decision {
-	d := Decision{Reason: standing(s, &at), Revision: s.Revision()}
+	session, reason := within(s, c, &at, grant.Instant(at.Now))
+	d := Decision{Reason: reason, Revision: s.Revision()}
+	if session != nil {
+		d.Session = session.Name()
+	}
 	switch {
 	case d.Reason != Granted:
 	case s.Server(c.Server) == nil:
