@@ -115,14 +115,16 @@ revoked: build build-faults controls $(BIN)/etcd ## Try to find a call that is a
 
 # Node, the suites and the servers and clients of others, as .tools/mcp pins them.
 MCP_TOOLS := $(BUILD)/mcp
-$(MCP_TOOLS)/.installed: .tools/mcp/package.json .tools/mcp/package-lock.json
+$(MCP_TOOLS)/.installed: .tools/mcp/package.json .tools/mcp/package-lock.json .tools/mcp/requirements.txt
 	mkdir -p $(MCP_TOOLS)
+	python3 -m venv $(MCP_TOOLS)/venv
+	$(MCP_TOOLS)/venv/bin/pip install --quiet --disable-pip-version-check --no-deps --requirement .tools/mcp/requirements.txt
 	cp .tools/mcp/package.json .tools/mcp/package-lock.json $(MCP_TOOLS)
 	cd $(MCP_TOOLS) && npm ci --ignore-scripts --no-audit --no-fund
 	touch $@
 
 .PHONY: conformance
-conformance: build $(MCP_TOOLS)/.installed ## MCP's own conformance suites, directly and through the sidecar: no check may differ (needs npm)
+conformance: build $(MCP_TOOLS)/.installed ## MCP's own conformance suites, directly and through the sidecar: no check may differ (needs npm and python3)
 	$(GO) build -o $(BUILD)/bin/ github.com/modelcontextprotocol/go-sdk/conformance/everything-server ./e2e/conformance
 	$(BUILD)/bin/conformance -bin $(BUILD)/bin -tools $(MCP_TOOLS)
 

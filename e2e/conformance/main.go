@@ -8,7 +8,11 @@
 //
 //	conformance <suite> <revision> direct <passed>/<failed> proxied <passed>/<failed> differing <n>
 //
-// and fails if a check comes out otherwise through the sidecar than directly.
+// and fails if a check comes out otherwise through the sidecar than directly. Then
+// it has clients of others, on the TypeScript and Python SDKs and the inspector,
+// work with servers of others that the sidecar starts, and prints a line each:
+//
+//	client <client> <server> passed <steps>/<steps>
 package main
 
 import (
@@ -41,6 +45,7 @@ func run(ctx context.Context, args []string) (err error) {
 	flags := flag.NewFlagSet("conformance", flag.ContinueOnError)
 	flags.StringVar(&cfg.bin, "bin", ".build/bin", "folder of the built binaries, everything-server among them")
 	flags.StringVar(&cfg.tools, "tools", ".build/mcp", "folder in which npm installed the suites")
+	flags.StringVar(&cfg.clients, "clients", "e2e/conformance/clients", "folder of the programs on the SDKs of others")
 	flags.StringVar(&cfg.resources, "resources", "e2e/conformance/testdata", "folder of the namespace, the agent and its grants")
 	flags.StringVar(&keep, "keep", "", "folder to leave logs and results in; empty keeps none")
 	if err := flags.Parse(args); err != nil {
@@ -51,6 +56,11 @@ func run(ctx context.Context, args []string) (err error) {
 			return err
 		}
 		defer func() { err = errors.Join(err, os.RemoveAll(cfg.dir)) }()
+	}
+	for _, dir := range []*string{&cfg.bin, &cfg.tools, &cfg.clients, &cfg.dir} {
+		if *dir, err = filepath.Abs(*dir); err != nil {
+			return err
+		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -69,7 +79,7 @@ func run(ctx context.Context, args []string) (err error) {
 		differing += n
 	}
 	if differing > 0 {
-		return fmt.Errorf("%d checks come out otherwise through the sidecar than directly", differing)
+		err = fmt.Errorf("%d checks come out otherwise through the sidecar than directly", differing)
 	}
-	return nil
+	return errors.Join(err, drive(ctx, stage))
 }

@@ -23,7 +23,7 @@ const (
 )
 
 type stageConfig struct {
-	bin, tools, resources, dir string
+	bin, tools, clients, resources, dir string
 }
 
 // A stage is the reference server in both its modes, directly and behind a
