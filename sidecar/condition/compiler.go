@@ -152,7 +152,7 @@ func (c *Compiler) parse(expr string) (*cel.Ast, error) {
 	first := issues.Errors()[0]
 	message := plainly(first.Message)
 	if strings.HasPrefix(message, "undeclared reference") {
-		message += "; a condition can read agent.{name,id,namespace,labels}, tool.{server,name,effect,reach}, user, session, args and now"
+		message += "; a condition can read agent.{name,id,namespace,labels}, tool.{server,name,effect,reach}, user.id, session.{id,purpose,origin}, args and now"
 	}
 	return nil, fmt.Errorf("%w: at %d:%d: %s", ErrInvalid, first.Location.Line(), first.Location.Column()+1, message)
 }

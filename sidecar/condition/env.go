@@ -82,6 +82,7 @@ func newEnv() (*cel.Env, error) {
 			cel.ValidateTimestampLiterals(),
 			cel.ValidateDurationLiterals(),
 			zoneValidator{},
+			fieldValidator{},
 			cel.ValidateComprehensionNestingLimit(maxLoops),
 		),
 	}
