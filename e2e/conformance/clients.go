@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -79,7 +80,7 @@ func shorten(s string) string { return s[:min(len(s), 300)] }
 
 // drive has every client work with every server of others, started by the
 // sidecar, through the command that clients start.
-func drive(ctx context.Context, s *stage) error {
+func drive(ctx context.Context, s *stage, out io.Writer) error {
 	servers, err := s.catalogueOthers(ctx)
 	if err != nil {
 		return fmt.Errorf("catalogue the servers of others: %w", err)
@@ -100,12 +101,12 @@ func drive(ctx context.Context, s *stage) error {
 			passed := 0
 			for i, step := range steps {
 				if err := step.judge(reports[i]); err != nil {
-					fmt.Printf("  %s with %s: %s %v: %v\n", c.name, server.id, step.Method, step.Params["name"], err)
+					fmt.Fprintf(out, "  %s with %s: %s %v: %v\n", c.name, server.id, step.Method, step.Params["name"], err)
 					continue
 				}
 				passed++
 			}
-			fmt.Printf("client %s %s passed %d/%d\n", c.name, server.id, passed, len(steps))
+			fmt.Fprintf(out, "client %s %s passed %d/%d\n", c.name, server.id, passed, len(steps))
 			failed += len(steps) - passed
 		}
 	}

@@ -20,6 +20,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -33,13 +34,13 @@ const patience = 15 * time.Minute
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, os.Args[1:]); err != nil {
+	if err := run(ctx, os.Stdout, os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, args []string) (err error) {
+func run(ctx context.Context, out io.Writer, args []string) (err error) {
 	var cfg stageConfig
 	var keep string
 	flags := flag.NewFlagSet("conformance", flag.ContinueOnError)
@@ -72,7 +73,7 @@ func run(ctx context.Context, args []string) (err error) {
 
 	differing := 0
 	for _, s := range suites {
-		n, err := compare(ctx, stage, s, filepath.Join(cfg.dir, s.name+"-"+s.revision))
+		n, err := compare(ctx, stage, s, filepath.Join(cfg.dir, s.name+"-"+s.revision), out)
 		if err != nil {
 			return fmt.Errorf("%s %s: %w", s.name, s.revision, err)
 		}
@@ -81,5 +82,5 @@ func run(ctx context.Context, args []string) (err error) {
 	if differing > 0 {
 		err = fmt.Errorf("%d checks come out otherwise through the sidecar than directly", differing)
 	}
-	return errors.Join(err, drive(ctx, stage))
+	return errors.Join(err, drive(ctx, stage, out))
 }
