@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -80,7 +79,7 @@ func shorten(s string) string { return s[:min(len(s), 300)] }
 
 // drive has every client work with every server of others, started by the
 // sidecar, through the command that clients start.
-func drive(ctx context.Context, s *stage, out io.Writer) error {
+func drive(ctx context.Context, s *stage, printf printer) error {
 	servers, err := s.catalogueOthers(ctx)
 	if err != nil {
 		return fmt.Errorf("catalogue the servers of others: %w", err)
@@ -101,12 +100,12 @@ func drive(ctx context.Context, s *stage, out io.Writer) error {
 			passed := 0
 			for i, step := range steps {
 				if err := step.judge(reports[i]); err != nil {
-					fmt.Fprintf(out, "  %s with %s: %s %v: %v\n", c.name, server.id, step.Method, step.Params["name"], err)
+					printf("  %s with %s: %s %v: %v\n", c.name, server.id, step.Method, step.Params["name"], err)
 					continue
 				}
 				passed++
 			}
-			fmt.Fprintf(out, "client %s %s passed %d/%d\n", c.name, server.id, passed, len(steps))
+			printf("client %s %s passed %d/%d\n", c.name, server.id, passed, len(steps))
 			failed += len(steps) - passed
 		}
 	}

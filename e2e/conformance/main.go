@@ -20,7 +20,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -34,13 +33,16 @@ const patience = 15 * time.Minute
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, os.Stdout, os.Args[1:]); err != nil {
+	if err := run(ctx, func(format string, args ...any) { fmt.Printf(format, args...) }, os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, out io.Writer, args []string) (err error) {
+// A printer prints a line of the report.
+type printer func(format string, args ...any)
+
+func run(ctx context.Context, printf printer, args []string) (err error) {
 	var cfg stageConfig
 	var keep string
 	flags := flag.NewFlagSet("conformance", flag.ContinueOnError)
@@ -73,7 +75,7 @@ func run(ctx context.Context, out io.Writer, args []string) (err error) {
 
 	differing := 0
 	for _, s := range suites {
-		n, err := compare(ctx, stage, s, filepath.Join(cfg.dir, s.name+"-"+s.revision), out)
+		n, err := compare(ctx, stage, s, filepath.Join(cfg.dir, s.name+"-"+s.revision), printf)
 		if err != nil {
 			return fmt.Errorf("%s %s: %w", s.name, s.revision, err)
 		}
@@ -82,5 +84,5 @@ func run(ctx context.Context, out io.Writer, args []string) (err error) {
 	if differing > 0 {
 		err = fmt.Errorf("%d checks come out otherwise through the sidecar than directly", differing)
 	}
-	return errors.Join(err, drive(ctx, stage, out))
+	return errors.Join(err, drive(ctx, stage, printf))
 }

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"os"
 	"os/exec"
@@ -61,9 +60,9 @@ func (c checks) count(status string) (n int) {
 	return n
 }
 
-// compare runs a suite both ways, prints its line to out and returns how many checks
+// compare runs a suite both ways, prints its line and returns how many checks
 // differ.
-func compare(ctx context.Context, on *stage, s suite, dir string, out io.Writer) (differing int, err error) {
+func compare(ctx context.Context, on *stage, s suite, dir string, printf printer) (differing int, err error) {
 	var direct, proxied checks
 	runs, runCtx := errgroup.WithContext(ctx)
 	runs.Go(func() (err error) {
@@ -82,10 +81,10 @@ func compare(ctx context.Context, on *stage, s suite, dir string, out io.Writer)
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		if direct[name] != proxied[name] {
 			differing++
-			fmt.Fprintf(out, "  differs: %s: direct %s, proxied %s\n", name, orNone(direct[name]), orNone(proxied[name]))
+			printf("  differs: %s: direct %s, proxied %s\n", name, orNone(direct[name]), orNone(proxied[name]))
 		}
 	}
-	fmt.Fprintf(out, "conformance %s %s direct %d/%d proxied %d/%d differing %d\n", s.name, s.revision,
+	printf("conformance %s %s direct %d/%d proxied %d/%d differing %d\n", s.name, s.revision,
 		direct.count("SUCCESS"), direct.count("FAILURE"), proxied.count("SUCCESS"), proxied.count("FAILURE"), differing)
 	if n := len(direct); n < s.least {
 		return differing, fmt.Errorf("only %d checks were made, at least %d were expected", n, s.least)
