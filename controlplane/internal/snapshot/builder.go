@@ -33,6 +33,9 @@ type space struct {
 	agents  map[string]*agent
 	grants  map[string]*granted
 	servers map[string]*server
+	// sessions are by the agent's id and their own, whether or not the agent is
+	// there.
+	sessions map[string]map[string]session
 	// naming are the grants whose subjects name an agent id, there or not.
 	naming map[string]set[*granted]
 	// selecting are the grants with a selector, by the first label it asks for.
@@ -92,6 +95,7 @@ func (b *builder) space(namespace string) *space {
 			agents:    make(map[string]*agent), grants: make(map[string]*granted), servers: make(map[string]*server),
 			naming: make(map[string]set[*granted]), selecting: make(map[label]set[*granted]),
 			labelled: make(map[label]set[*agent]), reaching: make(map[reach]set[*granted]),
+			sessions: make(map[string]map[string]session),
 		}
 		b.spaces[namespace] = s
 	}
@@ -124,6 +128,8 @@ func (b *builder) put(n grant.Name, r store.Resource) error {
 	case *grantv1.Tool:
 		s.server(n.Server).tools[n.ID] = entry
 		b.markReached(s, n)
+	case *grantv1.Session:
+		b.putSession(s, n, session{uid: m.GetAgentUid(), entry: entry})
 	default:
 		return fmt.Errorf("index %s: %T has no place", r.Name, m)
 	}
@@ -155,9 +161,11 @@ func (b *builder) remove(n grant.Name) {
 		delete(s.server(n.Server).tools, n.ID)
 		s.forget(n.Server)
 		b.markReached(s, n)
+	case grant.Sessions:
+		b.removeSession(s, n)
 	case grant.Namespaces, grant.Fleets:
 	}
-	if len(s.agents)+len(s.grants)+len(s.servers) == 0 {
+	if len(s.agents)+len(s.grants)+len(s.servers)+len(s.sessions) == 0 {
 		delete(b.spaces, n.Namespace)
 	}
 }
@@ -173,6 +181,9 @@ func (b *builder) putAgent(s *space, n grant.Name, m *grantv1.Agent, entry *Entr
 		delete(b.gone, entry.Name)
 		b.mark(a, grant.Name{Collection: grant.Fleets})
 		b.mark(a, grant.Name{Collection: grant.Fleets, Namespace: s.namespace})
+	}
+	if a.stored.GetUid() != m.GetUid() {
+		b.markSessions(a)
 	}
 	for k, v := range a.stored.GetLabels() {
 		drop(s.labelled, label{k, v}, a)
@@ -278,20 +289,4 @@ func (b *builder) removeGrant(s *space, n grant.Name) {
 		drop(s.selecting, first, g)
 	}
 	delete(s.grants, n.ID)
-}
-
-func add[K, T comparable](index map[K]set[T], key K, item T) {
-	s, ok := index[key]
-	if !ok {
-		s = make(set[T])
-		index[key] = s
-	}
-	s[item] = struct{}{}
-}
-
-func drop[K, T comparable](index map[K]set[T], key K, item T) {
-	delete(index[key], item)
-	if len(index[key]) == 0 {
-		delete(index, key)
-	}
 }

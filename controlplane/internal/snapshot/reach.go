@@ -193,3 +193,19 @@ func (s *space) forget(id string) {
 		delete(s.servers, id)
 	}
 }
+
+func add[K, T comparable](index map[K]set[T], key K, item T) {
+	s, ok := index[key]
+	if !ok {
+		s = make(set[T])
+		index[key] = s
+	}
+	s[item] = struct{}{}
+}
+
+func drop[K, T comparable](index map[K]set[T], key K, item T) {
+	delete(index[key], item)
+	if len(index[key]) == 0 {
+		delete(index, key)
+	}
+}

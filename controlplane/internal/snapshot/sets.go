@@ -76,6 +76,7 @@ func (b *builder) next(a *agent, names []grant.Name) *View {
 // typeOf is the type under which a collection is streamed.
 var typeOf = map[grant.Collection]Type{
 	grant.Agents: Agents, grant.Servers: Servers, grant.Tools: Tools, grant.Grants: Grants, grant.Fleets: FleetStates,
+	grant.Sessions: Sessions,
 }
 
 // wanted returns the entry that belongs under n in the agent's set; nil if none.
@@ -100,6 +101,11 @@ func (b *builder) wanted(a *agent, n grant.Name) *Entry {
 		}
 	case grant.Fleets:
 		return b.halts[n.Namespace]
+	case grant.Sessions:
+		// One of an earlier incarnation is nobody's.
+		if one := s.sessions[n.Agent][n.ID]; n.Agent == a.id && one.uid == a.stored.GetUid() {
+			return one.entry
+		}
 	case grant.Namespaces:
 	}
 	return nil

@@ -87,6 +87,9 @@ func (w *world) naive(a *grantv1.Agent) map[string]int64 {
 		if _, ok := r.Message.(*grantv1.FleetState); ok && (name == "fleet" || name == "namespaces/"+n.Namespace+"/fleet") {
 			set[name] = r.Revision
 		}
+		if one, ok := r.Message.(*grantv1.Session); ok && strings.HasPrefix(name, a.GetName()+"/") && one.GetAgentUid() == a.GetUid() {
+			set[name] = r.Revision
+		}
 		c, err := grant.ParseName(name)
 		if err != nil || c.Namespace != n.Namespace {
 			continue
@@ -188,13 +191,20 @@ func draw(t *rapid.T) proto.Message {
 	namespace := rapid.SampledFrom([]string{"x", "y"}).Draw(t, "namespace")
 	agents := rapid.SampledFrom([]string{"a", "b"})
 	servers := rapid.SampledFrom([]string{"s", "t"})
-	switch rapid.IntRange(0, 6).Draw(t, "kind") {
+	incarnations := rapid.SampledFrom([]string{"1", "2"})
+	switch rapid.IntRange(0, 8).Draw(t, "kind") {
+	case 7, 8:
+		return &grantv1.Session{
+			Name:     grant.SessionName(namespace, agents.Draw(t, "agent"), rapid.SampledFrom([]string{"s-1", "s-2"}).Draw(t, "session")),
+			AgentUid: incarnations.Draw(t, "incarnation"), Origin: grantv1.Session_ADMIN,
+			ExpireTime: timestamppb.New(time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC)),
+		}
 	case 6:
 		return &grantv1.FleetState{
 			Name: rapid.SampledFrom([]string{"fleet", grant.FleetName(namespace)}).Draw(t, "fleet"), State: grantv1.FleetState_HALTED,
 		}
 	case 0, 1:
-		m := &grantv1.Agent{Name: grant.AgentName(namespace, agents.Draw(t, "agent")), State: grantv1.Agent_ACTIVE, Uid: "1", Labels: map[string]string{}}
+		m := &grantv1.Agent{Name: grant.AgentName(namespace, agents.Draw(t, "agent")), State: grantv1.Agent_ACTIVE, Uid: incarnations.Draw(t, "incarnation"), Labels: map[string]string{}}
 		for _, key := range []string{"k", "l"} {
 			if v := rapid.SampledFrom([]string{"", "1", "2"}).Draw(t, key); v != "" {
 				m.Labels[key] = v
@@ -276,6 +286,18 @@ func TestEntryIsProjected(t *testing.T) {
 		t.Errorf("a stop button is streamed as %+v (%v)", e, err)
 	}
 	if held, err := NewView([]*Entry{e}).Held(9); err != nil || !held.Halted() {
+		t.Errorf("held as %v (%v)", held, err)
+	}
+	session := &grantv1.Session{
+		Name: grant.SessionName("x", "a", "s-1"), AgentUid: "1", Origin: grantv1.Session_ADMIN, Purpose: "refunds", Description: "secret plans",
+		Actor: "somebody", ExpireTime: timestamppb.New(time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC)),
+	}
+	e, err = newEntry(session.GetName(), 8, session)
+	if err != nil || e.Takes || e.Type != Sessions || !e.Ends.Equal(session.GetExpireTime().AsTime()) ||
+		strings.Contains(string(e.Wire), "secret") || strings.Contains(string(e.Wire), "somebody") {
+		t.Errorf("a session is streamed as %+v (%v)", e, err)
+	}
+	if held, err := NewView([]*Entry{e}).Held(9); err != nil || held.Len() != 1 {
 		t.Errorf("held as %v (%v)", held, err)
 	}
 	if _, err := newEntry("x", 1, &adminv1.Admin{}); err == nil {
@@ -443,6 +465,8 @@ func TestNothingStays(t *testing.T) {
 		&grantv1.Namespace{Name: "namespaces/n"},
 		&grantv1.FleetState{Name: "namespaces/n/fleet", State: grantv1.FleetState_HALTED},
 		&grantv1.Agent{Name: "namespaces/n/agents/a", Uid: "u", State: grantv1.Agent_ACTIVE},
+		&grantv1.Session{Name: "namespaces/n/agents/a/sessions/s-1", AgentUid: "u"},
+		&grantv1.Session{Name: "namespaces/n/agents/nobody/sessions/s-1", AgentUid: "u"},
 		&grantv1.Server{Name: "namespaces/n/servers/s"},
 		&grantv1.Tool{Name: "namespaces/n/servers/s/tools/t"},
 		&grantv1.Grant{

@@ -26,8 +26,9 @@ const (
 	Tools
 	Grants
 	FleetStates
+	Sessions
 	// Types is how many there are.
-	Types = 5
+	Types = 6
 )
 
 // An Entry is one resource as it is streamed. It is immutable, and one for all
@@ -46,13 +47,15 @@ type Entry struct {
 	// Bound is the freshness bound that an allowing grant names; 0 if it names
 	// none.
 	Bound time.Duration
+	// Ends is when a session is over; zero for all else.
+	Ends time.Time
 	// Wire is the entry as the field "resources" of a delta response.
 	Wire []byte
 }
 
 // A View is the set of one agent: itself, the grants that cover it, what of the
-// catalogue they reach, and the stop buttons that were pressed for it. It is
-// immutable and safe for concurrent use; a set that did not change keeps its
+// catalogue they reach, the stop buttons that were pressed for it, and its
+// sessions. It is immutable and safe for concurrent use; a set that did not change keeps its
 // pointer.
 type View struct {
 	entries []*Entry // in order of type and name
@@ -156,6 +159,9 @@ func newEntry(name string, revision int64, stored proto.Message) (*Entry, error)
 	case *grantv1.FleetState:
 		e.Type, m = FleetStates, grant.ProjectFleetState(stored)
 		e.Takes = true
+	case *grantv1.Session:
+		e.Type, m = Sessions, grant.ProjectSession(stored)
+		e.Ends = stored.GetExpireTime().AsTime()
 	default:
 		return nil, fmt.Errorf("encode %s: %T is not streamed", name, stored)
 	}

@@ -32,6 +32,7 @@ var typeURLs = [snapshot.Types]string{
 	snapshot.Grants:  typeURL(&grantv1.Grant{}),
 
 	snapshot.FleetStates: typeURL(&grantv1.FleetState{}),
+	snapshot.Sessions:    typeURL(&grantv1.Session{}),
 }
 
 func typeURL(m proto.Message) string {

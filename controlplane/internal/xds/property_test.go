@@ -66,8 +66,16 @@ func (w *world) set(entries []*snapshot.Entry) {
 	w.views[w.revision] = snapshot.NewView(entries)
 }
 
-// change makes a newer set: of six grants, some appear, change or go. One that
-// went may come back as it was, as when an agent regains a label.
+// typeNamed is the type of what has a name: two of the six are sessions.
+func typeNamed(name string) snapshot.Type {
+	if name >= "e" {
+		return snapshot.Sessions
+	}
+	return snapshot.Grants
+}
+
+// change makes a newer set: of four grants and two sessions, some appear, change
+// or go. One that went may come back as it was, as when an agent regains a label.
 func (w *world) change(t *rapid.T) {
 	set := slices.Clone(w.views[w.revision].Entries())
 	for range rapid.IntRange(1, 3).Draw(t, "changes") {
@@ -77,15 +85,15 @@ func (w *world) change(t *rapid.T) {
 		case 0: // gone
 		case 1: // as it was
 			for r := w.revision; r > 0; r-- {
-				if e := w.views[r].Find(snapshot.Grants, name); e != nil {
+				if e := w.views[r].Find(typeNamed(name), name); e != nil {
 					set = append(set, e)
 					break
 				}
 			}
 		default:
 			set = append(set, &snapshot.Entry{
-				Type: snapshot.Grants, Name: name, Revision: w.revision + 1,
-				Takes: rapid.Bool().Draw(t, "forbids"),
+				Type: typeNamed(name), Name: name, Revision: w.revision + 1,
+				Takes: typeNamed(name) == snapshot.Grants && rapid.Bool().Draw(t, "forbids"),
 				Wire:  w.body[:rapid.SampledFrom([]int{100, 300 << 10}).Draw(t, "size")],
 			})
 		}
@@ -144,9 +152,9 @@ func (w *world) connect() {
 	w.sidecar.chunks, w.sidecar.taken = nil, make(map[string]int64)
 	for t := range snapshot.Type(snapshot.Types) {
 		r := request{t: t, subscribe: []string{"*"}}
-		if t == snapshot.Grants {
-			r.held = make(map[string]string)
-			for name, v := range w.sidecar.held {
+		r.held = make(map[string]string)
+		for name, v := range w.sidecar.held {
+			if typeNamed(name) == t {
 				r.held[name] = fmt.Sprint(v.revision)
 			}
 		}
@@ -167,7 +175,7 @@ func (w *world) check(t *rapid.T) {
 		}
 		since := false
 		for r := held; r <= w.revision && !since; r++ {
-			e := w.views[r].Find(snapshot.Grants, name)
+			e := w.views[r].Find(typeNamed(name), name)
 			since = e != nil && e.Revision == has.revision
 		}
 		if !since {
@@ -181,7 +189,7 @@ func (w *world) check(t *rapid.T) {
 		// It may have been lifted since, and only then.
 		lifted := false
 		for r := held + 1; r <= w.revision && !lifted; r++ {
-			now := w.views[r].Find(snapshot.Grants, e.Name)
+			now := w.views[r].Find(typeNamed(e.Name), e.Name)
 			lifted = now == nil || !now.Takes
 		}
 		if !lifted {

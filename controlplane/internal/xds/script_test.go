@@ -18,9 +18,9 @@ var rewrite = flag.Bool("rewrite", false, "write what happens into testdata: com
 
 // TestScripts runs testdata/*.txt. A script is stanzas of commands and, after
 // ----, what comes of them. Resources are written agent@1 (an agent, revision
-// 1), -agent@1 (one that may not act), halt@1 (a stop button), s:crm@1 (a server), t:crm/read@1 (a tool),
-// read@1 (an allowing grant), !stop@1 (a forbidding one); ~300 after it makes it
-// 300 KiB large.
+// 1), -agent@1 (one that may not act), halt@1 (a stop button), s:crm@1 (a server),
+// t:crm/read@1 (a tool), run:one@1 (a session), read@1 (an allowing grant), !stop@1
+// (a forbidding one); ~300 after it makes it 300 KiB large.
 //
 //	newest 5 agent@1 read@4   the newest snapshot is of revision 5 and has this set
 //	open                      subscribe to everything, of every type
@@ -93,7 +93,7 @@ func (s *script) run(text string) string {
 	return got.String()
 }
 
-var typeNames = []string{"agents", "servers", "tools", "grants", "fleet"}
+var typeNames = []string{"agents", "servers", "tools", "grants", "fleet", "sessions"}
 
 func (s *script) do(verb string, args []string) {
 	limit := -1
@@ -215,6 +215,8 @@ func (s *script) entry(word string) *snapshot.Entry {
 		e.Type = snapshot.Servers
 	case strings.HasPrefix(name, "t:"):
 		e.Type = snapshot.Tools
+	case strings.HasPrefix(name, "run:"):
+		e.Type = snapshot.Sessions
 	case strings.HasPrefix(name, "!"):
 		name, e.Takes = name[1:], true
 	case name == "-agent":

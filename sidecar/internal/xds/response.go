@@ -25,6 +25,7 @@ var types = []struct {
 	{typeURL(&grantv1.Tool{}), func() proto.Message { return new(grantv1.Tool) }},
 	{typeURL(&grantv1.Grant{}), func() proto.Message { return new(grantv1.Grant) }},
 	{typeURL(&grantv1.FleetState{}), func() proto.Message { return new(grantv1.FleetState) }},
+	{typeURL(&grantv1.Session{}), func() proto.Message { return new(grantv1.Session) }},
 }
 
 func typeURL(m proto.Message) string {
@@ -41,6 +42,8 @@ func urlOf(e grant.Entry) string {
 		return types[2].url
 	case *grant.FleetState:
 		return types[4].url
+	case *grant.Session:
+		return types[5].url
 	default:
 		return types[3].url
 	}
@@ -197,6 +200,9 @@ func (h *holding) parseResource(r *discoveryv3.Resource, url string, blank proto
 		return nil, fmt.Errorf("name %q in a resource named %q", e.Name(), r.GetName())
 	}
 	if _, ok := e.(*grant.Agent); ok && e.Name() != h.agent || !strings.HasPrefix(e.Name(), h.prefix) && e.Name() != grant.FleetName("") {
+		return nil, fmt.Errorf("%s is not this agent's", e.Name())
+	}
+	if _, ok := e.(*grant.Session); ok && !strings.HasPrefix(e.Name(), h.agent+"/") {
 		return nil, fmt.Errorf("%s is not this agent's", e.Name())
 	}
 	return e, nil
