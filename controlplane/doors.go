@@ -19,10 +19,12 @@ import (
 	"github.com/reeve-authz/reeve/controlplane/internal/admin"
 	"github.com/reeve-authz/reeve/controlplane/internal/admission"
 	"github.com/reeve-authz/reeve/controlplane/internal/audit"
+	"github.com/reeve-authz/reeve/controlplane/internal/claims"
 	"github.com/reeve-authz/reeve/controlplane/internal/enroll"
 	"github.com/reeve-authz/reeve/controlplane/internal/xds"
 	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
 	enrollv1 "github.com/reeve-authz/reeve/gen/reeve/enroll/v1"
+	grantv1 "github.com/reeve-authz/reeve/gen/reeve/grant/v1"
 	ingestv1 "github.com/reeve-authz/reeve/gen/reeve/ingest/v1"
 	peerv1 "github.com/reeve-authz/reeve/gen/reeve/peer/v1"
 	"github.com/reeve-authz/reeve/sidecar/identity"
@@ -176,10 +178,15 @@ func (c *ControlPlane) sidecarServer() (*grpc.Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	claiming, err := claims.NewServer(c.store, time.Now, c.log, meter)
+	if err != nil {
+		return nil, err
+	}
 	c.publisher = publisher
 	s := grpc.NewServer(append(c.options(identity.ServerTLS(c.source, c.admit(identity.Agent))), xds.ServerOptions()...)...)
 	publisher.Register(s)
 	ingestv1.RegisterIngestServer(s, ingest)
+	grantv1.RegisterClaimsServer(s, claiming)
 	return s, nil
 }
 

@@ -4,11 +4,15 @@ import (
 	"context"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
+	"github.com/reeve-authz/reeve/controlplane/internal/claims"
 	"github.com/reeve-authz/reeve/controlplane/internal/enroll"
 )
 
-// sweep removes what enrolment left behind, from when the store is loaded until
-// ctx ends, and says why that was.
+// sweep removes what enrolment left behind, sessions that are over and counts that
+// nobody draws from, from when the store is loaded until ctx ends, and says why
+// that was.
 func (c *ControlPlane) sweep(ctx context.Context) error {
 	select {
 	case <-c.snapshots.Ready():
@@ -22,5 +26,12 @@ func (c *ControlPlane) sweep(ctx context.Context) error {
 		}
 		return ""
 	}
-	return enroll.NewSweeper(c.store, uidOf, time.Now, c.log).Run(ctx)
+	over := func(before time.Time) []string {
+		newest, _ := c.snapshots.Newest()
+		return newest.SessionsOver(before)
+	}
+	sweepers, ctx := errgroup.WithContext(ctx)
+	sweepers.Go(func() error { return enroll.NewSweeper(c.store, uidOf, time.Now, c.log).Run(ctx) })
+	sweepers.Go(func() error { return claims.NewSweeper(c.store, over, time.Now, c.log).Run(ctx) })
+	return sweepers.Wait()
 }
