@@ -32,6 +32,53 @@ type Caller struct {
 	UID string
 	// Method is the full name of the method that was called.
 	Method string
+
+	admin *adminv1.Admin
+	scope scope
+}
+
+// As returns the caller with the role and the bindings of an administrator as
+// the store has it now. ok is false if that is another incarnation, or may not
+// do any more what it was admitted to.
+func (c Caller) As(admin *adminv1.Admin) (now Caller, ok bool) {
+	if c.UID == "" || admin.GetUid() != c.UID {
+		return Caller{}, false
+	}
+	c.admin = admin
+	_, _, ok = lacking(admin, c.Method, c.scope)
+	return c, ok
+}
+
+// Sees reports whether the caller may do in a namespace, namespaces/{namespace},
+// what it called for; "" is everywhere.
+func (c Caller) Sees(namespace string) bool {
+	return held(c.admin, rules[c.Method].roles, namespace)
+}
+
+// Needs returns an error that says which role the caller needs, and where, if it
+// may not do something in a namespace: call a method, Write, Accept or Lift.
+func (c Caller) Needs(what, namespace string) error {
+	need, _, ok := lacking(c.admin, what, scope{namespaces: []string{namespace}})
+	if ok {
+		return nil
+	}
+	if rules[what].where == everywhere {
+		namespace = ""
+	}
+	return denied(c.Name, what, need, namespace)
+}
+
+// denied says which role is needed, and where.
+func denied(name, what string, need roles, namespace string) error {
+	if strings.HasPrefix(what, "/") {
+		what = "call " + word(what)
+	}
+	if namespace == "" {
+		return status.Errorf(codes.PermissionDenied,
+			"%s may not %s: that needs the role of %s everywhere: ask an owner", name, what, need)
+	}
+	return status.Errorf(codes.PermissionDenied,
+		"%s may not %s in %s: that needs the role of %s there or everywhere: ask an owner", name, what, namespace, need)
 }
 
 type callerKey struct{}
@@ -68,30 +115,32 @@ func New(
 
 // Unary guards unary methods.
 func (g *Guard) Unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
-	ctx, err := g.admit(ctx, info.FullMethod)
+	caller, err := g.admit(ctx, info.FullMethod)
+	if err == nil {
+		caller, err = g.check(ctx, caller, req)
+	}
 	if err != nil {
 		return nil, err
 	}
-	if err := g.check(req); err != nil {
-		return nil, err
-	}
+	ctx = withCaller(ctx, caller)
 	resp, err := handle(ctx, req)
 	if err != nil {
 		return nil, g.refuse(ctx, err)
 	}
-	if roleOf[info.FullMethod] == owner {
+	if !rules[info.FullMethod].roles.has(adminv1.Admin_AUDITOR) {
 		g.log.InfoContext(ctx, "administered",
-			slog.String("method", info.FullMethod), slog.String("actor", CallerFrom(ctx).ID))
+			slog.String("method", info.FullMethod), slog.String("actor", caller.ID))
 	}
 	return resp, nil
 }
 
-// Stream guards streaming methods.
+// Stream guards streaming methods, whose callers ask once.
 func (g *Guard) Stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
-	ctx, err := g.admit(stream.Context(), info.FullMethod)
+	caller, err := g.admit(stream.Context(), info.FullMethod)
 	if err != nil {
 		return err
 	}
+	ctx := withCaller(stream.Context(), caller)
 	return g.refuse(ctx, handle(srv, &guarded{ServerStream: stream, ctx: ctx, guard: g}))
 }
 
@@ -108,53 +157,68 @@ func (s *guarded) RecvMsg(m any) error {
 	if err := s.ServerStream.RecvMsg(m); err != nil {
 		return err
 	}
-	return s.guard.check(m)
+	caller, err := s.guard.check(s.ctx, CallerFrom(s.ctx), m)
+	s.ctx = withCaller(s.ctx, caller)
+	return err
 }
 
-// SendMsg ends the stream of a caller who was removed since it was opened.
+// SendMsg ends the stream of a caller who was removed, or may not any more,
+// since it was opened.
 func (s *guarded) SendMsg(m any) error {
 	c := CallerFrom(s.ctx)
-	if admin := s.guard.find(c.Name); admin.GetUid() != c.UID || !May(admin.GetRole(), c.Method) {
+	if _, ok := c.As(s.guard.find(c.Name)); !ok {
 		return status.Errorf(codes.PermissionDenied, "%s may not call %s any more", c.ID, word(c.Method))
 	}
 	return s.ServerStream.SendMsg(m)
 }
 
-// admit finds out who calls and whether they may.
-func (g *Guard) admit(ctx context.Context, method string) (context.Context, error) {
+// admit finds out who calls, and whether they may call the method for anything.
+func (g *Guard) admit(ctx context.Context, method string) (Caller, error) {
 	peer, err := identity.PeerFromContext(ctx)
 	if err != nil {
-		return nil, status.Error(codes.Unauthenticated, "a client certificate of this trust domain is required: choose a context with one")
+		return Caller{}, status.Error(codes.Unauthenticated, "a client certificate of this trust domain is required: choose a context with one")
 	}
 	admin := g.find(peer.Name)
+	c := Caller{Name: peer.Name, ID: peer.ID.String(), UID: peer.UID, Method: method, admin: admin}
 	if peer.Kind != identity.Admin || admin.GetUid() == "" || admin.GetUid() != peer.UID {
-		g.log.WarnContext(ctx, "administration refused",
-			slog.String("actor", peer.ID.String()), slog.String("method", method))
-		return nil, status.Errorf(codes.PermissionDenied, "%s is not an administrator, or not any more: "+
-			"ask an owner to run reevectl admin create", peer.ID)
+		return Caller{}, g.deny(ctx, c, status.Errorf(codes.PermissionDenied, "%s is not an administrator, or not any more: "+
+			"ask an owner to run reevectl admin create", peer.ID))
 	}
-	if !May(admin.GetRole(), method) {
-		g.log.WarnContext(ctx, "administration refused",
-			slog.String("actor", peer.ID.String()), slog.String("method", method))
-		return nil, status.Errorf(codes.PermissionDenied, "%s is a %s and may not call %s: ask an owner",
-			peer.Name, strings.ToLower(admin.GetRole().String()), word(method))
+	if need := rules[method].roles; !heldAnywhere(admin, need) {
+		return Caller{}, g.deny(ctx, c, denied(c.Name, method, need, ""))
 	}
-	return withCaller(ctx, Caller{Name: peer.Name, ID: peer.ID.String(), UID: peer.UID, Method: method}), nil
+	return c, nil
+}
+
+// check finds out whether the caller may call the method for what a request is
+// about, and then whether the request keeps to the contract.
+func (g *Guard) check(ctx context.Context, c Caller, req any) (Caller, error) {
+	m, ok := req.(proto.Message)
+	if !ok {
+		return Caller{}, status.Error(codes.Internal, "the request is not a message")
+	}
+	c.scope = scopeOf(m)
+	if need, namespace, ok := lacking(c.admin, c.Method, c.scope); !ok {
+		return Caller{}, g.deny(ctx, c, denied(c.Name, c.Method, need, namespace))
+	}
+	return c, g.valid(m)
+}
+
+// deny notes that somebody was refused.
+func (g *Guard) deny(ctx context.Context, c Caller, err error) error {
+	g.log.WarnContext(ctx, "administration refused", slog.String("actor", c.ID), slog.String("method", c.Method))
+	return err
 }
 
 // word is a method's own name.
 func word(method string) string { return method[strings.LastIndex(method, "/")+1:] }
 
-// check validates a request against the constraints of the contract. The
+// valid validates a request against the constraints of the contract. The
 // resource in an update with a mask is not whole: it is validated when it has
 // been merged.
-func (g *Guard) check(req any) error {
-	m, ok := req.(proto.Message)
-	if !ok {
-		return status.Error(codes.Internal, "the request is not a message")
-	}
+func (g *Guard) valid(m proto.Message) error {
 	var opts []protovalidate.ValidationOption
-	if u, ok := req.(interface{ GetUpdateMask() *fieldmaskpb.FieldMask }); ok && len(u.GetUpdateMask().GetPaths()) > 0 {
+	if u, ok := m.(interface{ GetUpdateMask() *fieldmaskpb.FieldMask }); ok && len(u.GetUpdateMask().GetPaths()) > 0 {
 		opts = append(opts, protovalidate.WithFilter(outsideResource))
 	}
 	if err := g.validate.Validate(m, opts...); err != nil {

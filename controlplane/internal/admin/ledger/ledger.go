@@ -58,13 +58,8 @@ func (l *Ledger) Change(ctx context.Context, reason string, dry bool, fn func(*s
 	caller := guard.CallerFrom(ctx)
 	meta := store.Meta{Actor: caller.ID, Action: caller.Method, Reason: reason, DryRun: dry}
 	revision, err := l.Store.Update(ctx, meta, func(tx *store.Tx) error {
-		r, err := tx.Get(ctx, caller.Name)
-		if err != nil && !errors.Is(err, store.ErrNotFound) {
+		if _, err := CallerIn(ctx, tx); err != nil {
 			return err
-		}
-		self, ok := r.Message.(*adminv1.Admin)
-		if !ok || self.GetUid() != caller.UID || !guard.May(self.GetRole(), caller.Method) {
-			return Gone(caller)
 		}
 		return fn(tx)
 	})
@@ -76,6 +71,23 @@ func (l *Ledger) Change(ctx context.Context, reason string, dry bool, fn func(*s
 			slog.Int64("revision", revision), slog.String("error", err.Error()))
 	}
 	return revision, nil
+}
+
+// CallerIn returns the caller with the roles that it has in a transaction. It
+// fails if the caller was removed, or may not do any more what it was admitted
+// to.
+func CallerIn(ctx context.Context, tx *store.Tx) (guard.Caller, error) {
+	caller := guard.CallerFrom(ctx)
+	r, err := tx.Get(ctx, caller.Name)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return guard.Caller{}, err
+	}
+	self, _ := r.Message.(*adminv1.Admin)
+	now, ok := caller.As(self)
+	if !ok {
+		return guard.Caller{}, Gone(caller)
+	}
+	return now, nil
 }
 
 // Gone: the caller was removed, or lost its role, since the call was admitted.
