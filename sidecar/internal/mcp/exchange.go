@@ -51,6 +51,10 @@ type exchange struct {
 	begun bool
 }
 
+// within is the id of the agent's session that the exchange is in; empty if in
+// none.
+func (x *exchange) within() string { return x.r.Header.Get("Reeve-Session") }
+
 // refuse answers in the server's place, if it is not too late for that.
 func (x *exchange) refuse(r *refusal) outcome {
 	if !x.begun {

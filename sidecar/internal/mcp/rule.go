@@ -159,7 +159,7 @@ func ambiguous(what, name string) *message.Error {
 func (x *exchange) authorize(ctx context.Context) *refusal {
 	x.permits = x.permits[:0]
 	if len(x.origin.calls) == 0 {
-		p := x.h.config.Enforcer.Admit(x.server)
+		p := x.h.config.Enforcer.Admit(x.server, x.within())
 		x.permits = append(x.permits, p)
 		if !p.Decision.Allow {
 			return denied(p, p.Decision)

@@ -39,7 +39,7 @@ func (x *exchange) take(ctx context.Context, text []byte) taken {
 	case message.Notification:
 		if a.Method == "notifications/resources/updated" {
 			uri, ok := a.String("uri")
-			if !ok || !x.h.config.Enforcer.Visible(x.server)(pdp.Resource, uri) {
+			if !ok || !x.h.config.Enforcer.Visible(x.server, x.within())(pdp.Resource, uri) {
 				x.withhold(ctx, a.Method)
 				return taken{}
 			}
@@ -75,7 +75,7 @@ func (x *exchange) response(ctx context.Context, a *message.Answer, text []byte)
 		}
 	}
 	if r := x.origin.rule; r.list != "" {
-		visible := x.h.config.Enforcer.Visible(x.server)
+		visible := x.h.config.Enforcer.Visible(x.server, x.within())
 		t.text, t.err = a.Filter(nil, r.list, r.key, func(name string) bool { return visible(r.kind, name) })
 		return t
 	}
@@ -143,7 +143,7 @@ func (x *exchange) withhold(ctx context.Context, what string) {
 // tell answers a question of the server in the agent's place. What the server
 // makes of it is its own affair.
 func (x *exchange) tell(ctx context.Context, id message.ID, r *refusal) {
-	p := x.h.config.Enforcer.Admit(x.server)
+	p := x.h.config.Enforcer.Admit(x.server, x.within())
 	status := decisionv1.Outcome_FAILED
 	ctx, cancel := context.WithTimeout(ctx, x.h.config.BodyTimeout)
 	defer cancel()

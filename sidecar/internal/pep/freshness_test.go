@@ -64,7 +64,7 @@ func testCutAtOwnBound(t *testing.T, longest time.Duration) {
 		done := make(chan error, 1)
 		go func() { done <- g.replica.Run(ctx) }()
 
-		permits := []*pep.Permit{g.Admit("support")}
+		permits := []*pep.Permit{g.Admit("support", "")}
 		for n := range bounds {
 			permits = append(permits, g.Authorize(ctx, call(n)))
 		}
@@ -106,7 +106,7 @@ func TestStaleByOwnBound(t *testing.T) {
 			if d := g.Authorize(t.Context(), call(n)).Decision; d.Reason != want || d.Allow != (want == pdp.Granted) {
 				t.Errorf("call %d: %+v", n, d)
 			}
-			if listed := g.Visible("support")(pdp.Tool, call(n).Name); listed != (want == pdp.Granted) {
+			if listed := g.Visible("support", "")(pdp.Tool, call(n).Name); listed != (want == pdp.Granted) {
 				t.Errorf("call %d is listed: %t", n, listed)
 			}
 		}

@@ -13,6 +13,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	decisionv1 "github.com/reeve-authz/reeve/gen/reeve/decision/v1"
+	"github.com/reeve-authz/reeve/sidecar/internal/quota"
 	"github.com/reeve-authz/reeve/sidecar/internal/replica"
 	"github.com/reeve-authz/reeve/sidecar/pdp"
 )
@@ -46,6 +47,10 @@ type Enforcer struct {
 	recorder Recorder
 	log      *slog.Logger
 	metrics  *metrics
+	// counts is nil without limits, see Limit; draw goes with it.
+	counts Counts
+	draw   func(ctx context.Context, w quota.Want) error
+	usages sync.Pool // of *usage
 
 	mu   sync.Mutex
 	open map[*Permit]struct{}
@@ -63,12 +68,14 @@ func New(views Views, recorder Recorder, log *slog.Logger, meter metric.Meter) (
 	return e, nil
 }
 
-// Authorize decides call and has the decision recorded. It always returns a
-// permit, which says what was decided.
+// Authorize decides call, counts it against the limits that the decision rests on,
+// and has the decision recorded. It always returns a permit, which says what was
+// decided. A call for which nothing is left of a limit that sidecars share waits
+// until more was drawn, for up to 2 s.
 func (e *Enforcer) Authorize(ctx context.Context, call pdp.Call) *Permit {
 	began := time.Now()
 	p := &Permit{Call: call, enforcer: e}
-	p.Decision = p.decide(e.views.View())
+	p.Decision = p.settle(ctx)
 	e.record(p)
 	e.metrics.decided(ctx, p.Decision.Reason, time.Since(began))
 	return p
@@ -76,10 +83,10 @@ func (e *Enforcer) Authorize(ctx context.Context, call pdp.Call) *Permit {
 
 // Admit is Authorize for what the protocol itself needs and no grant speaks
 // of: it allows anything to server while the sidecar may act at all, nothing is
-// halted, the agent is active and the server is in the catalogue. Nothing is
-// recorded.
-func (e *Enforcer) Admit(server string) *Permit {
-	p := &Permit{Call: pdp.Call{Server: server}, admitted: true, enforcer: e}
+// halted, the agent is active, the server is in the catalogue and session, by its
+// id, goes on and is this sidecar's; empty is none. Nothing is recorded.
+func (e *Enforcer) Admit(server, session string) *Permit {
+	p := &Permit{Call: pdp.Call{Server: server, Session: session}, admitted: true, enforcer: e}
 	p.Decision = p.decide(e.views.View())
 	return p
 }
@@ -99,13 +106,13 @@ func (p *Permit) decide(v *replica.View) pdp.Decision {
 	return p.decideAt(v, at)
 }
 
-// decideAt fails closed: whatever it does not find, it denies, and at the age of
-// what may not be acted on at all everything is stale.
+// decideAt decides again. It fails closed: whatever it does not find, it denies,
+// and at the age of what may not be acted on at all everything is stale.
 func (p *Permit) decideAt(v *replica.View, at pdp.At) pdp.Decision {
 	if p.admitted {
 		return pdp.Admit(v.Snapshot, p.Call, at)
 	}
-	return pdp.Decide(v.Snapshot, p.Call, at)
+	return p.again(v, at)
 }
 
 // record has the permit's decision recorded, or denies the call.
@@ -113,17 +120,24 @@ func (e *Enforcer) record(p *Permit) {
 	id, err := e.recorder.Decide(p.Call, p.Decision)
 	if err != nil {
 		p.Decision.Allow, p.Decision.Reason = false, pdp.Unavailable
+		p.giveBack()
 		return
 	}
 	p.ID = id
 }
 
 // Visible returns a function that reports whether a thing on server may be
-// listed to the agent, by what is held now.
-func (e *Enforcer) Visible(server string) func(kind pdp.Kind, name string) bool {
+// listed to the agent, by what is held now, in the session of this id; empty is
+// none.
+func (e *Enforcer) Visible(server, session string) func(kind pdp.Kind, name string) bool {
 	v := e.views.View()
 	at, _ := v.At()
-	return func(kind pdp.Kind, name string) bool { return pdp.Visible(v.Snapshot, pdp.Call{Kind: kind, Server: server, Name: name}, at) }
+	c := pdp.Call{Server: server, Session: session}
+	return func(kind pdp.Kind, name string) bool {
+		c := c
+		c.Kind, c.Name = kind, name
+		return pdp.Visible(v.Snapshot, c, at)
+	}
 }
 
 // Recheck decides every open permit again by v, and cuts those that are no

@@ -195,12 +195,12 @@ func TestStaleDenies(t *testing.T) {
 			t.Errorf("in the last moment: %+v", d)
 		}
 		time.Sleep(time.Nanosecond)
-		for _, p := range []*pep.Permit{g.Authorize(t.Context(), refund), g.Admit("support")} {
+		for _, p := range []*pep.Permit{g.Authorize(t.Context(), refund), g.Admit("support", "")} {
 			if p.Decision.Allow || p.Decision.Reason != pdp.Stale {
 				t.Errorf("after the bound: %+v", p.Decision)
 			}
 		}
-		if g.Visible("support")(pdp.Tool, "refund") {
+		if g.Visible("support", "")(pdp.Tool, "refund") {
 			t.Error("visible after the bound")
 		}
 	})
@@ -208,18 +208,18 @@ func TestStaleDenies(t *testing.T) {
 
 func TestAdmit(t *testing.T) {
 	g := newRig(t)
-	if d := g.Admit("support").Decision; !d.Allow {
+	if d := g.Admit("support", "").Decision; !d.Allow {
 		t.Errorf("known server: %+v", d)
 	}
-	if d := g.Admit("billing").Decision; d.Allow || d.Reason != pdp.UnknownServer {
+	if d := g.Admit("billing", "").Decision; d.Allow || d.Reason != pdp.UnknownServer {
 		t.Errorf("unknown server: %+v", d)
 	}
 	g.apply(t, nil, &grantv1.Agent{Name: "namespaces/default/agents/clerk", State: grantv1.Agent_SUSPENDED})
-	if d := g.Admit("support").Decision; d.Allow || d.Reason != pdp.Suspended {
+	if d := g.Admit("support", "").Decision; d.Allow || d.Reason != pdp.Suspended {
 		t.Errorf("suspended: %+v", d)
 	}
 	g.apply(t, []string{"namespaces/default/agents/clerk"})
-	if d := g.Admit("support").Decision; d.Allow || d.Reason != pdp.Suspended {
+	if d := g.Admit("support", "").Decision; d.Allow || d.Reason != pdp.Suspended {
 		t.Errorf("no agent: %+v", d)
 	}
 	g.records.check(t)
@@ -448,7 +448,7 @@ func TestStopCuts(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- g.Run(ctx) }()
-		p := g.Admit("support")
+		p := g.Admit("support", "")
 		var open context.Context
 		p.Forward(t.Context(), func(ctx context.Context, _ *grant.Server) bool { open = ctx; return true })
 		stop()

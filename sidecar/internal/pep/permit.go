@@ -2,12 +2,14 @@ package pep
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	decisionv1 "github.com/reeve-authz/reeve/gen/reeve/decision/v1"
 	"github.com/reeve-authz/reeve/sidecar/fault"
 	"github.com/reeve-authz/reeve/sidecar/grant"
+	"github.com/reeve-authz/reeve/sidecar/internal/quota"
 	"github.com/reeve-authz/reeve/sidecar/internal/replica"
 	"github.com/reeve-authz/reeve/sidecar/pdp"
 )
@@ -34,6 +36,12 @@ type Permit struct {
 	sent chan struct{}
 	// taken is set when the permit has been cut, once.
 	taken atomic.Pointer[CutError]
+
+	// counting guards receipts, of what has counted the call, and returned, that
+	// they were given back.
+	counting sync.Mutex
+	receipts []quota.Receipt
+	returned bool
 }
 
 // A CutError is the cause with which the context of a permit ends when its
@@ -85,6 +93,7 @@ func (p *Permit) Forward(ctx context.Context, send func(ctx context.Context, ser
 		p.Withdraw(ctx, d)
 		return false
 	}
+	p.giveBack() // nothing of the call has left
 	return true
 }
 
@@ -147,6 +156,7 @@ func (p *Permit) Taken() (d pdp.Decision, taken bool) {
 func (p *Permit) Withdraw(ctx context.Context, d pdp.Decision) {
 	allowed := p.Decision.Allow
 	p.Decision = d
+	defer p.giveBack()
 	switch {
 	case p.cancel != nil:
 		p.finish(ctx, decisionv1.Outcome_WITHDRAWN)

@@ -32,6 +32,8 @@ type Replica struct {
 	changed chan struct{}
 	// cut is set before Run and before the first Publish.
 	cut func(*View)
+	// claimant is set before the first Publish.
+	claimant string
 
 	// cutting is held by whoever takes authority away, until cut has returned.
 	// It is taken before mu.
@@ -52,7 +54,7 @@ func newReplica(boot Clock, wall func() time.Time) *Replica {
 		clocks:  &clocks{boot: boot, wall: wall, jumped: make(chan struct{})},
 		changed: make(chan struct{}, 1), cut: func(*View) {},
 	}
-	r.view.Store(&View{Snapshot: grant.Empty(), clocks: r.clocks})
+	r.view.Store(&View{Snapshot: grant.Empty(), clocks: r.clocks, replaced: make(chan struct{})})
 	return r
 }
 
@@ -63,6 +65,11 @@ func newReplica(boot Clock, wall func() time.Time) *Replica {
 // back into the replica, View excepted. To be called before Run and before the
 // replica is written to; calls are never concurrent.
 func (r *Replica) OnCut(cut func(*View)) { r.cut = cut }
+
+// ClaimsAs says by what name this sidecar claims sessions: "sha256:" and the
+// digest of its enrolled key. Without it no session is its own. To be called
+// before the replica is written to.
+func (r *Replica) ClaimsAs(claimant string) { r.claimant = claimant }
 
 // View returns the newest view.
 func (r *Replica) View() *View { return r.view.Load() }
@@ -75,7 +82,7 @@ func (r *Replica) Publish(s *grant.Snapshot) error {
 		if held := next.Snapshot.Revision(); s.Revision() < held {
 			return fmt.Errorf("publish revision %d: %d is held", s.Revision(), held)
 		}
-		next.Snapshot = s
+		next.Snapshot = s.As(r.claimant)
 		next.shrink()
 		return nil
 	})
@@ -100,7 +107,8 @@ func (r *Replica) take(change func(next *View) error) error {
 
 // store makes v the view. The caller holds mu.
 func (r *Replica) store(v *View) {
-	r.view.Store(v)
+	v.replaced = make(chan struct{})
+	close(r.view.Swap(v).replaced)
 	select {
 	case r.changed <- struct{}{}:
 	default:

@@ -16,6 +16,8 @@ type View struct {
 	Snapshot *grant.Snapshot
 
 	clocks *clocks
+	// replaced is closed when there is a newer view.
+	replaced chan struct{}
 	// heard is whether what follows is of an answer. asked is when the request was
 	// made, on the boot clock, bound what it answered, and longest what no grant's
 	// bound exceeds by it; that is no less than bound.
@@ -29,6 +31,9 @@ type View struct {
 	floor   time.Time
 	floorAt time.Duration
 }
+
+// Replaced returns a channel that is closed when there is a newer view.
+func (v *View) Replaced() <-chan struct{} { return v.replaced }
 
 // never is the age of what was never heard: older than every bound.
 const never = math.MaxInt64
