@@ -71,7 +71,15 @@ func (h *Handler) roundTrip(req *http.Request, server *grant.Server, permits []*
 }
 
 // errNotLaunched is for a server that would have to be started.
-var errNotLaunched = errors.New("the server is one to start, and this sidecar starts none")
+var errNotLaunched notLaunched
+
+type notLaunched struct{}
+
+func (notLaunched) Error() string { return "the server is one to start, and this sidecar starts none" }
+
+func (notLaunched) Sentence() string {
+	return "is one that the sidecar would have to start, and this one starts none: it was told so by --launch=false."
+}
 
 // A gate is what one request has to pass, each time a piece of it is written.
 type gate struct {
