@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/reeve-authz/reeve/sidecar/internal/link"
+	"github.com/reeve-authz/reeve/sidecar/internal/stdio/launch"
 )
 
 // Config is what a sidecar is told. The zero value of a field that says so is
@@ -39,6 +40,12 @@ type Config struct {
 	// and so cannot go around the sidecar. Otherwise every record says
 	// unenforced.
 	AgentIsolated bool
+	// Launch says that the servers of the catalogue that are to be started are
+	// started. Otherwise calls to them fail.
+	Launch bool
+	// LaunchUser is whom they are run as, by name or number; empty is the
+	// sidecar's own user. It needs root.
+	LaunchUser string
 	// Version is the build's version, for the fleet's overview.
 	Version string
 }
@@ -66,6 +73,9 @@ func (c *Config) validate() error {
 	}
 	if c.SpoolMaxBytes != 0 && c.SpoolMaxBytes < minSpool {
 		return fmt.Errorf("%w: spool-max-bytes %d is less than %d, below which there is no room for calls", ErrConfig, c.SpoolMaxBytes, minSpool)
+	}
+	if _, err := launch.LookUp(c.LaunchUser); err != nil {
+		return fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	if c.DrainTimeout < 0 {
 		return fmt.Errorf("%w: drain-timeout must not be negative", ErrConfig)

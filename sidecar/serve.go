@@ -13,12 +13,14 @@ import (
 	"google.golang.org/grpc/credentials"
 
 	ingestv1 "github.com/reeve-authz/reeve/gen/reeve/ingest/v1"
+	"github.com/reeve-authz/reeve/sidecar/grant"
 	"github.com/reeve-authz/reeve/sidecar/identity"
 	"github.com/reeve-authz/reeve/sidecar/internal/audit"
 	"github.com/reeve-authz/reeve/sidecar/internal/link"
 	"github.com/reeve-authz/reeve/sidecar/internal/mcp"
 	"github.com/reeve-authz/reeve/sidecar/internal/pep"
 	"github.com/reeve-authz/reeve/sidecar/internal/replica"
+	"github.com/reeve-authz/reeve/sidecar/internal/stdio"
 	"github.com/reeve-authz/reeve/sidecar/internal/xds"
 )
 
@@ -44,7 +46,11 @@ func (s *Sidecar) serve(serving, background context.Context, rooms *errgroup.Gro
 	if err != nil {
 		return err
 	}
-	door, err := mcp.New(mcp.Config{Enforcer: enforcer, Views: b.replica, Secret: s.endpoint.Secret, Log: s.log, Meter: b.meter})
+	launcher, err := s.launch(background, rooms, b)
+	if err != nil {
+		return err
+	}
+	door, err := mcp.New(mcp.Config{Enforcer: enforcer, Views: b.replica, Launcher: launcher, Secret: s.endpoint.Secret, Log: s.log, Meter: b.meter})
 	if err != nil {
 		return err
 	}
@@ -91,6 +97,23 @@ func (s *Sidecar) serve(serving, background context.Context, rooms *errgroup.Gro
 	s.log.InfoContext(serving, "serving", slog.String("agent", peer.Name), slog.String("instance", b.instance),
 		slog.String("address", s.endpoint.URL), slog.String("secret_file", secretFile(s.cfg.StateDir)))
 	return s.serveAgent(serving, background, b, mcp.NewServer(door), cut)
+}
+
+// launch returns what starts servers, and runs it in rooms; nil if none are to
+// be started.
+func (s *Sidecar) launch(background context.Context, rooms *errgroup.Group, b *boot) (mcp.Launcher, error) {
+	if !s.cfg.Launch {
+		return nil, nil //nolint:nilnil // no launcher is a choice too
+	}
+	launcher, err := stdio.New(stdio.Config{
+		Snapshot: func() *grant.Snapshot { return b.replica.View().Snapshot },
+		User:     s.cfg.LaunchUser, Log: s.log, Meter: b.meter,
+	})
+	if err != nil {
+		return nil, err
+	}
+	rooms.Go(func() error { return launcher.Run(background) })
+	return launcher, nil
 }
 
 // cutWithin is how long an agent has to take the answer to a call that was cut.

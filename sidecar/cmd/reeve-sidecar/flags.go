@@ -61,6 +61,8 @@ func (o *options) addRun(flags *pflag.FlagSet) {
 	flags.StringVar(&o.cfg.OpsListen, "ops-listen", "127.0.0.1:7071", "loopback address for health, readiness and metrics; empty for none")
 	flags.Int64Var(&o.cfg.SpoolMaxBytes, "spool-max-bytes", 1<<30, "how large the spool may grow; when it is full, calls are denied")
 	flags.BoolVar(&o.cfg.AgentIsolated, "agent-isolated", false, "the agent runs as another user or in a sandbox and cannot go around the sidecar")
+	flags.BoolVar(&o.cfg.Launch, "launch", true, "start the servers of the catalogue that speak over standard input and output")
+	flags.StringVar(&o.cfg.LaunchUser, "launch-user", "", "user, by name or number, that those servers are run as; only as root")
 	flags.DurationVar(&o.cfg.DrainTimeout, "drain-timeout", 10*time.Second, "how long calls in progress may go on at the end")
 }
 
