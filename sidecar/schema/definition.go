@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/protobuf/types/known/structpb"
 
+	"github.com/reeve-authz/reeve/sidecar/schema/internal/rule"
 	"github.com/reeve-authz/reeve/sidecar/strictjson"
 )
 
@@ -18,7 +19,7 @@ import (
 // object, and what is beyond MaxSize, as it came or in canonical form, or
 // MaxDepth; the error wraps ErrInvalid.
 func Digest(definition []byte) (digest, canonical string, err error) {
-	o, err := parse(definition)
+	o, err := rule.Parse(definition)
 	if err != nil {
 		return "", "", fmt.Errorf("%w definition: %w", ErrInvalid, err)
 	}
@@ -51,7 +52,7 @@ func DigestStruct(definition *structpb.Struct) (digest, canonical string, err er
 // InputSchema returns the inputSchema of a tool's definition in canonical form,
 // for Compile. The error wraps ErrInvalid.
 func InputSchema(definition string) (string, error) {
-	o, err := parse([]byte(definition))
+	o, err := rule.Parse([]byte(definition))
 	if err != nil {
 		return "", fmt.Errorf("%w definition: %w", ErrInvalid, err)
 	}
