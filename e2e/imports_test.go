@@ -44,6 +44,8 @@ var rules = []rule{
 		except: []string{
 			"sidecar/internal/xds → sidecar/internal/replica",
 			"sidecar/internal/pep → sidecar/internal/replica",
+			"sidecar/internal/pep → sidecar/internal/quota",
+			"sidecar/internal/session → sidecar/internal/replica",
 			"sidecar/internal/mcp → sidecar/internal/pep",
 			"sidecar/internal/mcp → sidecar/internal/door",
 			"sidecar/internal/mcp → sidecar/internal/replica",

@@ -3,6 +3,7 @@ package grant
 import (
 	"fmt"
 	"hash/maphash"
+	"iter"
 	"log/slog"
 	"regexp"
 
@@ -160,6 +161,14 @@ func (s *Snapshot) Session(id string) *Session {
 		return nil
 	}
 	return (*Session)(r)
+}
+
+// Sessions returns the sessions of the snapshot's own agent, in no order. Whether
+// they are over, or another sidecar's, is not looked at.
+func (s *Snapshot) Sessions() iter.Seq[*Session] {
+	return func(yield func(*Session) bool) {
+		s.sessions.root.all(func(r *running) bool { return s.Session(r.id) != (*Session)(r) || yield((*Session)(r)) })
+	}
 }
 
 // As returns the snapshot as the sidecar holds it that claims sessions under
