@@ -25,9 +25,9 @@ import (
 const self = "controlplane"
 
 // attempts is how often a change is tried while others keep winning. Within
-// this process changes wait for each other, so that the others are other
-// control planes.
-const attempts = 10
+// this process changes wait for each other, so that the others are other control
+// planes: of two that never rest each wins about every second time.
+const attempts = 30
 
 // maxBytes is how much one change can write: what etcd takes by default, less
 // what the request needs beside.
