@@ -20,6 +20,7 @@ import (
 	"github.com/reeve-authz/reeve/controlplane/internal/admin/refusal"
 	"github.com/reeve-authz/reeve/controlplane/internal/store"
 	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
+	"github.com/reeve-authz/reeve/sidecar/condition"
 )
 
 // RevisionHeader is the response header in which every method that changes
@@ -87,9 +88,13 @@ func New(cfg Config) (*Admin, error) {
 		view, _ := cfg.Newest()
 		return view.Admin(name)
 	}
+	conditions, err := condition.NewCompiler()
+	if err != nil {
+		return nil, err
+	}
 	kept := &ledger.Ledger{Store: cfg.Store, Newest: cfg.Newest, Log: cfg.Log}
 	return &Admin{
-		Editor: &editor.Editor{Ledger: kept, Validate: validate, Now: cfg.Now},
+		Editor: &editor.Editor{Ledger: kept, Validate: validate, Conditions: conditions, Now: cfg.Now},
 		cfg:    cfg,
 		guard:  guard.New(find, validate, refusal.StatusOf, cfg.Log),
 	}, nil

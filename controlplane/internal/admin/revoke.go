@@ -44,7 +44,7 @@ func (s *grants) RevokeGrants(ctx context.Context, req *adminv1.RevokeGrantsRequ
 			return nil
 		}
 		edit := s.Begin(ctx, tx)
-		next, _, err := edit.Put(given, editor.Intent{Create: true})
+		next, _, err := edit.Put(given, editor.Intent{Create: true, Admitted: true})
 		if err != nil {
 			return err
 		}
@@ -116,16 +116,22 @@ func forbidding(ctx context.Context, req *adminv1.RevokeGrantsRequest) *grantv1.
 	return g
 }
 
-// removeGrants removes grants. If some of them are not there it says which.
+// removeGrants removes grants. One that forbids takes authority away as long as it
+// is there: to remove it is not to revoke. If some of them are not there it says which.
 func (s *grants) removeGrants(ctx context.Context, tx *store.Tx, names []string) error {
 	var missing []string
 	for _, name := range names {
-		_, err := tx.Get(ctx, name)
+		r, err := tx.Get(ctx, name)
+		g, _ := r.Message.(*grantv1.Grant)
 		switch {
 		case errors.Is(err, store.ErrNotFound):
 			missing = append(missing, fmt.Sprintf("grant %q%s", name, s.Ledger.Meant(ctx, (*grantv1.Grant)(nil), name)))
 		case err != nil:
 			return err
+		case g.GetEffect() == grantv1.Grant_FORBID:
+			if err := lifts(ctx, tx, name); err != nil {
+				return err
+			}
 		}
 		if err := tx.Delete(name); err != nil {
 			return err
@@ -133,6 +139,22 @@ func (s *grants) removeGrants(ctx context.Context, tx *store.Tx, names []string)
 	}
 	if len(missing) > 0 {
 		return fmt.Errorf("%w: %s", store.ErrNotFound, strings.Join(missing, "; "))
+	}
+	return nil
+}
+
+// lifts reports whether the caller may remove a grant that forbids.
+func lifts(ctx context.Context, tx *store.Tx, name string) error {
+	n, err := grant.ParseName(name)
+	if err != nil {
+		return err
+	}
+	caller, err := ledger.CallerIn(ctx, tx)
+	if err != nil {
+		return err
+	}
+	if err := caller.Needs(guard.Lift, "namespaces/"+n.Namespace); err != nil {
+		return fmt.Errorf("grant %q: %w", name, err)
 	}
 	return nil
 }

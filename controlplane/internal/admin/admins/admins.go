@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/reeve-authz/reeve/controlplane/internal/admin/editor"
@@ -49,14 +51,21 @@ func (s *Server) CreateAdmin(ctx context.Context, req *adminv1.CreateAdminReques
 	admin := &adminv1.Admin{
 		Name:       req.GetAdmin().GetName(),
 		Role:       req.GetAdmin().GetRole(),
+		Bindings:   req.GetAdmin().GetBindings(),
 		CreateTime: timestamppb.New(s.Now()),
 		Uid:        editor.NewUID(),
+	}
+	if err := settled(admin); err != nil {
+		return nil, err
 	}
 	chain, err := s.issue(req.GetCsr(), admin)
 	if err != nil {
 		return nil, err
 	}
 	revision, err := s.Ledger.Change(ctx, req.GetReason(), false, func(tx *store.Tx) error {
+		if err := bound(ctx, tx, admin); err != nil {
+			return err
+		}
 		err := tx.Create(ctx, admin.GetName(), admin)
 		if errors.Is(err, store.ErrExists) {
 			return fmt.Errorf("%s: %w: revoke it first, or choose another name", noun.Label(admin), store.ErrExists)
@@ -70,6 +79,87 @@ func (s *Server) CreateAdmin(ctx context.Context, req *adminv1.CreateAdminReques
 	return &adminv1.CreateAdminResponse{
 		Admin: admin, Certificates: chain, Bundle: s.Authority.Roots(),
 	}, ledger.Tell(ctx, revision)
+}
+
+// UpdateAdmin implements adminv1.AdminsServer.
+func (s *Server) UpdateAdmin(ctx context.Context, req *adminv1.UpdateAdminRequest) (*adminv1.Admin, error) {
+	given := req.GetAdmin()
+	if err := settled(given); err != nil {
+		return nil, err
+	}
+	return ledger.Settle(ctx, s.Ledger, req.GetReason(), false, func(tx *store.Tx) (*adminv1.Admin, error) {
+		admin, owners, err := find(ctx, tx, given.GetName())
+		if err != nil {
+			return nil, err
+		}
+		if etag := given.GetEtag(); etag != "" && etag != admin.GetEtag() {
+			return nil, fmt.Errorf("%s: %w: its etag is %s, not %s: read it again and apply your change to that",
+				noun.Label(admin), store.ErrConflict, admin.GetEtag(), etag)
+		}
+		next := proto.CloneOf(admin)
+		next.Role, next.Bindings = given.GetRole(), given.GetBindings()
+		switch {
+		case proto.Equal(next, admin):
+			return admin, nil
+		case owners == 0 && next.GetRole() != adminv1.Admin_OWNER:
+			return nil, refusal.Impossible("%s: it is the last owner: make another one first", noun.Label(admin))
+		}
+		if err := bound(ctx, tx, next); err != nil {
+			return nil, err
+		}
+		noun.SetEtag(next, 0)
+		return next, tx.Put(next.GetName(), next)
+	})
+}
+
+// settled refuses an administrator who may do nothing at all, or is given one
+// role in one namespace twice.
+func settled(admin *adminv1.Admin) error {
+	if admin.GetRole() == adminv1.Admin_ROLE_UNSPECIFIED && len(admin.GetBindings()) == 0 {
+		return refusal.Invalid("%s: role, bindings: one of them is required: "+
+			"give a role everywhere, or roles in single namespaces, or both", noun.Label(admin))
+	}
+	for i, b := range admin.GetBindings() {
+		if slices.ContainsFunc(admin.GetBindings()[:i], func(o *adminv1.Admin_Binding) bool { return proto.Equal(o, b) }) {
+			return refusal.Invalid("%s: bindings[%d]: it is there twice: leave one out", noun.Label(admin), i)
+		}
+	}
+	return nil
+}
+
+// bound checks that the namespaces are there in which an administrator has a
+// role: a misspelt one would be somebody's role in a namespace to come.
+func bound(ctx context.Context, tx *store.Tx, admin *adminv1.Admin) error {
+	for i, b := range admin.GetBindings() {
+		if err := ledger.Exists(ctx, tx, b.GetNamespace()); err != nil {
+			return fmt.Errorf("%s: bindings[%d].namespace: %w", noun.Label(admin), i, err)
+		}
+	}
+	return nil
+}
+
+// find returns an administrator, and how many owners of everything there are
+// beside it.
+func find(ctx context.Context, tx *store.Tx, name string) (found *adminv1.Admin, owners int, err error) {
+	all, err := tx.List(ctx, "admins/")
+	if err != nil {
+		return nil, 0, err
+	}
+	for _, r := range all {
+		admin, err := noun.Stored[*adminv1.Admin](r)
+		if err != nil {
+			return nil, 0, err
+		}
+		if admin.GetName() == name {
+			found = admin
+		} else if admin.GetRole() == adminv1.Admin_OWNER {
+			owners++
+		}
+	}
+	if found == nil {
+		return nil, 0, fmt.Errorf("administrator %q: %w: write admins/{admin}, as in the list of them", name, store.ErrNotFound)
+	}
+	return found, owners, nil
 }
 
 // issue issues a certificate for the key of a request.
@@ -103,27 +193,10 @@ func (s *Server) RenewAdmin(ctx context.Context, req *adminv1.RenewAdminRequest)
 // RevokeAdmin implements adminv1.AdminsServer.
 func (s *Server) RevokeAdmin(ctx context.Context, req *adminv1.RevokeAdminRequest) (*adminv1.RevokeAdminResponse, error) {
 	revision, err := s.Ledger.Change(ctx, req.GetReason(), false, func(tx *store.Tx) error {
-		all, err := tx.List(ctx, "admins/")
-		if err != nil {
-			return err
-		}
-		var found *adminv1.Admin
-		owners := 0
-		for _, r := range all {
-			admin, err := noun.Stored[*adminv1.Admin](r)
-			if err != nil {
-				return err
-			}
-			if admin.GetName() == req.GetName() {
-				found = admin
-			} else if admin.GetRole() == adminv1.Admin_OWNER {
-				owners++
-			}
-		}
+		found, owners, err := find(ctx, tx, req.GetName())
 		switch {
-		case found == nil:
-			return fmt.Errorf("administrator %q: %w: write admins/{admin}, as in the list of them",
-				req.GetName(), store.ErrNotFound)
+		case err != nil:
+			return err
 		case owners == 0:
 			return refusal.Impossible("%s: it is the last owner: create another one first", noun.Label(found))
 		default:

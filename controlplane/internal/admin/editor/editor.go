@@ -20,12 +20,13 @@ import (
 	"github.com/reeve-authz/reeve/controlplane/internal/store"
 	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
 	grantv1 "github.com/reeve-authz/reeve/gen/reeve/grant/v1"
+	"github.com/reeve-authz/reeve/sidecar/condition"
 	"github.com/reeve-authz/reeve/sidecar/grant"
 )
 
 // fixed are the fields of resources that only the control plane writes. An
-// agent's state has methods of its own.
-var fixed = []string{"name", "etag", "create_time", "update_time", "uid", "state"}
+// agent's state has methods of its own; a pin is computed of its definition.
+var fixed = []string{"name", "etag", "create_time", "update_time", "uid", "state", "digest", "input_schema"}
 
 // Editor makes edits. All fields are needed. Safe for concurrent use.
 type Editor struct {
@@ -33,6 +34,8 @@ type Editor struct {
 	Ledger *ledger.Ledger
 	// Validate knows the constraints of the contract.
 	Validate protovalidate.Validator
+	// Conditions knows what conditions may say.
+	Conditions *condition.Compiler
 	// Now is the wall clock.
 	Now func() time.Time
 }
@@ -59,6 +62,9 @@ type Intent struct {
 	Create, Update bool
 	// Paths are the fields to update; none is all.
 	Paths []string
+	// Admitted says that the method which was called is itself the right to do
+	// this.
+	Admitted bool
 }
 
 // Action says what happened to a resource.
@@ -83,6 +89,9 @@ func (e *Edit) Put(m noun.Resource, want Intent) (noun.Resource, Action, error) 
 	case errors.Is(err, store.ErrNotFound) && !want.Create:
 		return nil, none, fmt.Errorf("%s: %w: create it first", noun.Label(m), store.ErrNotFound)
 	case errors.Is(err, store.ErrNotFound):
+		if err := e.may("Create", m); err != nil && !want.Admitted {
+			return nil, none, err
+		}
 		next, err := e.insert(m)
 		return next, Created, err
 	case err != nil:
@@ -106,6 +115,12 @@ func (e *Edit) Put(m noun.Resource, want Intent) (noun.Resource, Action, error) 
 	}
 	if proto.Equal(next, before) {
 		return before, Unchanged, nil
+	}
+	if err := e.mayUpdate(before, next); err != nil {
+		return nil, none, err
+	}
+	if g, ok := next.(*grantv1.Grant); ok && g.GetUid() == "" {
+		g.Uid = NewUID() // it is from before grants had one
 	}
 	return next, Updated, e.save(next)
 }
@@ -147,6 +162,9 @@ func (e *Editor) Save(tx *store.Tx, m noun.Resource) error {
 	noun.Stamp(m, "update_time", e.Now())
 	if err := e.Validate.Validate(m); err != nil {
 		return guard.Invalid(m, err)
+	}
+	if err := pin(m); err != nil {
+		return err
 	}
 	if err := parse(m); err != nil {
 		return fmt.Errorf("%s: %w", noun.Label(m), err)

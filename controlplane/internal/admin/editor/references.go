@@ -13,7 +13,8 @@ import (
 )
 
 // Close checks the state after the edit: everything that was put has what it
-// refers to, and what was removed nobody needs.
+// refers to, what was removed nobody needs, and every condition fits the tools
+// that it is about.
 func (e *Edit) Close() error {
 	for _, m := range e.put {
 		if err := refer(e.ctx, e.tx, m); err != nil {
@@ -25,7 +26,7 @@ func (e *Edit) Close() error {
 			return err
 		}
 	}
-	return nil
+	return e.fit()
 }
 
 // refer checks that everything m refers to is there, for in Reeve nothing hangs

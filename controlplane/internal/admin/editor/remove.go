@@ -12,6 +12,7 @@ import (
 	"github.com/reeve-authz/reeve/controlplane/internal/admin/noun"
 	"github.com/reeve-authz/reeve/controlplane/internal/admin/refusal"
 	"github.com/reeve-authz/reeve/controlplane/internal/store"
+	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
 	grantv1 "github.com/reeve-authz/reeve/gen/reeve/grant/v1"
 	"github.com/reeve-authz/reeve/sidecar/grant"
 )
@@ -37,6 +38,9 @@ func (e *Edit) Remove(none noun.Resource, name, etag string) error {
 	if err := Match(m, etag); err != nil {
 		return err
 	}
+	if err := e.mayRemove(m); err != nil {
+		return err
+	}
 	e.removed = append(e.removed, n)
 	return e.tx.Delete(name)
 }
@@ -47,6 +51,9 @@ func (e *Edit) needed(n grant.Name) error {
 	var by []string
 	switch n.Collection {
 	case grant.Namespaces:
+		if err := unbound(e.ctx, e.tx, n.String()); err != nil {
+			return err
+		}
 		if halt, err := ledger.Halted(e.ctx, e.tx, grant.FleetName(n.Namespace)); err != nil || halt != nil {
 			return cmp.Or(err, refusal.Impossible("namespace %q: it is halted: run reevectl fleet resume -n %s first", n, n.Namespace))
 		}
@@ -80,6 +87,22 @@ func (e *Edit) needed(n grant.Name) error {
 		more = fmt.Sprintf(" and %d more", len(by)-len(some))
 	}
 	return refusal.Impossible("%s %q: %s%s need it: delete them first", kind, n, strings.Join(some, ", "), more)
+}
+
+// unbound refuses to have removed a namespace in which somebody has a role: who
+// had it would have it in another namespace of that name.
+func unbound(ctx context.Context, tx *store.Tx, namespace string) error {
+	all, err := tx.List(ctx, "admins/")
+	if err != nil {
+		return err
+	}
+	for _, r := range all {
+		admin, ok := r.Message.(*adminv1.Admin)
+		if ok && slices.ContainsFunc(admin.GetBindings(), func(b *adminv1.Admin_Binding) bool { return b.GetNamespace() == namespace }) {
+			return refusal.Impossible("namespace %q: %s has a role in it: take that away first", namespace, r.Name)
+		}
+	}
+	return nil
 }
 
 // without returns the names of what the edit has not removed.

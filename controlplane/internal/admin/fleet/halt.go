@@ -77,7 +77,8 @@ func (s *Server) ResumeFleet(ctx context.Context, req *adminv1.ResumeFleetReques
 	return &adminv1.ResumeFleetResponse{Revision: revision}, ledger.Tell(ctx, revision)
 }
 
-// ListFleetStates implements adminv1.FleetServer. All that it returns is of one
+// ListFleetStates implements adminv1.FleetServer: what the caller may see, and
+// what stops everything, for that stops what the caller sees. All that it returns is of one
 // revision.
 func (s *Server) ListFleetStates(ctx context.Context, _ *adminv1.ListFleetStatesRequest) (*adminv1.ListFleetStatesResponse, error) {
 	resp := &adminv1.ListFleetStatesResponse{}

@@ -2,10 +2,12 @@ package fleet
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"google.golang.org/grpc"
 
+	"github.com/reeve-authz/reeve/controlplane/internal/admin/guard"
 	"github.com/reeve-authz/reeve/controlplane/internal/admin/ledger"
 	"github.com/reeve-authz/reeve/controlplane/internal/admin/refusal"
 	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
@@ -52,12 +54,13 @@ func (s *Sidecars) ListSidecars(ctx context.Context, req *adminv1.ListSidecarsRe
 	if err != nil {
 		return nil, err
 	}
+	caller := guard.CallerFrom(ctx)
 	newest, _ := s.Ledger.Newest()
 	all, unreachable := s.Fleet.List(ctx)
 	resp := &adminv1.ListSidecarsResponse{Revision: newest.Revision(), UnreachableReplicas: unreachable}
 	for _, c := range all {
 		at := c.GetAgent() + "/" + c.GetInstance()
-		if !strings.HasPrefix(c.GetAgent(), prefix) || at <= after {
+		if !strings.HasPrefix(c.GetAgent(), prefix) || at <= after || !sees(caller, c) {
 			continue
 		}
 		if len(resp.GetSidecars()) == ledger.PageSize(req.GetPageSize()) {
@@ -91,5 +94,16 @@ func (s *Sidecars) AwaitRevision(
 	case revision > head.Revision:
 		return refusal.Invalid("revision: %d is not made yet: the newest is %d", revision, head.Revision)
 	}
-	return s.Fleet.Await(ctx, revision, stream.Send)
+	caller := guard.CallerFrom(ctx)
+	return s.Fleet.Await(ctx, revision, func(p *adminv1.AwaitRevisionResponse) error {
+		// The counts are of everyone, for so is what is awaited.
+		p.Stragglers = slices.DeleteFunc(p.GetStragglers(), func(c *adminv1.Sidecar) bool { return !sees(caller, c) })
+		return stream.Send(p)
+	})
+}
+
+// sees reports whether a caller may see a sidecar.
+func sees(caller guard.Caller, c *adminv1.Sidecar) bool {
+	n, err := grant.ParseName(c.GetAgent())
+	return err == nil && caller.Sees("namespaces/"+n.Namespace)
 }

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
 
+	"github.com/reeve-authz/reeve/controlplane/internal/admin/refusal"
 	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
 	"github.com/reeve-authz/reeve/sidecar/identity"
 )
@@ -65,20 +66,18 @@ func (c Caller) Needs(what, namespace string) error {
 	if rules[what].where == everywhere {
 		namespace = ""
 	}
-	return denied(c.Name, what, need, namespace)
+	return refusal.Denied("%s", denial(c.Name, what, need, namespace))
 }
 
-// denied says which role is needed, and where.
-func denied(name, what string, need roles, namespace string) error {
+// denial says which role is needed, and where.
+func denial(name, what string, need roles, namespace string) string {
 	if strings.HasPrefix(what, "/") {
 		what = "call " + word(what)
 	}
 	if namespace == "" {
-		return status.Errorf(codes.PermissionDenied,
-			"%s may not %s: that needs the role of %s everywhere: ask an owner", name, what, need)
+		return fmt.Sprintf("%s may not %s: that needs the role of %s everywhere: ask an owner", name, what, need)
 	}
-	return status.Errorf(codes.PermissionDenied,
-		"%s may not %s in %s: that needs the role of %s there or everywhere: ask an owner", name, what, namespace, need)
+	return fmt.Sprintf("%s may not %s in %s: that needs the role of %s there or everywhere: ask an owner", name, what, namespace, need)
 }
 
 type callerKey struct{}
@@ -185,7 +184,7 @@ func (g *Guard) admit(ctx context.Context, method string) (Caller, error) {
 			"ask an owner to run reevectl admin create", peer.ID))
 	}
 	if need := rules[method].roles; !heldAnywhere(admin, need) {
-		return Caller{}, g.deny(ctx, c, denied(c.Name, method, need, ""))
+		return Caller{}, g.deny(ctx, c, status.Error(codes.PermissionDenied, denial(c.Name, method, need, "")))
 	}
 	return c, nil
 }
@@ -199,7 +198,7 @@ func (g *Guard) check(ctx context.Context, c Caller, req any) (Caller, error) {
 	}
 	c.scope = scopeOf(m)
 	if need, namespace, ok := lacking(c.admin, c.Method, c.scope); !ok {
-		return Caller{}, g.deny(ctx, c, denied(c.Name, c.Method, need, namespace))
+		return Caller{}, g.deny(ctx, c, status.Error(codes.PermissionDenied, denial(c.Name, c.Method, need, namespace)))
 	}
 	return c, g.valid(m)
 }

@@ -8,8 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
@@ -138,7 +136,7 @@ func fill(t *testing.T, m protoreflect.Message, method string, names *int) {
 		case f.Kind() == protoreflect.StringKind:
 			m.Set(f, next())
 		case f.Message() == nil || f.IsMap():
-		case f.IsList() && f.Message().Oneofs().Len() > 0:
+		case f.IsList() && f.Message().ParentFile().Package() == "reeve.admin.v1" && f.Message().Oneofs().Len() > 0:
 			kinds := f.Message().Oneofs().Get(0).Fields()
 			for k := range kinds.Len() {
 				element := m.Mutable(f).List().AppendMutable().Message()
@@ -219,8 +217,8 @@ func TestLacking(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			need, namespace, ok := lacking(c.admin, c.method, scopeOf(c.req))
-			said := denied("admins/dana", c.method, need, namespace)
-			if ok != (c.want == "") || !ok && (!strings.Contains(said.Error(), c.want) || status.Code(said) != codes.PermissionDenied) {
+			said := denial("admins/dana", c.method, need, namespace)
+			if ok != (c.want == "") || !ok && !strings.Contains(said, c.want) {
 				t.Errorf("let through: %t, or told %v; want %q", ok, said, c.want)
 			}
 		})

@@ -10,6 +10,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/reeve-authz/reeve/controlplane/internal/admin/guard"
 	"github.com/reeve-authz/reeve/controlplane/internal/admin/noun"
 	"github.com/reeve-authz/reeve/controlplane/internal/admin/refusal"
 	"github.com/reeve-authz/reeve/controlplane/internal/store"
@@ -50,7 +51,7 @@ type Page[T any] struct {
 	Revision int64
 }
 
-// List returns a page of the resources below parent. All pages that one list
+// List returns a page of the resources below parent that the caller may see. All pages that one list
 // is read in are of one revision.
 func List[T noun.Resource](ctx context.Context, l *Ledger, parent string, req interface {
 	GetPageSize() int32
@@ -67,6 +68,7 @@ func List[T noun.Resource](ctx context.Context, l *Ledger, parent string, req in
 	if p.Revision, after, err = ParseToken(req.GetPageToken(), prefix); err != nil {
 		return p, err
 	}
+	caller := guard.CallerFrom(ctx)
 	size, bytes := PageSize(req.GetPageSize()), 0
 	for {
 		part, err := l.Store.List(ctx, prefix, after, size-len(p.Items)+1, p.Revision)
@@ -79,7 +81,8 @@ func List[T noun.Resource](ctx context.Context, l *Ledger, parent string, req in
 		p.Revision = part.Revision
 		for _, r := range part.Resources {
 			// Resources of other kinds may lie below those of this one.
-			if n, err := grant.ParseName(r.Name); err != nil || n.Collection != noun.CollectionOf(none) {
+			n, err := grant.ParseName(r.Name)
+			if err != nil || n.Collection != noun.CollectionOf(none) || !caller.Sees("namespaces/"+n.Namespace) {
 				continue
 			}
 			if len(p.Items) == size || bytes > MaxPageBytes {
