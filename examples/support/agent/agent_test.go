@@ -107,7 +107,7 @@ func serve(t *testing.T, dir string, stateless bool) (endpoint string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := httptest.NewServer(server.New(d, j, stateless, slog.New(slog.DiscardHandler)))
+	s := httptest.NewServer(server.Handler(server.New(d, j, slog.New(slog.DiscardHandler)), stateless, slog.New(slog.DiscardHandler)))
 	t.Cleanup(func() {
 		s.Close()
 		if err := j.Close(); err != nil {

@@ -15,10 +15,20 @@ import (
 	"github.com/reeve-authz/reeve/examples/support/desk"
 )
 
-// New returns the desk's MCP endpoint. Every call is written into the journal
-// before anything is done about it; one that cannot be is refused. A stateless
-// server keeps no sessions, as MCP has it from 2026-07-28 on.
-func New(d *desk.Desk, j *desk.Journal, stateless bool, log *slog.Logger) http.Handler {
+// Handler serves s as an MCP endpoint. A stateless one keeps no sessions, as MCP
+// has it from 2026-07-28 on.
+func Handler(s *mcp.Server, stateless bool, log *slog.Logger) http.Handler {
+	return mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return s }, &mcp.StreamableHTTPOptions{
+		Stateless:                    stateless,
+		Logger:                       log,
+		SessionTimeout:               10 * time.Minute,
+		PropagateRequestCancellation: true,
+	})
+}
+
+// New returns the desk's MCP server. Every call is written into the journal
+// before anything is done about it; one that cannot be is refused.
+func New(d *desk.Desk, j *desk.Journal, log *slog.Logger) *mcp.Server {
 	s := mcp.NewServer(&mcp.Implementation{Name: "support", Title: "Help desk", Version: "1.0.0"}, &mcp.ServerOptions{
 		Instructions: "Answer customers' tickets. Look up the refund policy before paying anything back.",
 		Logger:       log,
@@ -26,12 +36,7 @@ func New(d *desk.Desk, j *desk.Journal, stateless bool, log *slog.Logger) http.H
 	s.AddReceivingMiddleware(journaled(j))
 	addTools(s, tools{d})
 	addDocuments(s)
-	return mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return s }, &mcp.StreamableHTTPOptions{
-		Stateless:                    stateless,
-		Logger:                       log,
-		SessionTimeout:               10 * time.Minute,
-		PropagateRequestCancellation: true,
-	})
+	return s
 }
 
 // journaled writes calls down as they arrive.

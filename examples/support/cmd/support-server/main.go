@@ -1,5 +1,5 @@
 // Command support-server is a help desk with an MCP endpoint, over streamable
-// HTTP at /mcp.
+// HTTP at /mcp or, with -stdio, over its standard input and output.
 package main
 
 import (
@@ -15,6 +15,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"github.com/reeve-authz/reeve/examples/support/desk"
 	"github.com/reeve-authz/reeve/examples/support/server"
@@ -33,6 +35,7 @@ func run(ctx context.Context, args []string) (err error) {
 	flags := flag.NewFlagSet("support-server", flag.ExitOnError)
 	listen := flags.String("listen", "127.0.0.1:7090", "`address` to serve MCP at, path /mcp")
 	data := flags.String("data", "support-data", "`folder` of the desk's file and journal")
+	stdio := flags.Bool("stdio", false, "serve over standard input and output, and listen to no address")
 	stateless := flags.Bool("stateless", false, "keep no MCP sessions, as MCP has it from 2026-07-28 on")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -52,8 +55,15 @@ func run(ctx context.Context, args []string) (err error) {
 	}
 	defer func() { err = errors.Join(err, j.Close()) }()
 
+	s := server.New(d, j, log)
+	if *stdio {
+		if err := s.Run(ctx, &mcp.StdioTransport{}); ctx.Err() == nil {
+			return err
+		}
+		return nil
+	}
 	mux := http.NewServeMux()
-	mux.Handle("/mcp", server.New(d, j, *stateless, log))
+	mux.Handle("/mcp", server.Handler(s, *stateless, log))
 	mux.HandleFunc("GET /healthz", func(http.ResponseWriter, *http.Request) {})
 	listener, err := net.Listen("tcp", *listen)
 	if err != nil {

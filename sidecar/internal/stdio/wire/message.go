@@ -73,8 +73,11 @@ type Message struct {
 	Subscription Value
 	// Task is the task that a message is about.
 	Task Value
-	// Version is the protocol version that a request says it is of.
+	// Version is the protocol version that a request says it is of, or that the
+	// answer to initialize settles.
 	Version Value
+	// Name and URI are what a request is about.
+	Name, URI Value
 }
 
 var (
@@ -214,12 +217,19 @@ func (o *opening) params(name string) error {
 		return o.value(&o.m.Cancelled)
 	case "taskId":
 		return o.value(&o.m.Task)
+	case "name":
+		return o.value(&o.m.Name)
+	case "uri":
+		return o.value(&o.m.URI)
 	}
 	return o.d.SkipValue()
 }
 
 func (o *opening) result(name string) error {
-	if name == "_meta" {
+	switch name {
+	case "protocolVersion":
+		return o.value(&o.m.Version)
+	case "_meta":
 		return o.optional(func(name string) error {
 			if name == metaSubscription {
 				return o.value(&o.m.Subscription)
