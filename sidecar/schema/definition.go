@@ -23,9 +23,6 @@ func Digest(definition []byte) (digest, canonical string, err error) {
 	if err != nil {
 		return "", "", fmt.Errorf("%w definition: %w", ErrInvalid, err)
 	}
-	if o == nil {
-		return "", "", fmt.Errorf("%w definition: want an object", ErrInvalid)
-	}
 	return DigestObject(o)
 }
 

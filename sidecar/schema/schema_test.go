@@ -59,7 +59,7 @@ func TestCheck(t *testing.T) {
 		`{"order": "o-1", "AMOUNT_CENTS": 5}`:                             "arguments.AMOUNT_CENTS: the schema has no such argument; did you mean amount_cents?",
 		`{"order": "o-1", "amountCents": 5}`:                              "arguments.amountCents: the schema has no such argument; did you mean amount_cents?",
 		`{"order": "o-1", "amount_cents": 5, "s3cret": 5}`:                "arguments.s3cret: the schema has no such argument",
-		`{"order": "o-1", "amount_cents": 5, "\u200border": "s3cret"}`:    `arguments["\\u200border"]: the schema has no such argument; did you mean order?`,
+		`{"order": "o-1", "amount_cents": 5, "\u200border": "s3cret"}`:    `arguments["\u200border"]: the schema has no such argument; did you mean order?`,
 		`{"order": "s3cret", "amount_cents": 5}`:                          "arguments.order: does not match the pattern that the schema gives",
 		`{"order": "o-1", "amount_cents": "s3cret"}`:                      "arguments.amount_cents: want an integer",
 		`{"order": "o-1", "amount_cents": 4.5}`:                           "arguments.amount_cents: want an integer",

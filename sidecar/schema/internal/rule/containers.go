@@ -52,7 +52,7 @@ func (c *compiler) arrayMembers(n *node, o *strictjson.Object) error {
 			return c.in("items", func() error { return c.fail("want a schema, since there are prefixItems") })
 		}
 		rest = "additionalItems"
-		if len(v.([]strictjson.Value)) > 0 { //nolint:errcheck,forcetypeassert // kindOf has seen it
+		if list, _ := v.([]strictjson.Value); len(list) > 0 {
 			if prefix, err = c.list(o, "items"); err != nil {
 				return err
 			}

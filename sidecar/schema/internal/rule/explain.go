@@ -30,7 +30,7 @@ func (r *run) fail(problem string) bool {
 
 // missing notes that a member is not there.
 func (r *run) missing(name string) bool {
-	r.place = append(r.place, step(name))
+	r.place = append(r.place, Step(name, false))
 	r.fail("it is required")
 	r.place = r.place[:len(r.place)-1]
 	return false
@@ -38,18 +38,17 @@ func (r *run) missing(name string) bool {
 
 // unnamed notes that a member of the object at the place is not named by n or
 // what applies beside it.
-func (r *run) unnamed(n *node, name string) bool {
+func (r *run) unnamed(n *node, name string) {
 	if !r.explain {
-		return false
+		return
 	}
 	problem := "the schema has no such argument"
 	if near, ok := word.Near(name, maps.Keys(n.nameable())); ok {
 		problem += "; did you mean " + word.Show(near, maxName) + "?"
 	}
-	r.place = append(r.place, step(name))
+	r.place = append(r.place, Step(name, false))
 	r.fail(problem)
 	r.place = r.place[:len(r.place)-1]
-	return false
 }
 
 // allNamed reports whether n, or whatever may apply beside it, could name all
@@ -66,7 +65,8 @@ func (r *run) allNamed(n *node, v strictjson.Value, outermost bool) bool {
 	}
 	for name := range o.All() {
 		if !names[name] {
-			return r.unnamed(n, name)
+			r.unnamed(n, name)
+			return false
 		}
 	}
 	return true
@@ -202,19 +202,24 @@ func counted(n int, noun string) string {
 // maxName is how much of a name or a value is shown, in bytes.
 const maxName = 64
 
-// step writes the step to a member as a place does.
-func step(name string) string {
+// Step writes the step to a member as a place does: .name, or ["a name"]. A
+// place begins with the name.
+func Step(name string, first bool) string {
 	for i := range len(name) {
 		c := name[i]
-		if c != '_' && c|0x20-'a' >= 26 && (i == 0 || c-'0' >= 10) {
-			return "[" + strconv.Quote(word.Show(name, maxName)) + "]"
+		if c != '_' && c != '$' && c|0x20-'a' >= 26 && (i == 0 || c-'0' >= 10) {
+			return `["` + word.Show(strings.ReplaceAll(name, `"`, `\"`), maxName) + `"]`
 		}
 	}
-	if name == "" {
+	switch {
+	case name == "":
 		return `[""]`
+	case first:
+		return word.Show(name, maxName)
+	default:
+		return "." + word.Show(name, maxName)
 	}
-	return "." + word.Show(name, maxName)
 }
 
-// index writes the step to an element.
-func index(i int) string { return "[" + strconv.Itoa(i) + "]" }
+// Index writes the step to an element.
+func Index(i int) string { return "[" + strconv.Itoa(i) + "]" }

@@ -142,7 +142,7 @@ func (r *run) member(n *node, name string, v strictjson.Value) bool {
 	if !r.explain {
 		return r.level(n, v, false)
 	}
-	r.place = append(r.place, step(name))
+	r.place = append(r.place, Step(name, false))
 	ok := r.level(n, v, false)
 	r.place = r.place[:len(r.place)-1]
 	return ok
@@ -153,7 +153,7 @@ func (r *run) element(n *node, i int, v strictjson.Value) bool {
 	if !r.explain {
 		return r.level(n, v, false)
 	}
-	r.place = append(r.place, index(i))
+	r.place = append(r.place, Index(i))
 	ok := r.level(n, v, false)
 	r.place = r.place[:len(r.place)-1]
 	return ok

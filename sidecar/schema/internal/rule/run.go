@@ -48,7 +48,8 @@ func (r *run) level(n *node, v strictjson.Value, outermost bool) bool {
 	i := 0
 	for name := range o.All() {
 		if !m.has(i) {
-			return r.unnamed(n, name)
+			r.unnamed(n, name)
+			return false
 		}
 		i++
 	}
