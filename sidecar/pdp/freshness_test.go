@@ -48,7 +48,7 @@ func TestForbidIsNeverStale(t *testing.T) {
 				continue
 			}
 			if q.age >= max(bound, s.LongestBound()) || q.longest > 0 && q.age >= q.longest {
-				want = pdp.Decision{Reason: pdp.Stale, Revision: s.Revision()}
+				want = pdp.Decision{Reason: pdp.Stale, Revision: s.Revision(), Session: want.Session}
 			}
 			if got := pdp.Decide(s, q.call, q.asked()); got != want {
 				rt.Fatalf("%v at %s: got %v, want %v", q.call, q.age, got, want)
