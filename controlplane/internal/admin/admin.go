@@ -18,6 +18,7 @@ import (
 	"github.com/reeve-authz/reeve/controlplane/internal/admin/guard"
 	"github.com/reeve-authz/reeve/controlplane/internal/admin/ledger"
 	"github.com/reeve-authz/reeve/controlplane/internal/admin/refusal"
+	"github.com/reeve-authz/reeve/controlplane/internal/admin/sessions"
 	"github.com/reeve-authz/reeve/controlplane/internal/store"
 	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
 	"github.com/reeve-authz/reeve/sidecar/condition"
@@ -119,6 +120,7 @@ func (a *Admin) Register(r grpc.ServiceRegistrar) {
 	adminv1.RegisterServersServer(r, &servers{Admin: a})
 	adminv1.RegisterToolsServer(r, &tools{Admin: a})
 	adminv1.RegisterGrantsServer(r, &grants{Admin: a})
+	adminv1.RegisterSessionsServer(r, &sessions.Server{Editor: a.Editor})
 	adminv1.RegisterFleetServer(r, &fleet.Server{Editor: a.Editor})
 	adminv1.RegisterApplyServer(r, &apply{Admin: a})
 	adminv1.RegisterSidecarsServer(r, &fleet.Sidecars{Ledger: a.Ledger, Fleet: a.cfg.Fleet})

@@ -42,7 +42,10 @@ func (e *Edit) Remove(none noun.Resource, name, etag string) error {
 		return err
 	}
 	e.removed = append(e.removed, n)
-	return e.tx.Delete(name)
+	if err := e.tx.Delete(name); err != nil {
+		return err
+	}
+	return e.endSessions(n)
 }
 
 // needed refuses to have removed what others still refer to, and says who they

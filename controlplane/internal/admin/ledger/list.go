@@ -110,7 +110,7 @@ func skip(c grant.Collection, name string) string {
 	if c == grant.Namespaces {
 		depth = 2
 	}
-	if c == grant.Tools || len(parts) <= depth {
+	if c == grant.Tools || c == grant.Sessions || len(parts) <= depth {
 		return name
 	}
 	return strings.Join(parts[:depth], "/") + "/\xff"
@@ -119,7 +119,7 @@ func skip(c grant.Collection, name string) string {
 // prefixOf is what the names of a kind's resources below parent begin with.
 func prefixOf(m noun.Resource, parent string) (string, error) {
 	c := noun.CollectionOf(m)
-	n, err := grant.ParseName(strings.TrimSuffix(parent, "/servers/-"))
+	n, err := grant.ParseName(strings.TrimSuffix(strings.TrimSuffix(parent, "/servers/-"), "/agents/-"))
 	switch {
 	case c == grant.Namespaces:
 		return "namespaces/", nil
@@ -129,6 +129,12 @@ func prefixOf(m noun.Resource, parent string) (string, error) {
 		return parent + "/tools/", nil
 	case c == grant.Tools:
 		return "", refusal.Invalid("parent: %q: write namespaces/{namespace}/servers/{server}, or servers/- for all", parent)
+	case c == grant.Sessions && err == nil && n.Collection == grant.Namespaces && strings.HasSuffix(parent, "/agents/-"):
+		return strings.TrimSuffix(parent, "-"), nil
+	case c == grant.Sessions && err == nil && n.Collection == grant.Agents:
+		return parent + "/sessions/", nil
+	case c == grant.Sessions:
+		return "", refusal.Invalid("parent: %q: write namespaces/{namespace}/agents/{agent}, or agents/- for all", parent)
 	case err != nil || n.Collection != grant.Namespaces || n.String() != parent:
 		return "", refusal.Invalid("parent: %q: write namespaces/{namespace}", parent)
 	default:

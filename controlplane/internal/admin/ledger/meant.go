@@ -49,6 +49,8 @@ func within(n grant.Name) string {
 		return "namespaces/"
 	case grant.Tools, grant.Servers:
 		return "namespaces/" + n.Namespace + "/servers/"
+	case grant.Sessions:
+		return grant.AgentName(n.Namespace, n.Agent) + "/sessions/"
 	default:
 		return "namespaces/" + n.Namespace + "/" + string(n.Collection) + "/"
 	}

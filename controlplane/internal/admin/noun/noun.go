@@ -43,6 +43,8 @@ func KindOf(m proto.Message) string {
 		return "tool"
 	case *grantv1.Grant:
 		return "grant"
+	case *grantv1.Session:
+		return "session"
 	case *grantv1.FleetState:
 		return "fleet"
 	case *adminv1.Admin:
@@ -59,7 +61,9 @@ func CollectionOf(m Resource) grant.Collection { return grant.Collection(KindOf(
 func NameOf(m Resource, name string) (grant.Name, error) {
 	n, err := grant.ParseName(name)
 	if err != nil || n.Collection != CollectionOf(m) {
-		form := grant.Name{Collection: CollectionOf(m), Namespace: "{namespace}", Server: "{server}", ID: "{" + KindOf(m) + "}"}
+		form := grant.Name{
+			Collection: CollectionOf(m), Namespace: "{namespace}", Server: "{server}", Agent: "{agent}", ID: "{" + KindOf(m) + "}",
+		}
 		return grant.Name{}, refusal.Invalid("name: %q names no %s: write %s", name, KindOf(m), form)
 	}
 	return n, nil
