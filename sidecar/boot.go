@@ -39,7 +39,7 @@ func (s *Sidecar) newBoot(address string) (_ *boot, err error) {
 	b := &boot{
 		instance: newInstance(),
 		replica:  replica.New(s.clock),
-		meter:    &bootMeter{Meter: s.telemetry.Meters.Meter("github.com/reeve-authz/reeve/sidecar")},
+		meter:    &bootMeter{Meter: s.telemetry.Meters.Meter(meterName)},
 	}
 	defer func() {
 		if err != nil {

@@ -46,20 +46,6 @@ func (s *Sidecar) serve(serving, background context.Context, rooms *errgroup.Gro
 	if err != nil {
 		return err
 	}
-	launcher, err := s.launch(background, rooms, b)
-	if err != nil {
-		return err
-	}
-	door, err := mcp.New(mcp.Config{Enforcer: enforcer, Views: b.replica, Launcher: launcher, Secret: s.endpoint.Secret, Log: s.log, Meter: b.meter})
-	if err != nil {
-		return err
-	}
-	defer door.Close(background)
-	b.replica.OnCut(func(v *replica.View) {
-		enforcer.Recheck(v)
-		door.Changed(v)
-	})
-
 	conn, err := link.New(link.Config{
 		Addresses: s.cfg.ControlPlane, Log: s.log, Meter: b.meter,
 		Options: []grpc.DialOption{
@@ -69,6 +55,27 @@ func (s *Sidecar) serve(serving, background context.Context, rooms *errgroup.Gro
 	if err != nil {
 		return fmt.Errorf("connect to the control plane: %w", err)
 	}
+	sessions, counting, err := s.limit(enforcer, conn, b, peer.Name)
+	if err != nil {
+		return errors.Join(err, conn.Close())
+	}
+	launcher, err := s.launch(background, rooms, b)
+	if err != nil {
+		return errors.Join(err, conn.Close())
+	}
+	door, err := mcp.New(mcp.Config{
+		Enforcer: enforcer, Views: b.replica, Claims: sessions, Launcher: launcher,
+		Secret: s.endpoint.Secret, Log: s.log, Meter: b.meter,
+	})
+	if err != nil {
+		return errors.Join(err, conn.Close())
+	}
+	defer door.Close(background)
+	b.replica.ClaimsAs(claimantOf(peer))
+	b.replica.OnCut(func(v *replica.View) {
+		enforcer.Recheck(v)
+		door.Changed(v)
+	})
 	subscriber, err := xds.New(xds.Config{
 		Conn: conn, Replicas: conn, Replica: b.replica, Clock: s.clock, Agent: peer.Name,
 		Instance: b.instance, Version: s.cfg.Version, Log: s.log, Meter: b.meter,
@@ -86,7 +93,7 @@ func (s *Sidecar) serve(serving, background context.Context, rooms *errgroup.Gro
 	enforcing, cut := context.WithCancel(background)
 	defer cut()
 	rooms.Go(func() error {
-		err := enforce(background, uploader, b.replica.Run, subscriber.Run,
+		err := enforce(background, uploader, b.replica.Run, subscriber.Run, counting,
 			func(ctx context.Context) error {
 				defer context.AfterFunc(ctx, cut)()
 				return enforcer.Run(enforcing)
@@ -96,7 +103,9 @@ func (s *Sidecar) serve(serving, background context.Context, rooms *errgroup.Gro
 
 	s.log.InfoContext(serving, "serving", slog.String("agent", peer.Name), slog.String("instance", b.instance),
 		slog.String("address", s.endpoint.URL), slog.String("secret_file", secretFile(s.cfg.StateDir)))
-	return s.serveAgent(serving, background, b, mcp.NewServer(door), cut)
+	server := mcp.NewServer(door)
+	server.Handler = front(door, sessions, s.endpoint.Secret)
+	return s.serveAgent(serving, background, b, server, cut)
 }
 
 // launch returns what starts servers, and runs it in rooms; nil if none are to

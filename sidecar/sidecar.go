@@ -20,9 +20,13 @@ import (
 
 	"github.com/reeve-authz/reeve/sidecar/identity"
 	"github.com/reeve-authz/reeve/sidecar/internal/enroll"
+	"github.com/reeve-authz/reeve/sidecar/internal/quota"
 	"github.com/reeve-authz/reeve/sidecar/internal/replica"
 	"github.com/reeve-authz/reeve/sidecar/ops"
 )
+
+// meterName is that of the process's instruments.
+const meterName = "github.com/reeve-authz/reeve/sidecar"
 
 // opsDrain is how long a scrape in progress may go on at the end.
 const opsDrain = time.Second
@@ -46,6 +50,7 @@ type Sidecar struct {
 	source   *identity.Source
 	enroller *enroll.Client
 	clock    replica.Clock
+	quota    *quota.Quota
 	ops      net.Listener // nil without
 	endpoint Endpoint
 	boot     atomic.Pointer[boot] // nil before the first
@@ -76,6 +81,10 @@ func newSidecar(cfg Config, telemetry Telemetry, clock replica.Clock) (_ *Sideca
 		return nil, err
 	}
 	if s.enroller, err = enroll.New(s.enrollConfig(), s.source, s.log); err != nil {
+		return nil, err
+	}
+	s.quota, err = quota.Open(filepath.Join(cfg.StateDir, quotaName), s.now, s.log, telemetry.Meters.Meter(meterName))
+	if err != nil {
 		return nil, err
 	}
 	b, err := s.newBoot(cfg.MCPListen)
@@ -230,6 +239,9 @@ func (s *Sidecar) release() error {
 	}
 	if b := s.boot.Load(); b != nil {
 		errs = append(errs, b.close())
+	}
+	if s.quota != nil {
+		errs = append(errs, s.quota.Close())
 	}
 	if s.lock != nil {
 		errs = append(errs, s.lock.Close())

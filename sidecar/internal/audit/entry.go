@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	decisionv1 "github.com/reeve-authz/reeve/gen/reeve/decision/v1"
+	"github.com/reeve-authz/reeve/sidecar/grant"
 	"github.com/reeve-authz/reeve/sidecar/pdp"
 	"github.com/reeve-authz/reeve/sidecar/strictjson"
 )
@@ -70,6 +71,20 @@ func (e *entry) decide(c pdp.Call, d pdp.Decision, unenforced bool) {
 	e.decision.Grant = d.Grant
 	e.decision.Revision = d.Revision
 	e.decision.Unenforced = unenforced
+	e.decision.Session = e.session(c, d)
+}
+
+// session returns the resource name of the session that a call was made in, or of
+// the one that it named, if that is how one is named.
+func (e *entry) session(c pdp.Call, d pdp.Decision) string {
+	if d.Session != "" || c.Session == "" {
+		return d.Session
+	}
+	name := e.record.GetAgent() + "/sessions/" + c.Session
+	if _, err := grant.ParseName(name); err != nil {
+		return ""
+	}
+	return name
 }
 
 func (e *entry) end(id string, status decisionv1.Outcome_Status, took time.Duration, reason pdp.Reason) {

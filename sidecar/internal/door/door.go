@@ -54,6 +54,21 @@ func (d Door) Check(r *http.Request) *Refusal {
 	return nil
 }
 
+// Guard returns a handler that has next answer whom the door lets in.
+func (d Door) Guard(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		refused := d.Check(r)
+		if refused == nil {
+			next.ServeHTTP(w, r)
+			return
+		}
+		if refused.Status == http.StatusUnauthorized {
+			w.Header().Set("WWW-Authenticate", `Bearer realm="reeve"`)
+		}
+		http.Error(w, refused.Problem, refused.Status)
+	})
+}
+
 // isLocal reports whether a host, with or without a port, names this machine.
 func isLocal(host string) bool {
 	name := host

@@ -2,6 +2,7 @@ package pep
 
 import (
 	"context"
+	"iter"
 	"time"
 
 	"github.com/reeve-authz/reeve/sidecar/grant"
@@ -261,5 +262,23 @@ func (p *Permit) giveBack() {
 	p.counting.Unlock()
 	for i := range receipts {
 		p.enforcer.counts.GiveBack(&receipts[i])
+	}
+}
+
+// Limited returns what of a snapshot has limits.
+func Limited(s *grant.Snapshot) iter.Seq[quota.Want] {
+	return func(yield func(quota.Want) bool) {
+		for e := range s.All() {
+			switch e := e.(type) {
+			case *grant.Grant:
+				if e.Limited() && !yield(wantOf(e)) {
+					return
+				}
+			case *grant.Session:
+				if e.Limits().Any() && !yield(wantOfSession(e)) {
+					return
+				}
+			}
+		}
 	}
 }
