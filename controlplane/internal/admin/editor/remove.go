@@ -108,11 +108,14 @@ func unbound(ctx context.Context, tx *store.Tx, namespace string) error {
 	return nil
 }
 
-// without returns the names of what the edit has not removed.
+// without returns the names of what the edit has not removed. An agent's sessions
+// go with it.
 func (e *Edit) without(rs []store.Resource) []string {
 	var names []string
 	for _, r := range rs {
-		if !slices.ContainsFunc(e.removed, func(n grant.Name) bool { return n.String() == r.Name }) {
+		if !slices.ContainsFunc(e.removed, func(n grant.Name) bool {
+			return n.String() == r.Name || n.Collection == grant.Agents && strings.HasPrefix(r.Name, n.String()+"/")
+		}) {
 			names = append(names, r.Name)
 		}
 	}

@@ -7,7 +7,9 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/reeve-authz/reeve/controlplane/internal/admin/ledger"
 	"github.com/reeve-authz/reeve/controlplane/internal/admin/noun"
@@ -37,21 +39,25 @@ var kinds = map[string]pdp.Kind{
 	"tool": pdp.Tool, "resource": pdp.Resource, "prompt": pdp.Prompt, "method": pdp.Method,
 }
 
-// ExplainCall answers what a sidecar that holds the
-// newest state would decide, by the code that it would decide with.
+// ExplainCall answers what a sidecar that holds the newest state would decide,
+// by the code that it would decide with. The session that is named is taken to be
+// claimed by that sidecar.
 func (e *Explainer) ExplainCall(ctx context.Context, req *adminv1.ExplainCallRequest) (*adminv1.ExplainCallResponse, error) {
-	if _, err := noun.NameOf((*grantv1.Agent)(nil), req.GetAgent()); err != nil {
-		return nil, err
-	}
-	call, err := callOf(req)
+	agent, err := noun.NameOf((*grantv1.Agent)(nil), req.GetAgent())
 	if err != nil {
 		return nil, err
 	}
-	head, err := e.Ledger.Store.Head(ctx)
+	call, err := callOf(req.GetTarget())
+	if err == nil {
+		call.Args, err = argumentsOf(req.GetArguments())
+	}
+	if err == nil {
+		call.Session, err = sessionOf(agent, req.GetSession())
+	}
 	if err != nil {
 		return nil, err
 	}
-	view, err := e.Ledger.Reach(ctx, head.Revision)
+	view, err := e.newest(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -62,11 +68,10 @@ func (e *Explainer) ExplainCall(ctx context.Context, req *adminv1.ExplainCallReq
 	if held == nil {
 		return nil, refusal.Invalid("agent: there is no %q: see the list of agents", req.GetAgent())
 	}
-	now := e.Now()
-	if req.GetTime() != nil {
-		now = req.GetTime().AsTime()
+	if held, err = claimed(held, call.Session); err != nil {
+		return nil, err
 	}
-	decision, findings := pdp.Explain(held, call, pdp.At{Now: now})
+	decision, findings := pdp.Explain(held, call, pdp.At{Now: e.at(req.GetTime())})
 	resp := &adminv1.ExplainCallResponse{
 		Verdict:  decisionv1.Decision_DENY,
 		Reason:   decision.Reason.String(),
@@ -82,25 +87,78 @@ func (e *Explainer) ExplainCall(ctx context.Context, req *adminv1.ExplainCallReq
 	return resp, nil
 }
 
-// callOf turns a request into the call that it asks about.
-func callOf(req *adminv1.ExplainCallRequest) (pdp.Call, error) {
-	field, text := noun.TargetOf(req.GetTarget())
+// newest returns a view of the newest state.
+func (e *Explainer) newest(ctx context.Context) (ledger.View, error) {
+	head, err := e.Ledger.Store.Head(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return e.Ledger.Reach(ctx, head.Revision)
+}
+
+// at is the instant that is asked about; unset is now.
+func (e *Explainer) at(asked *timestamppb.Timestamp) time.Time {
+	if asked == nil {
+		return e.Now()
+	}
+	return asked.AsTime()
+}
+
+// callOf turns a target into a call of it.
+func callOf(target *grantv1.Target) (pdp.Call, error) {
+	field, text := noun.TargetOf(target)
 	server, name, ok := grant.SplitTarget(text)
 	if !ok || strings.HasSuffix(name, "*") {
 		return pdp.Call{}, refusal.Invalid("target.%s: %q is not one thing to call: write server/name", field, text)
 	}
-	call := pdp.Call{Kind: kinds[field], Server: server, Name: name}
-	if len(req.GetArguments()) == 0 {
-		return call, nil
+	return pdp.Call{Kind: kinds[field], Server: server, Name: name}, nil
+}
+
+// argumentsOf reads arguments as a sidecar does; nil if there are none.
+func argumentsOf(text []byte) (*strictjson.Object, error) {
+	if len(text) == 0 {
+		return nil, nil //nolint:nilnil // no arguments are no error
 	}
-	args, err := strictjson.Parse(req.GetArguments(), argumentLimits)
+	args, err := strictjson.Parse(text, argumentLimits)
 	if err != nil {
-		return pdp.Call{}, refusal.Invalid("arguments: %w", err)
+		return nil, refusal.Invalid("arguments: %w", err)
 	}
-	if call.Args, ok = args.(*strictjson.Object); !ok {
-		return pdp.Call{}, refusal.Invalid(`arguments: they are not a JSON object, such as {"amount": 5}`)
+	object, ok := args.(*strictjson.Object)
+	if !ok {
+		return nil, refusal.Invalid(`arguments: they are not a JSON object, such as {"amount": 5}`)
 	}
-	return call, nil
+	return object, nil
+}
+
+// sessionOf returns the id of a session of the agent; empty for none.
+func sessionOf(agent grant.Name, session string) (string, error) {
+	if session == "" {
+		return "", nil
+	}
+	n, err := grant.ParseName(session)
+	if err != nil || n.Collection != grant.Sessions || n.Namespace != agent.Namespace || n.Agent != agent.ID {
+		return "", refusal.Invalid("session: %q is no session of %s: write %s", session, agent,
+			grant.SessionName(agent.Namespace, agent.ID, "{session}"))
+	}
+	return n.ID, nil
+}
+
+// us is who has claimed the session that is asked about.
+var us = "sha256:" + strings.Repeat("0", 64)
+
+// claimed returns what a sidecar holds that has claimed the session.
+func claimed(held *grant.Snapshot, id string) (*grant.Snapshot, error) {
+	s := held.Session(id)
+	if s == nil {
+		return held, nil
+	}
+	m := proto.CloneOf(s.Message())
+	m.Claimant = us
+	mine, err := grant.ParseSession(m, s.Revision())
+	if err != nil {
+		return nil, err
+	}
+	return held.As(us).Apply(held.Revision(), []grant.Entry{mine}, nil), nil
 }
 
 func finding(f pdp.Finding) *adminv1.ExplainCallResponse_Finding {
