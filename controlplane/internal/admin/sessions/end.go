@@ -62,7 +62,8 @@ func checkEnd(req *adminv1.EndSessionsRequest) error {
 	case len(req.GetNames()) > 0 && chosen:
 		return refusal.Invalid("names: they stand alone: give no agent and no user with them")
 	}
-	if _, err := grant.ParseName(grant.AgentName(n.Namespace, req.GetAgent())); err != nil && req.GetAgent() != "" {
+	agent, err := grant.ParseName(grant.AgentName(n.Namespace, req.GetAgent()))
+	if req.GetAgent() != "" && (err != nil || agent.Collection != grant.Agents) {
 		return refusal.Invalid("agent: %q is no agent's id, such as support", req.GetAgent())
 	}
 	for i, name := range req.GetNames() {
