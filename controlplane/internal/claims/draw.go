@@ -2,6 +2,8 @@ package claims
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 
 	"github.com/reeve-authz/reeve/controlplane/internal/store"
@@ -81,4 +83,7 @@ func (c caller) limitsOf(d store.Draw, uid string) (*grantv1.Limits, error) {
 
 // blockID is the id of a request among those of all sidecars that draw from the
 // same count: nobody gets another's block by repeating its id.
-func blockID(c caller, request string) string { return c.claimant + " " + c.uid + " " + request }
+func blockID(c caller, request string) string {
+	sum := sha256.Sum256([]byte(c.uid + "\x00" + c.claimant + "\x00" + request))
+	return hex.EncodeToString(sum[:16])
+}

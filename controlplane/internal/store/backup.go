@@ -46,7 +46,9 @@ func (s *Store) Backup(ctx context.Context, w io.Writer) error {
 // restoration is recorded as a change.
 //
 // The whole fleet is halted with that change: what was revoked after the backup
-// is granted again until somebody has revoked it again. And every control plane
+// is granted again until somebody has revoked it again, sessions that ended after
+// it go on until they expire, and what was drawn after it under limits that
+// sidecars share can be drawn again. And every control plane
 // that served from the lost store, those of after the backup too, counts as ended
 // with the restoration, the bound that they granted as no longer than the longest
 // that the backup names and bound: so what they granted is waited out.
@@ -171,8 +173,8 @@ func (s *Store) mark(ctx context.Context, actor string, bound time.Duration) err
 	tx := newTx(s, head, revision)
 	err = tx.Put("fleet", &grantv1.FleetState{
 		Name: "fleet", State: grantv1.FleetState_HALTED, Actor: actor, CreateTime: now,
-		Reason: fmt.Sprintf("restored from a backup of revision %d, %s: make the revocations since then again, then reevectl fleet resume --all",
-			head.Revision, made),
+		Reason: fmt.Sprintf("restored from a backup of revision %d, %s: make the revocations since then again, end sessions that had ended, "+
+			"lower limits that sidecars share by what was drawn, then reevectl fleet resume --all", head.Revision, made),
 	})
 	if err != nil {
 		return err

@@ -65,9 +65,9 @@ type Draw struct {
 //
 // No change records a draw and none can: it says what agents do, as their records
 // do, and gives nobody anything; and it is written as often as they call. It is
-// part of a backup. A store that was restored has the counts of then: what was
-// drawn since is drawn again, once at the most, unless the grants in question are
-// made anew before the fleet is resumed.
+// part of a backup. A store that was restored has the counts of then, and what was
+// drawn since can be drawn once more: a limit is then exact up to that. Restore
+// halts the fleet until an owner has seen to it.
 //
 // Errors may be ErrConflict and ErrOffline; after an ErrOffline the draw may have
 // been made.
