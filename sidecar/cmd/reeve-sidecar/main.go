@@ -70,7 +70,7 @@ and then run.`,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return fmt.Errorf("%w: %w; see %s --help", errUsage, err, c.CommandPath())
 	})
-	root.AddCommand(runCommand(), enrollCommand(), endpointCommand(), versionCommand())
+	root.AddCommand(runCommand(), enrollCommand(), endpointCommand(), mcpCommand(), sessionCommand(), versionCommand())
 	return root
 }
 
