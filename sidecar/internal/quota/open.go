@@ -43,7 +43,7 @@ func open(f file, size int64, now func() time.Time, log *slog.Logger, meter metr
 	}
 	var err error
 	if size == 0 {
-		_, err = f.WriteAt(appendHead(nil, 0), 0)
+		_, err = f.WriteAt(headOf(0), 0)
 	} else {
 		err = q.load()
 	}
@@ -157,7 +157,7 @@ func (q *Quota) make(w *Want) (*slot, error) {
 		return nil, err
 	}
 	if fresh {
-		if _, err := q.file.WriteAt(appendHead(nil, index+1), 0); err != nil {
+		if _, err := q.file.WriteAt(headOf(index+1), 0); err != nil {
 			return nil, err
 		}
 		q.slots = index + 1

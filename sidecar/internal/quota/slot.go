@@ -41,10 +41,9 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 var errDamaged = errors.New("damaged")
 
 // seal puts the checksum of what comes before at the end of b.
-func seal(b []byte) []byte {
+func seal(b []byte) {
 	n := len(b) - 4
 	binary.LittleEndian.PutUint32(b[n:], crc32.Checksum(b[:n], castagnoli))
-	return b
 }
 
 func sealed(b []byte) bool {
@@ -55,17 +54,15 @@ func sealed(b []byte) bool {
 // headSize is how much of the first page is used.
 const headSize = 64
 
-// appendHead appends the head of a file with this many slots.
-func appendHead(b []byte, slots int64) []byte {
-	at := len(b)
-	b = append(b, make([]byte, headSize)...)
-	h := b[at:]
+// headOf returns the head of a file with this many slots.
+func headOf(slots int64) []byte {
+	h := make([]byte, headSize)
 	copy(h, headMagic)
 	binary.LittleEndian.PutUint32(h[16:], slotSize)
 	binary.LittleEndian.PutUint32(h[20:], instants)
-	binary.LittleEndian.PutUint64(h[24:], uint64(slots))
+	binary.LittleEndian.PutUint64(h[24:], uint64(slots)) //nolint:gosec // up to maxSlots
 	seal(h)
-	return b
+	return h
 }
 
 // parseHead returns how many slots there are.
@@ -184,12 +181,12 @@ func appendInstant(b []byte, o owner, n uint64, instant int64) []byte {
 	return binary.LittleEndian.AppendUint32(b, instantSum(b[at:at+8], o, n))
 }
 
+// instantSum is over whose it is and its number too, so that no other instant in
+// its place passes for it.
 func instantSum(instant []byte, o owner, n uint64) uint32 {
-	var number [8]byte
-	binary.LittleEndian.PutUint64(number[:], n)
-	sum := crc32.Checksum(o[:], castagnoli)
-	sum = crc32.Update(sum, castagnoli, number[:])
-	return crc32.Update(sum, castagnoli, instant)
+	b := append(make([]byte, 0, 48), o[:]...)
+	b = binary.LittleEndian.AppendUint64(b, n)
+	return crc32.Checksum(append(b, instant...), castagnoli)
 }
 
 // parseInstant reads what appendInstant wrote for the n-th.
@@ -203,5 +200,5 @@ func parseInstant(b []byte, o owner, n uint64) (int64, error) {
 
 // place is where in the file the n-th instant of a slot is.
 func place(index int64, n uint64) int64 {
-	return offset(index) + ringAt + int64(n%instants)*instantSize //nolint:gosec // less than instants
+	return offset(index) + ringAt + int64(n%instants)*instantSize
 }
