@@ -21,6 +21,8 @@ import (
 	"github.com/reeve-authz/reeve/controlplane/internal/audit"
 	"github.com/reeve-authz/reeve/controlplane/internal/claims"
 	"github.com/reeve-authz/reeve/controlplane/internal/enroll"
+	"github.com/reeve-authz/reeve/controlplane/internal/observations"
+	"github.com/reeve-authz/reeve/controlplane/internal/snapshot"
 	"github.com/reeve-authz/reeve/controlplane/internal/xds"
 	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
 	enrollv1 "github.com/reeve-authz/reeve/gen/reeve/enroll/v1"
@@ -182,11 +184,26 @@ func (c *ControlPlane) sidecarServer() (*grpc.Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	seen, err := observations.NewServer(observations.Config{
+		Store: c.store,
+		Admit: c.admit(identity.Agent),
+		Reaches: func(agent, server string) bool {
+			newest, _ := c.snapshots.Newest()
+			view := newest.View(agent)
+			return view != nil && view.Find(snapshot.Servers, server) != nil
+		},
+		Now: time.Now,
+		Log: c.log,
+	})
+	if err != nil {
+		return nil, err
+	}
 	c.publisher = publisher
 	s := grpc.NewServer(append(c.options(identity.ServerTLS(c.source, c.admit(identity.Agent))), xds.ServerOptions()...)...)
 	publisher.Register(s)
 	ingestv1.RegisterIngestServer(s, ingest)
 	grantv1.RegisterClaimsServer(s, claiming)
+	grantv1.RegisterObservationsServer(s, seen)
 	return s, nil
 }
 

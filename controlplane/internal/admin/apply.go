@@ -8,6 +8,7 @@ import (
 	"github.com/reeve-authz/reeve/controlplane/internal/admin/editor"
 	"github.com/reeve-authz/reeve/controlplane/internal/admin/ledger"
 	"github.com/reeve-authz/reeve/controlplane/internal/admin/noun"
+	"github.com/reeve-authz/reeve/controlplane/internal/admin/observed"
 	"github.com/reeve-authz/reeve/controlplane/internal/admin/refusal"
 	"github.com/reeve-authz/reeve/controlplane/internal/store"
 	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
@@ -86,6 +87,7 @@ func (s *apply) DeleteResources(
 	case len(removed) == 0 || req.GetValidateOnly():
 		return &adminv1.DeleteResourcesResponse{Names: removed}, nil
 	}
+	observed.Forget(ctx, s.Ledger, removed...)
 	return &adminv1.DeleteResourcesResponse{Names: removed, Revision: revision}, ledger.Tell(ctx, revision)
 }
 

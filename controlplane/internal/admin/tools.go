@@ -12,6 +12,7 @@ import (
 	"github.com/reeve-authz/reeve/controlplane/internal/admin/editor"
 	"github.com/reeve-authz/reeve/controlplane/internal/admin/ledger"
 	"github.com/reeve-authz/reeve/controlplane/internal/admin/noun"
+	"github.com/reeve-authz/reeve/controlplane/internal/admin/observed"
 	"github.com/reeve-authz/reeve/controlplane/internal/admin/refusal"
 	"github.com/reeve-authz/reeve/controlplane/internal/store"
 	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
@@ -63,6 +64,13 @@ func (s *tools) ImportTools(ctx context.Context, req *adminv1.ImportToolsRequest
 	}
 	resp.Revision = revision
 	return resp, ledger.Tell(ctx, revision)
+}
+
+// ListObservedTools implements adminv1.ToolsServer.
+func (s *tools) ListObservedTools(
+	ctx context.Context, req *adminv1.ListObservedToolsRequest,
+) (*adminv1.ListObservedToolsResponse, error) {
+	return observed.List(ctx, s.Ledger, req)
 }
 
 // itemsOf turns what a server lists into tools of the catalogue.

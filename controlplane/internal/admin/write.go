@@ -8,6 +8,7 @@ import (
 	"github.com/reeve-authz/reeve/controlplane/internal/admin/editor"
 	"github.com/reeve-authz/reeve/controlplane/internal/admin/ledger"
 	"github.com/reeve-authz/reeve/controlplane/internal/admin/noun"
+	"github.com/reeve-authz/reeve/controlplane/internal/admin/observed"
 	"github.com/reeve-authz/reeve/controlplane/internal/store"
 )
 
@@ -64,5 +65,6 @@ func remove[T noun.Resource](ctx context.Context, e *editor.Editor, req interfac
 	if err != nil || req.GetValidateOnly() {
 		return 0, err
 	}
+	observed.Forget(ctx, e.Ledger, req.GetName())
 	return revision, ledger.Tell(ctx, revision)
 }

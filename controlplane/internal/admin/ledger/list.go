@@ -59,7 +59,7 @@ func List[T noun.Resource](ctx context.Context, l *Ledger, parent string, req in
 },
 ) (Page[T], error) {
 	var none T
-	prefix, err := prefixOf(none, parent)
+	prefix, err := Prefix(none, parent)
 	if err != nil {
 		return Page[T]{}, err
 	}
@@ -116,8 +116,8 @@ func skip(c grant.Collection, name string) string {
 	return strings.Join(parts[:depth], "/") + "/\xff"
 }
 
-// prefixOf is what the names of a kind's resources below parent begin with.
-func prefixOf(m noun.Resource, parent string) (string, error) {
+// Prefix is what the names of a kind's resources below parent begin with.
+func Prefix(m noun.Resource, parent string) (string, error) {
 	c := noun.CollectionOf(m)
 	n, err := grant.ParseName(strings.TrimSuffix(strings.TrimSuffix(parent, "/servers/-"), "/agents/-"))
 	switch {
