@@ -177,6 +177,7 @@ func TestNames(t *testing.T) {
 		"namespaces/shop/servers/wiki":           {Collection: grant.Servers, Namespace: "shop", ID: "wiki"},
 		"namespaces/shop/grants/g-1":             {Collection: grant.Grants, Namespace: "shop", ID: "g-1"},
 		"namespaces/shop/servers/wiki/tools/a/b": {Collection: grant.Tools, Namespace: "shop", Server: "wiki", ID: "a/b"},
+		"namespaces/shop/agents/a/sessions/s":    {Collection: grant.Sessions, Namespace: "shop", Agent: "a", ID: "s"},
 		"fleet":                                  {Collection: grant.Fleets},
 		"namespaces/shop/fleet":                  {Collection: grant.Fleets, Namespace: "shop"},
 		"namespaces/s/servers/w/tools/x/tools/y": {Collection: grant.Tools, Namespace: "s", Server: "w", ID: "x/tools/y"},
@@ -191,6 +192,9 @@ func TestNames(t *testing.T) {
 		"namespaces/shop/agents", "namespaces/shop/agents/", "namespaces/shop/agents/a/b", "namespaces/shop/agents/a_b", "namespaces/shop/tools/x",
 		"namespaces/shop/servers/wiki/tools/", "namespaces/shop/servers//tools/x", "namespaces/shop/servers/wiki/tools/a b", "namespaces/shop/agents/a/tools/b",
 		"admins/ann", "namespaces/shop/users/ann", "fleet/", "fleet/x", "namespaces/shop/fleet/", "namespaces/shop/fleet/x", "namespaces//fleet",
+		"namespaces/shop/sessions/s", "namespaces/shop/agents/a/sessions", "namespaces/shop/agents/a/sessions/", "namespaces/shop/agents//sessions/s",
+		"namespaces/shop/agents/a/sessions/s/x", "namespaces/shop/agents/a/sessions/s/sessions/t", "namespaces/shop/servers/a/sessions/s",
+		"namespaces/shop/agents/A/sessions/s", "namespaces/shop/agents/a/sessions/S",
 	} {
 		if n, err := grant.ParseName(name); !errors.Is(err, grant.ErrInvalid) {
 			t.Errorf("%q: got %+v, %v", name, n, err)
@@ -275,14 +279,19 @@ func TestProject(t *testing.T) {
 	agent := &grantv1.Agent{Name: "n", Etag: "1", Description: "d", Owner: "o", Uid: "u", State: 2, Labels: map[string]string{"a": "b"}}
 	server := &grantv1.Server{Name: "n", Etag: "1", Description: "d", Upstream: &grantv1.Server_Http_{}}
 	tool := &grantv1.Tool{Name: "n", Etag: "1", Description: "d", Effect: 1, Reach: 1}
+	limitedGrant := limited(&grantv1.Limits{MaxCalls: 1})
+	limitedGrant.Session = &grantv1.SessionRequirement{AnyUser: true}
+	session := fullSession()
+	session.Etag, session.Description, session.CreateTime = "1", "d", nil
 	for _, c := range []struct{ got, full proto.Message }{
-		{grant.Project(stored()), stored()},
+		{grant.Project(limitedGrant), limitedGrant},
 		{grant.ProjectAgent(agent), agent},
 		{grant.ProjectServer(server), server},
 		{grant.ProjectTool(tool), tool},
+		{grant.ProjectSession(session), session},
 	} {
 		want := proto.Clone(c.full).ProtoReflect()
-		for _, field := range []string{"etag", "create_time", "update_time", "description", "owner", "subjects"} {
+		for _, field := range []string{"etag", "create_time", "update_time", "description", "owner", "subjects", "actor"} {
 			if f := want.Descriptor().Fields().ByTextName(field); f != nil {
 				want.Clear(f)
 			}
@@ -346,8 +355,14 @@ func FuzzParseEntry(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(uint8(0), seed)
+	for kind, m := range map[uint8]proto.Message{2: launched(), 3: pinned(f), 5: fullSession()} {
+		if seed, err = proto.Marshal(m); err != nil {
+			f.Fatal(err)
+		}
+		f.Add(kind, seed)
+	}
 	f.Fuzz(func(t *testing.T, kind uint8, wire []byte) {
-		m := []proto.Message{&grantv1.Grant{}, &grantv1.Agent{}, &grantv1.Server{}, &grantv1.Tool{}, &grantv1.FleetState{}}[kind%5]
+		m := []proto.Message{&grantv1.Grant{}, &grantv1.Agent{}, &grantv1.Server{}, &grantv1.Tool{}, &grantv1.FleetState{}, &grantv1.Session{}}[kind%6]
 		if proto.Unmarshal(wire, m) != nil {
 			return
 		}
@@ -358,10 +373,8 @@ func FuzzParseEntry(f *testing.F) {
 			}
 			return
 		}
-		if g, ok := m.(*grantv1.Grant); ok {
-			if _, err := grant.ParseGrant(grant.Project(g), 1); err != nil {
-				t.Fatalf("streamed: %v", err)
-			}
+		if _, err := grant.ParseEntry(projected(m), 1); err != nil {
+			t.Fatalf("streamed: %v", err)
 		}
 		if s := grant.Empty().Apply(1, []grant.Entry{e}, nil).Apply(2, nil, []string{e.Name()}); s.Len() != 0 {
 			t.Fatal("removed, and still held")

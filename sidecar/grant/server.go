@@ -27,9 +27,6 @@ func ParseServer(m *grantv1.Server, revision int64) (*Server, error) {
 	if err := checkName(m.GetName(), Servers); err != nil {
 		return nil, err
 	}
-	if len(m.ProtoReflect().GetUnknown()) > 0 {
-		return nil, fmt.Errorf("%w: the server has a field that this version does not know", ErrInvalid)
-	}
 	if stdio := m.GetStdio(); stdio != nil {
 		if err := checkStdio(stdio); err != nil {
 			return nil, err
