@@ -269,7 +269,7 @@ func (h *house) sidecar(source *identity.Source, instance string, at int) {
 	if err != nil {
 		h.Fatal(err)
 	}
-	for _, kind := range []string{"Agent", "Server", "Tool", "Grant", "FleetState"} {
+	for _, kind := range []string{"Agent", "Server", "Tool", "Grant", "FleetState", "Session"} {
 		err := stream.Send(&discoveryv3.DeltaDiscoveryRequest{
 			Node: &corev3.Node{Metadata: &structpb.Struct{Fields: map[string]*structpb.Value{
 				"instance": structpb.NewStringValue(instance),

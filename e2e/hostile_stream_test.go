@@ -62,6 +62,7 @@ func TestAnothersNames(t *testing.T) {
 		&grantv1.Server{}: {"namespaces/support/servers/nothing"},
 
 		&grantv1.FleetState{}: {"namespaces/payroll/fleet"},
+		&grantv1.Session{}:    {"namespaces/support/agents/backoffice/sessions/s-1", "namespaces/support/agents/nobody/sessions/s-1"},
 	}
 	got, removed := subscribe(t, conn, foreign)
 	for _, names := range foreign {
@@ -77,7 +78,7 @@ func TestAnothersNames(t *testing.T) {
 
 	everything := map[proto.Message][]string{
 		&grantv1.Agent{}: {"*"}, &grantv1.Grant{}: {"*"}, &grantv1.Tool{}: {"*"}, &grantv1.Server{}: {"*"},
-		&grantv1.FleetState{}: {"*"},
+		&grantv1.FleetState{}: {"*"}, &grantv1.Session{}: {"*"},
 	}
 	got, _ = subscribe(t, conn, everything)
 	slices.Sort(got)

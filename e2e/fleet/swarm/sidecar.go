@@ -26,7 +26,7 @@ import (
 
 // types are what a sidecar subscribes to. A control plane ignores what it does
 // not know.
-var types = []string{"Agent", "Server", "Tool", "Grant", "FleetState"}
+var types = []string{"Agent", "Server", "Tool", "Grant", "FleetState", "Session"}
 
 // A sidecar is one simulated sidecar.
 type sidecar struct {
