@@ -193,7 +193,7 @@ func TestHead(t *testing.T) {
 			t.Errorf("byte %d changed, and read", i)
 		}
 	}
-	if _, err := parseHead(headOf(maxSlots+1)); err == nil {
+	if _, err := parseHead(headOf(maxSlots + 1)); err == nil {
 		t.Errorf("more than %d counters", maxSlots)
 	}
 }

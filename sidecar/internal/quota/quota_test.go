@@ -90,10 +90,10 @@ func TestRateIsExact(t *testing.T) {
 		var let []int64
 		var open []Receipt
 		for range 1500 {
-			switch r.IntN(20) {
-			case 0:
+			switch dice := r.IntN(400); {
+			case dice == 0:
 				c.add(time.Duration(r.Int64N(int64(w.Limits.Per))))
-			case 1:
+			case dice < 20:
 				if len(open) > 0 { // given back, in any order
 					n := r.IntN(len(open))
 					at := open[n].counted[0].instant
@@ -102,11 +102,9 @@ func TestRateIsExact(t *testing.T) {
 					n = slices.Index(let, at)
 					let = slices.Delete(let, n, n+1)
 				}
-			case 2:
-				if r.IntN(10) == 0 {
-					q = openMemory(t, m, c, discard())
-					open = nil
-				}
+			case dice == 20:
+				q = openMemory(t, m, c, discard())
+				open = nil
 			default:
 				c.add(time.Duration(r.Int64N(int64(w.Limits.Per) / int64(w.Limits.Rate))))
 			}
