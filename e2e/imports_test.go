@@ -46,7 +46,7 @@ var rules = []rule{
 			"sidecar/internal/pep → sidecar/internal/replica",
 			"sidecar/internal/pep → sidecar/internal/quota",
 			"sidecar/internal/session → sidecar/internal/replica",
-			"sidecar/internal/mcp → sidecar/internal/pep",
+			"sidecar/internal/mcp/... → sidecar/internal/pep",
 			"sidecar/internal/mcp → sidecar/internal/door",
 			"sidecar/internal/mcp → sidecar/internal/replica",
 			"sidecar/internal/audit → sidecar/internal/spool",
@@ -72,7 +72,7 @@ var rules = []rule{
 	},
 	{
 		from: "controlplane/cmd/reevectl/...", to: "{controlplane/internal,sidecar}/...",
-		except: []string{"sidecar/identity"},
+		except: []string{"sidecar/identity", "sidecar/schema"},
 		why:    "the command line talks the admin API, as anyone else's would",
 	},
 	{

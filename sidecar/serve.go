@@ -19,7 +19,6 @@ import (
 	"github.com/reeve-authz/reeve/sidecar/internal/link"
 	"github.com/reeve-authz/reeve/sidecar/internal/mcp"
 	"github.com/reeve-authz/reeve/sidecar/internal/pep"
-	"github.com/reeve-authz/reeve/sidecar/internal/replica"
 	"github.com/reeve-authz/reeve/sidecar/internal/stdio"
 	"github.com/reeve-authz/reeve/sidecar/internal/xds"
 )
@@ -64,7 +63,7 @@ func (s *Sidecar) serve(serving, background context.Context, rooms *errgroup.Gro
 		return errors.Join(err, conn.Close())
 	}
 	door, err := mcp.New(mcp.Config{
-		Enforcer: enforcer, Views: b.replica, Claims: sessions, Launcher: launcher,
+		Enforcer: enforcer, Views: b.replica, Claims: sessions, Launcher: launcher, Clock: s.clock,
 		Secret: s.endpoint.Secret, Log: s.log, Meter: b.meter,
 	})
 	if err != nil {
@@ -72,10 +71,7 @@ func (s *Sidecar) serve(serving, background context.Context, rooms *errgroup.Gro
 	}
 	defer door.Close(background)
 	b.replica.ClaimsAs(claimantOf(peer))
-	b.replica.OnCut(func(v *replica.View) {
-		enforcer.Recheck(v)
-		door.Changed(v)
-	})
+	b.replica.OnCut(enforcer.Recheck)
 	subscriber, err := xds.New(xds.Config{
 		Conn: conn, Replicas: conn, Replica: b.replica, Clock: s.clock, Agent: peer.Name,
 		Instance: b.instance, Version: s.cfg.Version, Log: s.log, Meter: b.meter,

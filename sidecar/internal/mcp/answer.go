@@ -32,10 +32,10 @@ func (x *exchange) answer(ctx context.Context, resp *http.Response) (decisionv1.
 		return x.broken(ctx, fmt.Errorf("the server leaves HTTP with status %d", resp.StatusCode))
 	case resp.StatusCode >= 300 && resp.StatusCode < 400:
 		return x.broken(ctx, fmt.Errorf("the server redirects with status %d: the catalogue must name the right URL", resp.StatusCode))
-	case x.key.id != "" && (resp.StatusCode == http.StatusNotFound || good && x.r.Method == http.MethodDelete):
-		x.h.sessions.end(ctx, x.key)
+	case x.key.ID != "" && (resp.StatusCode == http.StatusNotFound || good && x.r.Method == http.MethodDelete):
+		x.h.sessions.End(ctx, x.key)
 	}
-	x.session(ctx, resp, good)
+	x.beginSession(ctx, resp, good)
 	copyHeaders(x.w.Header(), resp.Header, toAgent)
 	switch {
 	case good && kind == "text/event-stream" && (x.kind == message.Request || x.r.Method == http.MethodGet):
@@ -49,16 +49,16 @@ func (x *exchange) answer(ctx context.Context, resp *http.Response) (decisionv1.
 	}
 }
 
-// session remembers a session that the server begins, and tells the agent.
-func (x *exchange) session(ctx context.Context, resp *http.Response, good bool) {
+// beginSession remembers a session that the server begins, and tells the agent.
+func (x *exchange) beginSession(ctx context.Context, resp *http.Response, good bool) {
 	id := resp.Header.Get(message.HeaderSession)
 	switch {
 	case id == "" || !good:
 		return
-	case x.key.id == "" && x.origin.rule.begins:
-		x.key.id = id
-		x.h.sessions.begin(ctx, x.key)
-	case id != x.key.id:
+	case x.key.ID == "" && x.origin.Rule.Begins:
+		x.key.ID = id
+		x.h.sessions.Begin(ctx, x.key)
+	case id != x.key.ID:
 		return
 	}
 	x.w.Header().Set(message.HeaderSession, id)
@@ -184,40 +184,13 @@ func (x *exchange) ended(ctx context.Context, err error, last taken) (decisionv1
 	switch {
 	case last.final && o == outcomeFailed:
 		return last.status, last.outcome
-	case last.final || x.origin.id.IsZero():
+	case last.final || x.origin.ID.IsZero():
 		// Nobody waits for an answer.
 	case o != outcomeFailed || x.stream == 0:
 		// It could not be had by resuming either.
-		_ = x.write(eventOf(refused.response(x.origin.id)), true)
+		_ = x.write(eventOf(refused.response(x.origin.ID)), true)
 	}
 	return status, o
-}
-
-// tellWhy says on a stream that listens, if it has begun, why nothing more is
-// heard on it. What the protocol has for that is a message for the log; in the
-// revision that deprecates those (2026-07-28, SEP-2577) every stream answers a
-// request, and is told by the answer.
-func (x *exchange) tellWhy(refused *refusal) {
-	if x.begun {
-		_ = x.write(eventOf(refused.notification()), true) // if the agent has gone, there is nobody to tell
-	}
-}
-
-// lastWords is how long a stream that listens stays after its agent was told why
-// nothing more is heard on it. Clients take its end for the end of the session,
-// and of the calls in it whose answers they have not read yet.
-const lastWords = time.Second
-
-// farewell tells why a stream that listens ends, and returns when it may.
-func (x *exchange) farewell(ctx context.Context, refused *refusal) {
-	if !x.begun {
-		return
-	}
-	x.tellWhy(refused)
-	select {
-	case <-ctx.Done():
-	case <-time.After(lastWords):
-	}
 }
 
 // eventOf is a message as an event.
@@ -227,10 +200,15 @@ func eventOf(text []byte) []byte {
 
 // begin begins a stream of events, once.
 func (x *exchange) begin() {
+	x.writing.Lock()
+	defer x.writing.Unlock()
 	if x.begun {
 		return
 	}
 	x.begun = true
+	if x.listening() {
+		x.wanted = x.h.sessions.Offers(x.key)
+	}
 	h := x.w.Header()
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-cache, no-store, no-transform")
@@ -243,12 +221,12 @@ func (x *exchange) tag(event string) string {
 		return ""
 	}
 	if x.stream == 0 {
-		x.stream = x.h.sessions.resumable(x.key, x.origin)
+		x.stream = x.h.sessions.Resumable(x.key, x.origin)
 	}
 	if x.stream == 0 {
 		return ""
 	}
-	return x.h.sessions.tag(x.key, x.stream, event)
+	return x.h.sessions.Tag(x.key, x.stream, event)
 }
 
 // broken answers that the server's answer cannot be passed on.
@@ -260,6 +238,8 @@ func (x *exchange) broken(ctx context.Context, err error) (decisionv1.Outcome_St
 
 // write writes a piece of a stream.
 func (x *exchange) write(text []byte, flush bool) error {
+	x.writing.Lock()
+	defer x.writing.Unlock()
 	x.deadline()
 	if _, err := x.w.Write(text); err != nil {
 		return err

@@ -10,10 +10,16 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/reeve-authz/reeve/sidecar/grant"
 	"github.com/reeve-authz/reeve/sidecar/internal/mcp/message"
+	"github.com/reeve-authz/reeve/sidecar/internal/mcp/rule"
+	"github.com/reeve-authz/reeve/sidecar/internal/mcp/session"
+	"github.com/reeve-authz/reeve/sidecar/internal/mcp/sight"
+	"github.com/reeve-authz/reeve/sidecar/internal/mcp/state"
+	"github.com/reeve-authz/reeve/sidecar/internal/mcp/wire"
 	"github.com/reeve-authz/reeve/sidecar/internal/pep"
 	"github.com/reeve-authz/reeve/sidecar/pdp"
 )
@@ -31,10 +37,13 @@ type exchange struct {
 	w      http.ResponseWriter
 	r      *http.Request
 	server string
-	key    sessionKey
+	key    session.Key
+	// session is the id of the agent's session that the exchange is in; empty if
+	// in none.
+	session string
 
 	// origin is what is to be answered.
-	origin origin
+	origin session.Origin
 	kind   message.Kind
 	// long says that the message was too long to be remembered.
 	long    bool
@@ -42,23 +51,33 @@ type exchange struct {
 	// asked is the permit of the server's question that the message answers; nil
 	// if it answers none, or one that needed no permit.
 	asked *pep.Permit
+	// pinned holds while the definition is the accepted one that the server's list
+	// was held against; nil if the message is of no pinned tool.
+	pinned *pinned
+	// ticket is what the message uses up: what the server had the agent keep; nil
+	// if nothing.
+	ticket *state.Ticket
 	// stream is the number of the stream that answers; 0 until it has one.
 	stream uint64
 	// event is the server's id of the last event that was passed on, after which
 	// a stream that listens resumes.
 	event string
+	// size is the length of the message, in bytes.
+	size int
+
+	// writing guards begun and what is written of a stream of events.
+	writing sync.Mutex
 	// begun says that a stream of events has begun to be written.
 	begun bool
+	// wanted are the lists of whose changes the agent is told on a stream that
+	// listens, which it is from when it may be. writing guards it.
+	wanted sight.Kinds
 }
-
-// within is the id of the agent's session that the exchange is in; empty if in
-// none.
-func (x *exchange) within() string { return x.r.Header.Get("Reeve-Session") }
 
 // refuse answers in the server's place, if it is not too late for that.
 func (x *exchange) refuse(r *refusal) outcome {
 	if !x.begun {
-		r.write(x.w, x.kind, x.origin.id)
+		r.write(x.w, x.kind, x.origin.ID)
 	}
 	switch r.code {
 	case message.CodeDenied:
@@ -74,27 +93,30 @@ func (x *exchange) refuse(r *refusal) outcome {
 func (x *exchange) post() outcome {
 	m, refused := x.read()
 	if m != nil {
-		x.origin.id = m.ID
+		x.origin.ID = m.ID
 	}
 	if refused != nil {
 		x.h.log.DebugContext(x.r.Context(), "message refused", slog.String("problem", refused.message))
+		if m != nil {
+			x.recordMalformed(x.r.Context(), m, nil)
+		}
 		return x.refuse(refused)
 	}
 	x.kind = m.Kind
+	ctx := x.r.Context()
 	var calls []pdp.Call
 	if m.Kind != message.Response {
-		x.origin.rule = ruleOf(m.Method)
+		x.origin.Method, x.origin.Params = m.Method, m.Params
+		x.origin.Rule = rule.Of(m.Method)
 		var err *message.Error
-		if calls, err = x.origin.rule.calls(x.server, m); err != nil {
+		if calls, err = x.origin.Rule.Calls(x.place(), m); err != nil {
+			x.recordMalformed(ctx, m, nil)
 			return x.refuse(malformed(err))
 		}
 	}
-	ctx := x.r.Context()
-	if err := message.CheckHeaders(x.r.Header, m, x.origin.rule.about(m)); err != nil {
+	if err := message.CheckHeaders(x.r.Header, m, x.origin.Rule.About(m), x.schemaOf(calls)); err != nil {
 		x.h.log.WarnContext(ctx, "headers contradict the message", slog.String("problem", err.Problem))
-		for _, c := range calls {
-			x.h.config.Enforcer.Refuse(ctx, c, pdp.Malformed)
-		}
+		x.recordMalformed(ctx, m, calls)
 		return x.refuse(malformed(err))
 	}
 	if refused := x.checkSession(); refused != nil {
@@ -104,11 +126,16 @@ func (x *exchange) post() outcome {
 	if m.Kind == message.Response {
 		return x.reply(m)
 	}
-	x.origin.calls = calls
+	m, err := x.openState(m)
+	if err != nil {
+		x.recordMalformed(ctx, m, calls)
+		return x.refuse(malformed(err))
+	}
+	x.origin.Calls = calls
 	if refused := x.authorize(ctx); refused != nil {
 		return x.refuse(refused)
 	}
-	if m.Method == "subscriptions/listen" {
+	if m.Method == rule.Listen {
 		return x.untilDrained(ctx, func(ctx context.Context) outcome {
 			return x.forward(ctx, http.MethodPost, m.Append(nil))
 		})
@@ -116,6 +143,32 @@ func (x *exchange) post() outcome {
 	ctx, cancel := context.WithTimeout(ctx, x.h.config.CallTimeout)
 	defer cancel()
 	return x.forward(ctx, http.MethodPost, m.Append(make([]byte, 0, 1024)))
+}
+
+// maxMethod is the longest method that a refused message is recorded with.
+const maxMethod = 256
+
+// recordMalformed records that a message was refused of which at least the method
+// could be read; calls are what it would have had decided, if that could be too.
+func (x *exchange) recordMalformed(ctx context.Context, m *message.Message, calls []pdp.Call) {
+	if len(calls) == 0 && m.Method != "" && len(m.Method) <= maxMethod {
+		calls = []pdp.Call{{Kind: pdp.Method, Server: x.server, Session: x.session, Name: m.Method}}
+	}
+	for _, c := range calls {
+		x.h.config.Enforcer.Refuse(ctx, c, pdp.Malformed)
+	}
+}
+
+// schemaOf returns the input schema that was accepted of the tool that is called;
+// empty if none was, or none is called.
+func (x *exchange) schemaOf(calls []pdp.Call) string {
+	if len(calls) != 1 || calls[0].Kind != pdp.Tool || x.origin.Rule.Task {
+		return ""
+	}
+	if t := x.h.config.Views.View().Snapshot.Tool(x.server, calls[0].Name); t != nil {
+		return t.InputSchema()
+	}
+	return ""
 }
 
 // read reads the message. What it returns with a refusal has at most an ID.
@@ -151,80 +204,14 @@ func (x *exchange) read() (*message.Message, *refusal) {
 		return nil, &refusal{status: http.StatusBadRequest, code: message.CodeInvalidRequest, message: "The message broke off."}
 	}
 	_ = control.SetReadDeadline(time.Time{})
-	x.long = buf.Len() > maxKept
+	x.size = buf.Len()
+	x.long = x.size > maxKept
 	m, err := message.Parse(buf.Bytes(), x.h.limits)
 	var invalid *message.Error
 	if errors.As(err, &invalid) {
 		return m, malformed(invalid)
 	}
 	return m, nil
-}
-
-// get serves a stream that listens: to what the server has to say, or to the
-// rest of an answer that broke off. The latter is decided anew.
-func (x *exchange) get() outcome {
-	if refused := x.checkSession(); refused != nil {
-		return x.refuse(refused)
-	}
-	ctx := x.r.Context()
-	tagged := x.r.Header.Get(message.HeaderEvent)
-	if tagged == "" {
-		return x.untilDrained(ctx, x.listen)
-	}
-	var ok bool
-	x.stream, x.origin, x.event, ok = x.h.sessions.resume(x.key, tagged)
-	switch {
-	case !ok:
-		return x.refuse(&refusal{
-			status: http.StatusBadRequest, code: message.CodeInvalidRequest,
-			message: "Nothing can be resumed after this event.",
-		})
-	case x.origin.id.IsZero():
-		return x.untilDrained(ctx, x.listen)
-	}
-	if refused := x.authorize(ctx); refused != nil {
-		return x.refuse(refused)
-	}
-	ctx, cancel := context.WithTimeout(ctx, x.h.config.CallTimeout)
-	defer cancel()
-	return x.forward(ctx, http.MethodGet, nil)
-}
-
-// listening reports whether the exchange waits for what the server has to say.
-func (x *exchange) listening() bool { return x.r.Method == http.MethodGet && x.origin.id.IsZero() }
-
-// listen serves what the server has to say. Nothing passes while the sidecar is
-// stale, but the agent's stream stays: clients take its end for the end of the
-// session.
-func (x *exchange) listen(ctx context.Context) outcome {
-	told := false
-	for {
-		refused := x.authorize(ctx)
-		if refused == nil {
-			told = false
-			if o := x.forward(ctx, http.MethodGet, nil); o != outcomeCut {
-				return o
-			}
-			refused = x.authorize(ctx)
-		}
-		if refused != nil && x.permits[0].Decision.Reason != pdp.Stale {
-			x.farewell(ctx, refused)
-			return x.refuse(refused)
-		}
-		if !x.begun {
-			x.begin()
-			_ = x.write([]byte(":\n\n"), true) // if the agent has gone, ctx says so
-		}
-		if refused != nil && !told {
-			x.tellWhy(refused)
-			told = true
-		}
-		select {
-		case <-ctx.Done():
-			return outcomeCancelled
-		case <-time.After(staleCheck):
-		}
-	}
 }
 
 // forward sends the request on and answers with what comes back. A stream that
@@ -235,7 +222,13 @@ func (x *exchange) forward(ctx context.Context, method string, text []byte) outc
 	parent := ctx
 	denial := x.under(parent, x.permits, func(permitted context.Context, server *grant.Server) (begun bool) {
 		ctx = permitted
+		if err = x.ticket.Spend(); err != nil {
+			return false
+		}
 		resp, begun, err = x.send(ctx, x.needed(), server, method, text, method == http.MethodPost)
+		if !begun {
+			x.ticket.Return()
+		}
 		return begun
 	})
 	if denial != nil {
@@ -261,7 +254,7 @@ func (x *exchange) forward(ctx context.Context, method string, text []byte) outc
 // send sends one request to the server, under permits, and returns when it has
 // begun to answer. described says that text is the message that the agent's
 // headers describe; begun, whether anything of the request may have left.
-func (x *exchange) send(ctx context.Context, permits []*pep.Permit, server *grant.Server, method string, text []byte, described bool) (resp *http.Response, begun bool, err error) {
+func (x *exchange) send(ctx context.Context, permits []wire.Permit, server *grant.Server, method string, text []byte, described bool) (resp *http.Response, begun bool, err error) {
 	var content io.Reader
 	if text != nil {
 		content = bytes.NewReader(text)
@@ -274,8 +267,8 @@ func (x *exchange) send(ctx context.Context, permits []*pep.Permit, server *gran
 	if described {
 		describe(req.Header, x.r.Header)
 	}
-	if x.key.id != "" {
-		req.Header.Set(message.HeaderSession, x.key.id)
+	if x.key.ID != "" {
+		req.Header.Set(message.HeaderSession, x.key.ID)
 	}
 	if text != nil {
 		req.Header.Set("Content-Type", "application/json")
@@ -283,5 +276,30 @@ func (x *exchange) send(ctx context.Context, permits []*pep.Permit, server *gran
 	if x.event != "" && method == http.MethodGet {
 		req.Header.Set(message.HeaderEvent, x.event)
 	}
-	return x.h.roundTrip(req, server, permits)
+	return x.h.wire.RoundTrip(req, server, permits)
+}
+
+// delete ends a session.
+func (x *exchange) delete() outcome {
+	if refused := x.checkSession(); refused != nil {
+		return x.refuse(refused)
+	}
+	ctx := x.r.Context()
+	if refused := x.authorize(ctx); refused != nil {
+		return x.refuse(refused)
+	}
+	return x.forward(ctx, http.MethodDelete, nil)
+}
+
+// checkSession refuses a session that the server did not begin through here.
+func (x *exchange) checkSession() *refusal {
+	if len(x.r.Header[message.HeaderSession]) > 1 || !x.h.sessions.Known(x.key) {
+		return unknownSession
+	}
+	return nil
+}
+
+var unknownSession = &refusal{
+	status: http.StatusNotFound, code: message.CodeInvalidRequest,
+	message: "This session was not begun here, or is over: begin a new one.",
 }

@@ -1,11 +1,6 @@
 package mcp
 
-import (
-	"crypto/tls"
-	"crypto/x509"
-)
+import "crypto/x509"
 
 // Trust has h trust roots for servers.
-func Trust(h *Handler, roots *x509.CertPool) {
-	h.transport.TLSClientConfig = &tls.Config{RootCAs: roots}
-}
+func Trust(h *Handler, roots *x509.CertPool) { h.wire.Trust(roots) }

@@ -311,7 +311,8 @@ func TestHostileServers(t *testing.T) {
 		{"list in another case", "tools/list", `{"jsonrpc":"2.0","id":1,"result":{"tools":[],"Tools":[{"name":"secret"}]}}`, "can be read in two ways", "secret"},
 		{"no list", "tools/list", `{"jsonrpc":"2.0","id":1,"result":{"secret":1}}`, "it is missing", `"secret"`},
 		{"cached result", "tools/call", `{"jsonrpc":"2.0","id":1,"result":{"ttlMs":60000,"cacheScope":"public"}}`, `"ttlMs":60000,"cacheScope":"private"`, "public"},
-		{"cached list", "tools/list", `{"jsonrpc":"2.0","id":1,"result":{"tools":[],"ttlMs":60000,"cacheScope":"public"}}`, `"ttlMs":0,"cacheScope":"private"`, "public"},
+		{"cached list", "tools/list", `{"jsonrpc":"2.0","id":1,"result":{"tools":[],"ttlMs":60000,"cacheScope":"public"}}`, `"ttlMs":60000,"cacheScope":"private"`, "public"},
+		{"list cached for longer than what is held", "tools/list", `{"jsonrpc":"2.0","id":1,"result":{"tools":[],"ttlMs":99999999,"cacheScope":"public"}}`, `"cacheScope":"private"`, "99999999"},
 	} {
 		for _, kind := range []string{"application/json", "text/event-stream"} {
 			t.Run(c.name+" as "+kind, func(t *testing.T) {

@@ -20,7 +20,13 @@ import (
 
 	"github.com/reeve-authz/reeve/sidecar/internal/door"
 	"github.com/reeve-authz/reeve/sidecar/internal/mcp/message"
+	"github.com/reeve-authz/reeve/sidecar/internal/mcp/own"
+	"github.com/reeve-authz/reeve/sidecar/internal/mcp/pin"
+	"github.com/reeve-authz/reeve/sidecar/internal/mcp/session"
 	"github.com/reeve-authz/reeve/sidecar/internal/mcp/sse"
+	"github.com/reeve-authz/reeve/sidecar/internal/mcp/state"
+	"github.com/reeve-authz/reeve/sidecar/internal/mcp/task"
+	"github.com/reeve-authz/reeve/sidecar/internal/mcp/wire"
 	"github.com/reeve-authz/reeve/sidecar/internal/pep"
 	"github.com/reeve-authz/reeve/sidecar/internal/replica"
 	"github.com/reeve-authz/reeve/sidecar/strictjson"
@@ -58,8 +64,10 @@ type Config struct {
 	// Launcher reaches the servers that the sidecar starts; nil is none, and
 	// calls to them fail.
 	Launcher Launcher
-	Log      *slog.Logger
-	Meter    metric.Meter
+	// Clock goes on while the machine sleeps. Default is one that does not.
+	Clock replica.Clock
+	Log   *slog.Logger
+	Meter metric.Meter
 }
 
 // Claims makes the agent's sessions usable through this sidecar. It is called by
@@ -81,16 +89,22 @@ type Observer interface {
 	Withheld(server, tool, definition string)
 }
 
+// A Launcher reaches the servers that are started by the sidecar.
+type Launcher = wire.Launcher
+
 // A Handler serves every server of the catalogue at /mcp/{server}. It is safe
 // for concurrent use.
 type Handler struct {
-	config    Config
-	door      door.Door
-	limits    strictjson.Limits
-	transport *http.Transport
-	sessions  *sessions
-	metrics   *metrics
-	log       *slog.Logger
+	config   Config
+	door     door.Door
+	limits   strictjson.Limits
+	wire     *wire.Wire
+	sessions *session.Sessions
+	lists    *pin.Lists
+	tasks    *task.Tasks
+	states   *state.Sealer
+	metrics  *metrics
+	log      *slog.Logger
 
 	requests, streams chan struct{} // a place for each that may be in progress
 	drain             func()        // closes draining, once
@@ -105,6 +119,9 @@ func New(cfg Config) (*Handler, error) {
 	if cfg.Secret == "" {
 		return nil, errors.New("make MCP handler: the local secret is empty")
 	}
+	if cfg.Views == nil {
+		return nil, errors.New("make MCP handler: there is nothing to act on")
+	}
 	m, err := newMetrics(cfg.Meter)
 	if err != nil {
 		return nil, fmt.Errorf("make metrics: %w", err)
@@ -115,23 +132,46 @@ func New(cfg Config) (*Handler, error) {
 	cfg.MaxAnswer = cmp.Or(cfg.MaxAnswer, 16<<20)
 	cfg.BodyTimeout = cmp.Or(cfg.BodyTimeout, 10*time.Second)
 	cfg.CallTimeout = cmp.Or(cfg.CallTimeout, 15*time.Minute)
+	if cfg.Clock == nil {
+		began := time.Now()
+		cfg.Clock = func() time.Duration { return time.Since(began) }
+	}
 	draining := make(chan struct{})
-	return &Handler{
-		drain:     sync.OnceFunc(func() { close(draining) }),
-		draining:  draining,
-		config:    cfg,
-		door:      door.New(cfg.Secret),
-		limits:    strictjson.Limits{Depth: 64, Size: cfg.MaxBody},
-		transport: newTransport(),
-		sessions:  newSessions(),
-		metrics:   m,
-		log:       cfg.Log,
-		requests:  make(chan struct{}, cfg.MaxRequests),
-		streams:   make(chan struct{}, cfg.MaxStreams),
-		bodies:    sync.Pool{New: func() any { return new(bytes.Buffer) }},
-		scanners:  sync.Pool{New: func() any { return new(message.Scanner) }},
-		readers:   sync.Pool{New: func() any { return new(sse.Reader) }},
-	}, nil
+	h := &Handler{
+		drain:    sync.OnceFunc(func() { close(draining) }),
+		draining: draining,
+		config:   cfg,
+		door:     door.New(cfg.Secret),
+		limits:   strictjson.Limits{Depth: 64, Size: cfg.MaxBody},
+		wire:     wire.New(cfg.Launcher),
+		sessions: session.New(),
+		tasks:    task.New(),
+		states:   state.New(),
+		metrics:  m,
+		log:      cfg.Log,
+		requests: make(chan struct{}, cfg.MaxRequests),
+		streams:  make(chan struct{}, cfg.MaxStreams),
+		bodies:   sync.Pool{New: func() any { return new(bytes.Buffer) }},
+		scanners: sync.Pool{New: func() any { return new(message.Scanner) }},
+		readers:  sync.Pool{New: func() any { return new(sse.Reader) }},
+	}
+	h.lists = pin.New(own.New(h.wire, cfg.Enforcer), h.accepted, h.withheld, cfg.Clock)
+	return h, nil
+}
+
+// accepted returns the digest of the definition that was accepted of a tool.
+func (h *Handler) accepted(server, tool string) string {
+	if t := h.config.Views.View().Snapshot.Tool(server, tool); t != nil {
+		return t.Digest()
+	}
+	return ""
+}
+
+// withheld takes note of a definition that is another than the accepted one.
+func (h *Handler) withheld(server, tool, definition string) {
+	if h.config.Observer != nil {
+		h.config.Observer.Withheld(server, tool, definition)
+	}
 }
 
 // toServer are the headers that an agent's request keeps, and ofMessage those that
@@ -182,14 +222,10 @@ func NewServer(h *Handler) *http.Server {
 // Close releases the connections to servers and ends what they still wait for.
 // It must not be called while anything is served.
 func (h *Handler) Close(ctx context.Context) {
-	h.sessions.close(ctx)
-	h.transport.CloseIdleConnections()
+	h.lists.Close()
+	h.sessions.Close(ctx)
+	h.wire.Close()
 }
-
-// Changed says that what is held has changed: who listens is told if what the
-// agent may see of a server may have. It does not block, and is meant for
-// replica.OnCut, after the enforcer's Recheck.
-func (h *Handler) Changed(*replica.View) {}
 
 // ServeHTTP serves one exchange of streamable HTTP.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -215,7 +251,10 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) outcome {
 		refused.write(w, 0, message.ID{})
 		return outcomeRefused
 	}
-	x := &exchange{h: h, w: w, r: r, server: server, key: sessionKey{server, r.Header.Get(message.HeaderSession)}}
+	x := &exchange{h: h, w: w, r: r, server: server, key: session.Key{Server: server, ID: r.Header.Get(message.HeaderSession)}}
+	if refused := x.readSession(); refused != nil {
+		return x.refuse(refused)
+	}
 	places, what := h.requests, "messages"
 	if r.Method == http.MethodGet {
 		places, what = h.streams, "streams"
@@ -240,23 +279,4 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) outcome {
 			message: "Streamable HTTP has the methods GET, POST and DELETE.",
 		})
 	}
-}
-
-// errDraining ends streams that listen when the sidecar stops.
-var errDraining = errors.New("the sidecar is stopping")
-
-// untilDrained runs listen under a context that ends when the sidecar stops.
-func (x *exchange) untilDrained(ctx context.Context, listen func(context.Context) outcome) outcome {
-	ctx, cancel := context.WithCancelCause(ctx)
-	var watching sync.WaitGroup
-	defer watching.Wait()
-	defer cancel(nil)
-	watching.Go(func() {
-		select {
-		case <-x.h.draining:
-			cancel(errDraining)
-		case <-ctx.Done():
-		}
-	})
-	return listen(ctx)
 }

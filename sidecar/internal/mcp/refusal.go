@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strconv"
 
 	decisionv1 "github.com/reeve-authz/reeve/gen/reeve/decision/v1"
 	"github.com/reeve-authz/reeve/sidecar/grant"
 	"github.com/reeve-authz/reeve/sidecar/internal/mcp/message"
+	"github.com/reeve-authz/reeve/sidecar/internal/mcp/state"
 	"github.com/reeve-authz/reeve/sidecar/internal/pep"
 	"github.com/reeve-authz/reeve/sidecar/pdp"
 	"github.com/reeve-authz/reeve/sidecar/strictjson"
@@ -103,6 +105,8 @@ func sentence(c pdp.Call, d pdp.Decision) string {
 			return fmt.Sprintf("Denied: the URI %q can be read in more than one way: %s.", c.Name, problem)
 		}
 		return "Denied: the message contradicts itself."
+	case pdp.DefinitionChanged:
+		return fmt.Sprintf("Denied: %s is not the one that was accepted: its server now describes it in another way. Do not retry; whoever runs you has to accept it first.", thing)
 	case pdp.Overloaded:
 		return "Denied: the sidecar is at its limit. Retry later."
 	case pdp.Stale:
@@ -185,7 +189,10 @@ func (x *exchange) failure(ctx context.Context, err error) (decisionv1.Outcome_S
 	switch {
 	case errors.As(context.Cause(ctx), &cut), errors.As(err, &cut):
 		p := x.permits[0]
-		for _, other := range x.needed() {
+		for _, other := range append(slices.Clone(x.permits), x.asked) {
+			if other == nil {
+				continue
+			}
 			if _, taken := other.Taken(); taken {
 				p = other
 			}
@@ -197,6 +204,16 @@ func (x *exchange) failure(ctx context.Context, err error) (decisionv1.Outcome_S
 		return decisionv1.Outcome_CANCELLED, outcomeCancelled, failed(x.server, "was not waited for.")
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return decisionv1.Outcome_FAILED, outcomeFailed, failed(x.server, "took longer to answer than it may.")
+	}
+	if errors.Is(err, errRepinned) {
+		d := pdp.Decision{Reason: pdp.DefinitionChanged}
+		refused := denied(x.permits[0], d)
+		x.withdraw(ctx, d)
+		return decisionv1.Outcome_WITHDRAWN, outcomeDenied, refused
+	}
+	if errors.Is(err, state.ErrSpent) {
+		x.withdraw(ctx, pdp.Decision{Reason: pdp.Malformed})
+		return decisionv1.Outcome_WITHDRAWN, outcomeRefused, malformed(&message.Error{Code: message.CodeInvalidParams, Problem: err.Error()})
 	}
 	var told interface {
 		error

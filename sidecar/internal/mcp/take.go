@@ -8,7 +8,9 @@ import (
 	decisionv1 "github.com/reeve-authz/reeve/gen/reeve/decision/v1"
 	"github.com/reeve-authz/reeve/sidecar/grant"
 	"github.com/reeve-authz/reeve/sidecar/internal/mcp/message"
-	"github.com/reeve-authz/reeve/sidecar/internal/pep"
+	"github.com/reeve-authz/reeve/sidecar/internal/mcp/rule"
+	"github.com/reeve-authz/reeve/sidecar/internal/mcp/task"
+	"github.com/reeve-authz/reeve/sidecar/internal/mcp/wire"
 	"github.com/reeve-authz/reeve/sidecar/pdp"
 	"github.com/reeve-authz/reeve/sidecar/strictjson"
 )
@@ -37,16 +39,12 @@ func (x *exchange) take(ctx context.Context, text []byte) taken {
 	case message.Request:
 		return taken{text: x.question(ctx, text, a.ID)}
 	case message.Notification:
-		if a.Method == "notifications/resources/updated" {
-			uri, ok := a.String("uri")
-			if !ok || !x.h.config.Enforcer.Visible(x.server, x.within())(pdp.Resource, uri) {
-				x.withhold(ctx, a.Method)
-				return taken{}
-			}
+		if text = x.heard(ctx, &a, text); text == nil {
+			x.withhold(ctx, a.Method)
 		}
 		return taken{text: text}
 	default:
-		if x.origin.id.IsZero() || a.ID != x.origin.id && (!a.ID.IsZero() || !a.Failed) {
+		if x.origin.ID.IsZero() || a.ID != x.origin.ID && (!a.ID.IsZero() || !a.Failed) {
 			x.withhold(ctx, "response")
 			return taken{}
 		}
@@ -70,17 +68,117 @@ func (x *exchange) response(ctx context.Context, a *message.Answer, text []byte)
 	for _, want := range wants {
 		if refused := x.want(ctx, want); refused != nil {
 			x.withhold(ctx, "input request")
-			t.text, t.outcome = refused.response(x.origin.id), outcomeDenied
+			t.text, t.outcome = refused.response(x.origin.ID), outcomeDenied
 			return t
 		}
 	}
-	if r := x.origin.rule; r.list != "" {
-		visible := x.h.config.Enforcer.Visible(x.server, x.within())
-		t.text, t.err = a.Filter(nil, r.list, r.key, func(name string) bool { return visible(r.kind, name) })
+	if x.origin.Rule.List != "" {
+		t.text, t.err = a.Filter(nil, x.listed())
 		return t
 	}
-	t.text = a.Private(nil)
+	if len(x.origin.Calls) == 1 && !x.origin.Rule.Task {
+		if id, begun := task.Of(a); begun {
+			x.h.tasks.Begin(id, x.origin.Calls[0], x.size)
+		}
+	}
+	var changes []message.Change
+	if x.origin.Rule.Claims {
+		changes = x.claims(a)
+	}
+	given, err := a.State()
+	if err != nil {
+		return taken{err: err}
+	}
+	if given != "" {
+		sealed := strictjson.Append(nil, x.h.states.Seal(x.binding(), given))
+		changes = append(changes, message.Change{Name: message.ParamState, Value: sealed})
+	}
+	t.text = a.Private(nil, changes...)
 	return t
+}
+
+// listed says what of a list the agent may see.
+func (x *exchange) listed() *message.List {
+	r := x.origin.Rule
+	visible := x.h.config.Enforcer.Visible(x.server, x.session)
+	l := &message.List{
+		Member: r.List, Key: r.Key, Unique: r.Kind == pdp.Tool,
+		Lifetime: x.h.config.Views.View().FreshFor().Milliseconds(),
+		Hinted:   !r.Task && x.r.Header.Get(message.HeaderVersion) >= message.Stateless,
+	}
+	switch {
+	case r.Task:
+		all := visible(pdp.Method, x.origin.Method)
+		l.Visible = func(id string, _ []byte) bool { return all || x.seesTask(id) }
+	case r.Kind == pdp.Tool:
+		l.Visible = func(name string, item []byte) bool {
+			return visible(pdp.Tool, name) && x.h.lists.Item(x.server, name, item)
+		}
+	default:
+		l.Visible = func(name string, _ []byte) bool { return visible(r.Kind, name) }
+	}
+	return l
+}
+
+// seesTask reports whether the agent may see what becomes of a task.
+func (x *exchange) seesTask(id string) bool {
+	call, known := x.h.tasks.Began(x.server, id)
+	if !known {
+		return x.h.config.Enforcer.Visible(x.server, x.session)(pdp.Method, "tasks/get")
+	}
+	return x.h.config.Enforcer.Visible(x.server, call.Session)(call.Kind, call.Name)
+}
+
+// heard decides a notification of the server, and returns what the agent hears of
+// it; nil for nothing.
+func (x *exchange) heard(ctx context.Context, a *message.Answer, text []byte) []byte {
+	switch a.Method {
+	case "notifications/resources/updated":
+		uri, ok := a.String("uri")
+		if !ok || !x.h.config.Enforcer.Visible(x.server, x.session)(pdp.Resource, uri) {
+			return nil
+		}
+	case "notifications/tasks/status", "notifications/tasks":
+		id, ok := a.String("taskId")
+		wants, err := a.Asks()
+		if !ok || err != nil || !x.seesTask(id) {
+			return nil
+		}
+		for _, want := range wants {
+			if x.want(ctx, want) != nil {
+				return nil
+			}
+		}
+	case "notifications/tools/list_changed":
+		x.h.lists.Drop(x.server)
+	case "notifications/subscriptions/acknowledged":
+		return x.acknowledge(text)
+	default:
+		if !rule.Heard(a.Method) && x.may(ctx, a.Method, text) != nil {
+			return nil
+		}
+	}
+	return text
+}
+
+// may decides an unknown notification of the server, and returns why the agent may
+// not hear it, or nil.
+func (x *exchange) may(ctx context.Context, method string, text []byte) *refusal {
+	m, err := message.Parse(text, x.h.limits)
+	if err != nil || message.Ambiguous(m.Params) != "" {
+		return failed(x.server, "said something that cannot be understood.")
+	}
+	return x.once(ctx, pdp.Call{Kind: pdp.Method, Server: x.server, Session: x.session, Name: method, Args: m.Params})
+}
+
+// once decides something that is over when it has been passed on.
+func (x *exchange) once(ctx context.Context, c pdp.Call) *refusal {
+	p := x.h.config.Enforcer.Authorize(ctx, c)
+	if !p.Forward(ctx, func(context.Context, *grant.Server) bool { return true }) {
+		return denied(p, p.Decision)
+	}
+	p.End(ctx, decisionv1.Outcome_OK)
+	return nil
 }
 
 // want decides one thing that the server asks of the agent instead of
@@ -93,12 +191,7 @@ func (x *exchange) want(ctx context.Context, text []byte) *refusal {
 		return failed(x.server, "asked for something that cannot be understood.")
 	}
 	params, _ := o.Object("params")
-	p := x.h.config.Enforcer.Authorize(ctx, pdp.Call{Kind: pdp.Method, Server: x.server, Name: method, Args: params})
-	if !p.Forward(ctx, func(context.Context, *grant.Server) bool { return true }) {
-		return denied(p, p.Decision)
-	}
-	p.End(ctx, decisionv1.Outcome_OK)
-	return nil
+	return x.once(ctx, pdp.Call{Kind: pdp.Method, Server: x.server, Session: x.session, Name: method, Args: params})
 }
 
 // question decides a request of the server to the agent. It returns what the
@@ -111,18 +204,18 @@ func (x *exchange) question(ctx context.Context, text []byte, id message.ID) []b
 		return nil
 	}
 	if m.Method == "ping" {
-		if _, ok := x.h.sessions.ask(x.key, m.ID, nil); !ok {
+		if _, ok := x.h.sessions.Ask(x.key, m.ID, nil); !ok {
 			return nil
 		}
 		return m.Append(nil)
 	}
-	p := x.h.config.Enforcer.Authorize(ctx, pdp.Call{Kind: pdp.Method, Server: x.server, Name: m.Method, Args: m.Params})
+	p := x.h.config.Enforcer.Authorize(ctx, pdp.Call{Kind: pdp.Method, Server: x.server, Session: x.session, Name: m.Method, Args: m.Params})
 	if !p.Forward(ctx, func(context.Context, *grant.Server) bool { return true }) {
 		x.withhold(ctx, m.Method)
 		x.tell(ctx, m.ID, &refusal{code: message.CodeDenied, message: "The agent may not be asked for " + m.Method + ": " + p.Decision.Reason.String() + "."})
 		return nil
 	}
-	before, ok := x.h.sessions.ask(x.key, m.ID, p)
+	before, ok := x.h.sessions.Ask(x.key, m.ID, p)
 	if !ok {
 		p.End(ctx, decisionv1.Outcome_CANCELLED)
 		x.tell(ctx, m.ID, overloaded("questions"))
@@ -143,12 +236,12 @@ func (x *exchange) withhold(ctx context.Context, what string) {
 // tell answers a question of the server in the agent's place. What the server
 // makes of it is its own affair.
 func (x *exchange) tell(ctx context.Context, id message.ID, r *refusal) {
-	p := x.h.config.Enforcer.Admit(x.server, x.within())
+	p := x.h.config.Enforcer.Admit(x.server, x.session)
 	status := decisionv1.Outcome_FAILED
 	ctx, cancel := context.WithTimeout(ctx, x.h.config.BodyTimeout)
 	defer cancel()
 	p.Forward(ctx, func(ctx context.Context, server *grant.Server) bool {
-		resp, begun, err := x.send(ctx, []*pep.Permit{p}, server, http.MethodPost, r.response(id), false)
+		resp, begun, err := x.send(ctx, []wire.Permit{p}, server, http.MethodPost, r.response(id), false)
 		if err != nil {
 			x.h.log.WarnContext(ctx, "server not told", slog.String("server", x.server), slog.Any("error", err))
 			return begun
@@ -163,7 +256,7 @@ func (x *exchange) tell(ctx context.Context, id message.ID, r *refusal) {
 // reply passes the agent's answer to a question on, if the server asked one.
 func (x *exchange) reply(m *message.Message) outcome {
 	ctx := x.r.Context()
-	permit, ok := x.h.sessions.answer(x.key, m.ID)
+	permit, ok := x.h.sessions.Answer(x.key, m.ID)
 	if !ok {
 		return x.refuse(&refusal{
 			status: http.StatusBadRequest, code: message.CodeInvalidRequest,

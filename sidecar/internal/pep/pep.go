@@ -73,8 +73,18 @@ func New(views Views, recorder Recorder, log *slog.Logger, meter metric.Meter) (
 // decided. A call for which nothing is left of a limit that sidecars share waits
 // until more was drawn, for up to 2 s.
 func (e *Enforcer) Authorize(ctx context.Context, call pdp.Call) *Permit {
+	return e.authorize(ctx, &Permit{Call: call, enforcer: e})
+}
+
+// Continue is Authorize for what goes on of a call that was allowed before, such
+// as a task that it began: it is decided and recorded as that call again, and not
+// counted again.
+func (e *Enforcer) Continue(ctx context.Context, call pdp.Call) *Permit {
+	return e.authorize(ctx, &Permit{Call: call, continues: true, enforcer: e})
+}
+
+func (e *Enforcer) authorize(ctx context.Context, p *Permit) *Permit {
 	began := time.Now()
-	p := &Permit{Call: call, enforcer: e}
 	p.Decision = p.settle(ctx)
 	e.record(p)
 	e.metrics.decided(ctx, p.Decision.Reason, time.Since(began))

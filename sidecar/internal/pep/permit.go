@@ -28,7 +28,9 @@ type Permit struct {
 	enforcer *Enforcer
 	// admitted is set if the call needs no grant.
 	admitted bool
-	began    time.Time
+	// continues is set if the call was counted when it was allowed before.
+	continues bool
+	began     time.Time
 	// cancel ends the context of the call. It is set before the permit is open.
 	cancel context.CancelCauseFunc
 	// sent is closed when the call is not being sent any more. It is set before

@@ -231,6 +231,9 @@ func (e *Enforcer) usage(p *Permit) *usage {
 
 // has reports whether the permit has counted a call under k.
 func (p *Permit) has(k quota.Key) bool {
+	if p.continues {
+		return true // when it was allowed before
+	}
 	p.counting.Lock()
 	defer p.counting.Unlock()
 	for i := range p.receipts {

@@ -147,15 +147,19 @@ func (a *Answer) String(name string) (string, bool) {
 
 // Wants returns what the server asks of the agent before it can answer: the
 // members of inputRequests, each a request without an id, as they came.
-func (a *Answer) Wants() ([][]byte, error) {
-	value, err := findOnly(a.Result, "inputRequests")
+func (a *Answer) Wants() ([][]byte, error) { return wants(a.Result) }
+
+// Asks returns the same of the parameters of a notification.
+func (a *Answer) Asks() ([][]byte, error) { return wants(a.Params) }
+
+func wants(fields []Field) ([][]byte, error) {
+	value, err := findOnly(fields, "inputRequests")
 	if err != nil || value == nil {
 		return nil, err
 	}
 	var r raw
 	r.reset(value)
-	fields, err := r.fields(nil)
-	if err != nil {
+	if fields, err = r.fields(nil); err != nil {
 		return nil, err
 	}
 	wants := make([][]byte, len(fields))
@@ -163,4 +167,36 @@ func (a *Answer) Wants() ([][]byte, error) {
 		wants[i] = f.Value
 	}
 	return wants, nil
+}
+
+// State returns what the server has the agent keep until it asks again; empty if
+// nothing.
+func (a *Answer) State() (string, error) {
+	value, err := findOnly(a.Result, ParamState)
+	if err != nil || value == nil || string(value) == "null" {
+		return "", err
+	}
+	return unquote(value)
+}
+
+// ResultString returns the string in the result at a path of members, and whether
+// there is one.
+func (a *Answer) ResultString(path ...string) (string, bool) {
+	fields := a.Result
+	for i, name := range path {
+		value, err := findOnly(fields, name)
+		if err != nil || value == nil {
+			return "", false
+		}
+		if i == len(path)-1 {
+			text, err := unquote(value)
+			return text, err == nil
+		}
+		var r raw
+		r.reset(value)
+		if fields, err = r.fields(nil); err != nil {
+			return "", false
+		}
+	}
+	return "", false
 }

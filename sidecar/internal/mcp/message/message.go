@@ -101,12 +101,32 @@ type Message struct {
 // Append adds the message to dst, written from what was parsed.
 func (m *Message) Append(dst []byte) []byte { return strictjson.Append(dst, m.object) }
 
+// With returns the message with a value in the place of the parameter called key,
+// which it must have.
+func (m *Message) With(key string, value strictjson.Value) *Message {
+	next := *m
+	next.Params = replaced(m.Params, key, value)
+	next.object = replaced(m.object, "params", next.Params)
+	return &next
+}
+
+func replaced(o *strictjson.Object, key string, value strictjson.Value) *strictjson.Object {
+	members := make([]strictjson.Member, 0, o.Len())
+	for k, v := range o.All() {
+		if k == key {
+			v = value
+		}
+		members = append(members, strictjson.Member{Key: k, Value: v})
+	}
+	return strictjson.NewObject(members...)
+}
+
 // envelope are the members of a message that have a meaning.
 var envelope = []string{"jsonrpc", "id", "method", "params", "result", "error"}
 
 // Parse reads one message strictly. Whatever two readers could understand
 // differently is refused. The error is an *Error; a message returned with it
-// has nothing but the ID, if that could be read.
+// has nothing but the ID and the method, if those could be read.
 func Parse(data []byte, limits strictjson.Limits) (*Message, error) {
 	v, err := strictjson.Parse(data, limits)
 	if err != nil {
@@ -120,6 +140,7 @@ func Parse(data []byte, limits strictjson.Limits) (*Message, error) {
 		return &Message{}, &Error{CodeInvalidRequest, "the message is not a JSON object"}
 	}
 	m := &Message{object: o}
+	m.Method, _ = o.String("method")
 	id, hasID := o.Get("id")
 	if hasID {
 		m.ID, ok = newID(id)
@@ -135,6 +156,7 @@ func Parse(data []byte, limits strictjson.Limits) (*Message, error) {
 func (m *Message) read(hasID bool) error {
 	o := m.object
 	if name := lookalike(o, envelope); name != "" {
+		m.Method = "" // or the other
 		return &Error{CodeInvalidRequest, "member " + strconv.Quote(name) + " differs only in case from one that has a meaning"}
 	}
 	if v, _ := o.String("jsonrpc"); v != "2.0" {

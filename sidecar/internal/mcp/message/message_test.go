@@ -43,10 +43,10 @@ func TestFilter(t *testing.T) {
 		t.Fatal(err)
 	}
 	var seen []string
-	got, err := a.Filter(nil, "tools", "name", func(name string) bool {
+	got, err := a.Filter(nil, &message.List{Member: "tools", Key: "name", Visible: func(name string, _ []byte) bool {
 		seen = append(seen, name)
 		return name == "a"
-	})
+	}})
 	if err != nil || string(got) != want {
 		t.Errorf("got %s, %v\nwant %s", got, err, want)
 	}
@@ -145,7 +145,7 @@ func FuzzScan(f *testing.F) {
 		if out := a.Private(nil); !json.Valid(out) && json.Valid(in) {
 			t.Fatalf("%s became %s", in, out)
 		}
-		out, err := a.Filter(nil, "tools", "name", func(name string) bool { return name == "a" })
+		out, err := a.Filter(nil, &message.List{Member: "tools", Key: "name", Visible: func(name string, _ []byte) bool { return name == "a" }})
 		if err != nil {
 			return
 		}

@@ -1,4 +1,7 @@
-package mcp
+// Package session remembers the sessions that servers began with the agent, and
+// what is under way in each. They are the protocol's own, and another thing than
+// the agent's session, in which calls are decided.
+package session
 
 import (
 	"bytes"
@@ -8,13 +11,14 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
-	"net/http"
 	"strconv"
 	"strings"
 	"sync"
 
 	decisionv1 "github.com/reeve-authz/reeve/gen/reeve/decision/v1"
 	"github.com/reeve-authz/reeve/sidecar/internal/mcp/message"
+	"github.com/reeve-authz/reeve/sidecar/internal/mcp/rule"
+	"github.com/reeve-authz/reeve/sidecar/internal/mcp/sight"
 	"github.com/reeve-authz/reeve/sidecar/internal/pep"
 	"github.com/reeve-authz/reeve/sidecar/pdp"
 	"github.com/reeve-authz/reeve/sidecar/strictjson"
@@ -31,46 +35,59 @@ const (
 	maxResumable = 64
 )
 
-// A sessionKey names a session. Of servers that keep none, the ID is empty.
-type sessionKey struct{ server, id string }
+// A Key names a session. Of servers that keep none, the ID is empty.
+type Key struct {
+	// Server is the id of the server.
+	Server string
+	// ID is what the server calls the session.
+	ID string
+}
 
 // A session is what must be remembered of a server's session with this agent.
 type session struct {
-	key sessionKey
+	key Key
 	// questions are what the server asked and the agent has not answered.
 	questions map[message.ID]*pep.Permit
 	// streams are what the answers that can be resumed are answers to, by their
 	// number.
-	streams map[uint64]origin
+	streams map[uint64]Origin
 	last    uint64
+	// offers are the kinds of lists that the server has.
+	offers sight.Kinds
 }
 
-// An origin is what a stream answers: id is zero for one that only listens.
-type origin struct {
-	id    message.ID
-	rule  rule
-	calls []pdp.Call
+// An Origin is what a stream answers: the message of the agent with this ID,
+// which is zero for a stream that only listens.
+type Origin struct {
+	ID   message.ID
+	Rule rule.Rule
+	// Calls are what was decided for it.
+	Calls []pdp.Call
+	// Method and Params are of the message.
+	Method string
+	Params *strictjson.Object
 }
 
-// sessions are the sessions that servers began with this agent through this
+// Sessions are the sessions that servers began with this agent through this
 // sidecar. A session id or event id from anywhere else is unknown here, which
 // is how both are bound to the agent. It is safe for concurrent use.
-type sessions struct {
+type Sessions struct {
 	secret []byte
 
 	mu    sync.Mutex
-	byKey map[sessionKey]*list.Element // of *session
-	used  *list.List                   // the newest first
+	byKey map[Key]*list.Element // of *session
+	used  *list.List            // the newest first
 }
 
-func newSessions() *sessions {
+// New returns none.
+func New() *Sessions {
 	secret := make([]byte, sha256.Size)
 	_, _ = rand.Read(secret) // never fails
-	return &sessions{secret: secret, byKey: make(map[sessionKey]*list.Element), used: list.New()}
+	return &Sessions{secret: secret, byKey: make(map[Key]*list.Element), used: list.New()}
 }
 
-// begin remembers a session.
-func (s *sessions) begin(ctx context.Context, key sessionKey) {
+// Begin remembers a session.
+func (s *Sessions) Begin(ctx context.Context, key Key) {
 	s.mu.Lock()
 	s.get(key, true)
 	var forgotten *session
@@ -81,9 +98,29 @@ func (s *sessions) begin(ctx context.Context, key sessionKey) {
 	forgotten.end(ctx)
 }
 
-// known reports whether the session can be used. No session always can.
-func (s *sessions) known(key sessionKey) bool {
-	if key.id == "" {
+// Offer remembers the kinds of lists that the session's server has.
+func (s *Sessions) Offer(key Key, kinds sight.Kinds) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if session := s.get(key, false); session != nil {
+		session.offers = kinds
+	}
+}
+
+// Offers returns the kinds of lists that the session's server has: all, where that
+// is not known.
+func (s *Sessions) Offers(key Key) sight.Kinds {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if session := s.get(key, false); session != nil {
+		return session.offers
+	}
+	return sight.All
+}
+
+// Known reports whether the session can be used. No session always can.
+func (s *Sessions) Known(key Key) bool {
+	if key.ID == "" {
 		return true
 	}
 	s.mu.Lock()
@@ -92,7 +129,7 @@ func (s *sessions) known(key sessionKey) bool {
 }
 
 // end forgets a session, because the server has.
-func (s *sessions) end(ctx context.Context, key sessionKey) {
+func (s *Sessions) End(ctx context.Context, key Key) {
 	s.mu.Lock()
 	var ended *session
 	if e := s.byKey[key]; e != nil {
@@ -102,8 +139,8 @@ func (s *sessions) end(ctx context.Context, key sessionKey) {
 	ended.end(ctx)
 }
 
-// close forgets every session.
-func (s *sessions) close(ctx context.Context) {
+// Close forgets every session.
+func (s *Sessions) Close(ctx context.Context) {
 	s.mu.Lock()
 	var ended []*session
 	for s.used.Len() > 0 {
@@ -115,14 +152,14 @@ func (s *sessions) close(ctx context.Context) {
 	}
 }
 
-// ask remembers that the server asked something, which permit allowed; nil if
+// Ask remembers that the server asked something, which permit allowed; nil if
 // it needed none. It reports whether there was room, and returns the permit of the
 // same question asked before: a stream that is resumed repeats it. Another question
 // cannot be asked by the id of one that is waiting.
-func (s *sessions) ask(key sessionKey, id message.ID, permit *pep.Permit) (before *pep.Permit, ok bool) {
+func (s *Sessions) Ask(key Key, id message.ID, permit *pep.Permit) (before *pep.Permit, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	session := s.get(key, key.id == "")
+	session := s.get(key, key.ID == "")
 	if session == nil {
 		return nil, false
 	}
@@ -143,8 +180,8 @@ func same(a, b *pep.Permit) bool {
 		bytes.Equal(strictjson.Append(nil, a.Call.Args), strictjson.Append(nil, b.Call.Args))
 }
 
-// answer forgets a question and returns its permit. ok is false if nobody asked.
-func (s *sessions) answer(key sessionKey, id message.ID) (permit *pep.Permit, ok bool) {
+// Answer forgets a question and returns its permit. ok is false if nobody asked.
+func (s *Sessions) Answer(key Key, id message.ID) (permit *pep.Permit, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	session := s.get(key, false)
@@ -156,12 +193,12 @@ func (s *sessions) answer(key sessionKey, id message.ID) (permit *pep.Permit, ok
 	return permit, ok
 }
 
-// resumable remembers what a stream answers, and returns its number: 0 if the
+// Resumable remembers what a stream answers, and returns its number: 0 if the
 // session is not known any more.
-func (s *sessions) resumable(key sessionKey, o origin) uint64 {
+func (s *Sessions) Resumable(key Key, o Origin) uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	session := s.get(key, key.id == "")
+	session := s.get(key, key.ID == "")
 	if session == nil {
 		return 0
 	}
@@ -171,37 +208,37 @@ func (s *sessions) resumable(key sessionKey, o origin) uint64 {
 	return session.last
 }
 
-// tag returns event with the number of its stream, in a form that only this
+// Tag returns event with the number of its stream, in a form that only this
 // sidecar can make, and only for this session.
-func (s *sessions) tag(key sessionKey, stream uint64, event string) string {
+func (s *Sessions) Tag(key Key, stream uint64, event string) string {
 	number := strconv.FormatUint(stream, 10)
 	return number + "." + s.mac(key, number, event) + "." + event
 }
 
-// resume returns what tag was given, and what the stream answers.
-func (s *sessions) resume(key sessionKey, tagged string) (stream uint64, o origin, event string, ok bool) {
+// Resume returns what tag was given, and what the stream answers.
+func (s *Sessions) Resume(key Key, tagged string) (stream uint64, o Origin, event string, ok bool) {
 	number, rest, _ := strings.Cut(tagged, ".")
 	mac, event, ok := strings.Cut(rest, ".")
 	if !ok || !hmac.Equal([]byte(mac), []byte(s.mac(key, number, event))) {
-		return 0, origin{}, "", false
+		return 0, Origin{}, "", false
 	}
 	stream, err := strconv.ParseUint(number, 10, 64)
 	if err != nil {
-		return 0, origin{}, "", false
+		return 0, Origin{}, "", false
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	session := s.get(key, false)
 	if session == nil {
-		return 0, origin{}, "", false
+		return 0, Origin{}, "", false
 	}
 	o, ok = session.streams[stream]
 	return stream, o, event, ok
 }
 
-func (s *sessions) mac(key sessionKey, number, event string) string {
+func (s *Sessions) mac(key Key, number, event string) string {
 	h := hmac.New(sha256.New, s.secret)
-	for _, part := range [...]string{key.server, key.id, number, event} {
+	for _, part := range [...]string{key.Server, key.ID, number, event} {
 		h.Write([]byte(strconv.Itoa(len(part)) + ":" + part))
 	}
 	return base64.RawURLEncoding.EncodeToString(h.Sum(nil)[:16])
@@ -209,7 +246,7 @@ func (s *sessions) mac(key sessionKey, number, event string) string {
 
 // get returns a session and counts as a use of it; nil if there is none, unless
 // it is to be created. s.mu must be held.
-func (s *sessions) get(key sessionKey, create bool) *session {
+func (s *Sessions) get(key Key, create bool) *session {
 	if e := s.byKey[key]; e != nil {
 		s.used.MoveToFront(e)
 		return e.Value.(*session)
@@ -217,13 +254,13 @@ func (s *sessions) get(key sessionKey, create bool) *session {
 	if !create {
 		return nil
 	}
-	begun := &session{key: key, questions: make(map[message.ID]*pep.Permit), streams: make(map[uint64]origin)}
+	begun := &session{key: key, offers: sight.All, questions: make(map[message.ID]*pep.Permit), streams: make(map[uint64]Origin)}
 	s.byKey[key] = s.used.PushFront(begun)
 	return begun
 }
 
 // remove forgets a session. s.mu must be held.
-func (s *sessions) remove(e *list.Element) *session {
+func (s *Sessions) remove(e *list.Element) *session {
 	old := s.used.Remove(e).(*session)
 	delete(s.byKey, old.key)
 	return old
@@ -240,29 +277,4 @@ func (s *session) end(ctx context.Context) {
 			permit.End(ctx, decisionv1.Outcome_CANCELLED)
 		}
 	}
-}
-
-// delete ends a session.
-func (x *exchange) delete() outcome {
-	if refused := x.checkSession(); refused != nil {
-		return x.refuse(refused)
-	}
-	ctx := x.r.Context()
-	if refused := x.authorize(ctx); refused != nil {
-		return x.refuse(refused)
-	}
-	return x.forward(ctx, http.MethodDelete, nil)
-}
-
-// checkSession refuses a session that the server did not begin through here.
-func (x *exchange) checkSession() *refusal {
-	if len(x.r.Header[message.HeaderSession]) > 1 || !x.h.sessions.known(x.key) {
-		return unknownSession
-	}
-	return nil
-}
-
-var unknownSession = &refusal{
-	status: http.StatusNotFound, code: message.CodeInvalidRequest,
-	message: "This session was not begun here, or is over: begin a new one.",
 }

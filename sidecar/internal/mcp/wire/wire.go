@@ -1,8 +1,11 @@
-package mcp
+// Package wire reaches servers: it puts requests of which every byte is checked
+// against their permits at the moment when it leaves.
+package wire
 
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -16,7 +19,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/reeve-authz/reeve/sidecar/grant"
-	"github.com/reeve-authz/reeve/sidecar/internal/pep"
 )
 
 // newTransport returns how servers are reached. HTTP/1.1 only: a connection
@@ -50,23 +52,45 @@ type Launcher interface {
 	RoundTrip(req *http.Request, server *grant.Server, pass func() error) (*http.Response, error)
 }
 
-// roundTrip sends req to server and returns when it has begun to answer. Nothing
+// A Wire reaches every server of the catalogue. It is safe for concurrent use.
+type Wire struct {
+	transport *http.Transport
+	launcher  Launcher
+}
+
+// New returns a Wire. launcher reaches the servers that are started; nil is none,
+// and requests to them fail.
+func New(launcher Launcher) *Wire { return &Wire{newTransport(), launcher} }
+
+// Trust has w trust roots for servers. It is for tests.
+func (w *Wire) Trust(roots *x509.CertPool) {
+	w.transport.TLSClientConfig = &tls.Config{RootCAs: roots}
+}
+
+// Close closes the connections that are idle.
+func (w *Wire) Close() { w.transport.CloseIdleConnections() }
+
+// A Permit allows a request for as long as Recheck returns nil, which does not
+// block.
+type Permit interface{ Recheck() error }
+
+// RoundTrip sends req to server and returns when it has begun to answer. Nothing
 // of it is written unless, directly before, all of permits allow it. begun says
 // whether anything may have left.
-func (h *Handler) roundTrip(req *http.Request, server *grant.Server, permits []*pep.Permit) (resp *http.Response, begun bool, err error) {
+func (w *Wire) RoundTrip(req *http.Request, server *grant.Server, permits []Permit) (resp *http.Response, begun bool, err error) {
 	g := &gate{permits: permits}
 	if server.Message().GetStdio() != nil {
-		if h.config.Launcher == nil {
+		if w.launcher == nil {
 			return nil, false, errNotLaunched
 		}
-		resp, err = h.config.Launcher.RoundTrip(req, server, g.pass)
+		resp, err = w.launcher.RoundTrip(req, server, g.pass)
 		return resp, g.begun.Load(), err
 	}
 	ctx := httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
 		GotConn:     func(info httptrace.GotConnInfo) { g.guard(info.Conn) },
 		PutIdleConn: func(error) { g.leave() },
 	})
-	resp, err = h.transport.RoundTrip(req.WithContext(ctx))
+	resp, err = w.transport.RoundTrip(req.WithContext(ctx))
 	return resp, g.begun.Load(), err
 }
 
@@ -83,7 +107,7 @@ func (notLaunched) Sentence() string {
 
 // A gate is what one request has to pass, each time a piece of it is written.
 type gate struct {
-	permits []*pep.Permit
+	permits []Permit
 	// begun is set when the first piece has passed.
 	begun atomic.Bool
 	// conn is what the request is written to: another if it is tried again.
