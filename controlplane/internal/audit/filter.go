@@ -14,6 +14,7 @@ import (
 
 	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
 	decisionv1 "github.com/reeve-authz/reeve/gen/reeve/decision/v1"
+	"github.com/reeve-authz/reeve/sidecar/grant"
 )
 
 // errQuery says that a question cannot be answered as it was put.
@@ -25,11 +26,12 @@ type filter struct {
 	server, target string // target "*" is any on the server
 	verdict        decisionv1.Decision_Verdict
 	reason, id     string
+	session        string // by resource name
 	start, end     time.Time // zero: unbounded
 }
 
 func parseFilter(f *adminv1.DecisionFilter) (filter, error) {
-	out := filter{verdict: f.GetVerdict(), reason: f.GetReason(), id: f.GetId()}
+	out := filter{verdict: f.GetVerdict(), reason: f.GetReason(), id: f.GetId(), session: f.GetSession()}
 	namespace, ok := strings.CutPrefix(f.GetParent(), "namespaces/")
 	if !ok || (namespace != "-" && !validID(namespace)) {
 		return filter{}, fmt.Errorf("%w: parent %q is neither namespaces/{namespace} nor namespaces/-", errQuery, f.GetParent())
@@ -42,6 +44,14 @@ func parseFilter(f *adminv1.DecisionFilter) (filter, error) {
 		agent = "*"
 	} else if !validID(agent) {
 		return filter{}, fmt.Errorf("%w: agent %q is not an agent's id", errQuery, agent)
+	}
+	if out.session != "" {
+		// A record is of the agent that sent it, whatever it says of a session.
+		n, err := grant.ParseName(out.session)
+		if err != nil || n.Collection != grant.Sessions || namespace != "*" && namespace != n.Namespace || agent != "*" && agent != n.Agent {
+			return filter{}, fmt.Errorf("%w: session %q is not namespaces/{namespace}/agents/{agent}/sessions/{session} of the parent and the agent", errQuery, out.session)
+		}
+		namespace, agent = n.Namespace, n.Agent
 	}
 	instance := "*"
 	if out.id != "" {
@@ -76,6 +86,7 @@ func (f filter) matches(r *decisionv1.Record) bool {
 		(f.server == "" || d.GetServer() == f.server && (f.target == "*" || d.GetTarget() == f.target)) &&
 		(f.verdict == decisionv1.Decision_VERDICT_UNSPECIFIED || d.GetVerdict() == f.verdict) &&
 		(f.reason == "" || d.GetReason() == f.reason) &&
+		(f.session == "" || d.GetSession() == f.session) &&
 		(f.start.IsZero() || !at.Before(f.start)) &&
 		(f.end.IsZero() || at.Before(f.end))
 }

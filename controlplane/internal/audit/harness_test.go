@@ -31,6 +31,9 @@ const (
 	agentA    = "namespaces/support/agents/alice"
 	agentB    = "namespaces/support/agents/bob"
 	instanceA = "0123456789abcdef0123456789abcdef"
+	// sessionA is the session that everyone says a denied call was made in, but
+	// only alice can.
+	sessionA  = agentA + "/sessions/s1"
 	instanceB = "fedcba9876543210fedcba9876543210"
 )
 
@@ -64,11 +67,15 @@ func (c *chain) add(edit func(*decisionv1.Record)) (id string) {
 
 // decide adds a decision and returns its id.
 func (c *chain) decide(verdict decisionv1.Decision_Verdict, tool, reason string) string {
+	session := ""
+	if verdict == decisionv1.Decision_DENY {
+		session = sessionA
+	}
 	return c.add(func(r *decisionv1.Record) {
 		r.Entry = &decisionv1.Record_Decision{Decision: &decisionv1.Decision{
 			Id: fmt.Sprintf("%s-%d", c.instance, r.GetSequence()), Server: "tickets", Kind: decisionv1.Decision_TOOL,
 			Target: tool, Verdict: verdict, Reason: reason, Grant: "namespaces/support/grants/g", Revision: 7,
-			ArgumentsDigest: make([]byte, sha256.Size),
+			ArgumentsDigest: make([]byte, sha256.Size), Session: session,
 		}}
 	})
 }
