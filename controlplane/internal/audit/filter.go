@@ -26,7 +26,7 @@ type filter struct {
 	server, target string // target "*" is any on the server
 	verdict        decisionv1.Decision_Verdict
 	reason, id     string
-	session        string // by resource name
+	session        string    // by resource name
 	start, end     time.Time // zero: unbounded
 }
 
