@@ -82,8 +82,7 @@ func (r *Reader) Next() ([]byte, error) {
 
 // skip reads on to the end of a line that is too long, and keeps its ends.
 func (r *Reader) skip() error {
-	head := bytes.Clone(r.buf[r.start:min(r.end, r.start+edge)])
-	var tail []byte
+	var head, tail []byte
 	for {
 		rest := r.buf[r.start:r.end]
 		i := bytes.IndexByte(rest, '\n')
@@ -92,6 +91,7 @@ func (r *Reader) skip() error {
 			r.start++ // the line feed
 		}
 		r.start += len(rest)
+		head = append(head, rest[:min(len(rest), edge-len(head))]...)
 		tail = append(tail, rest[max(0, len(rest)-edge):]...)
 		tail = bytes.Clone(tail[max(0, len(tail)-edge):])
 		if i >= 0 || r.err != nil {
