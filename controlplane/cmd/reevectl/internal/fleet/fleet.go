@@ -32,11 +32,11 @@ type View struct {
 func Sidecars(found []*adminv1.Sidecar, v View) *output.Table {
 	t := &output.Table{Columns: []output.Column{
 		{Title: "AGENT", Names: true},
-		{Title: "INSTANCE", Shrinks: true},
-		{Title: "REPLICA", Names: true},
+		{Title: "INSTANCE", Shrinks: true, Spare: 3},
+		{Title: "REPLICA", Names: true, Spare: 2},
 		{Title: "STREAM"},
 		{Title: "HOLDS"},
-		{Title: "ACK"},
+		{Title: "ACK", Spare: 1},
 		{Title: "FRESH"},
 	}}
 	if v.Wide {
@@ -74,8 +74,8 @@ func Replicas(found []*adminv1.Replica, now time.Time) *output.Table {
 		{Title: "STATE"},
 		{Title: "REVISION"},
 		{Title: "SIDECARS"},
-		{Title: "ADDRESS", Shrinks: true},
-		{Title: "AGE"},
+		{Title: "ADDRESS", Shrinks: true, Spare: 2},
+		{Title: "AGE", Spare: 1},
 		{Title: "FRESH-FOR"},
 	}}
 	for _, r := range found {
@@ -95,7 +95,7 @@ func Replicas(found []*adminv1.Replica, now time.Time) *output.Table {
 // Halts shows what is halted.
 func Halts(states []*grantv1.FleetState, now time.Time) *output.Table {
 	t := &output.Table{Columns: []output.Column{
-		{Title: "HALTED"}, {Title: "FOR"}, {Title: "BY", Names: true}, {Title: "REASON", Shrinks: true},
+		{Title: "HALTED", Names: true}, {Title: "FOR"}, {Title: "BY", Names: true}, {Title: "REASON", Shrinks: true},
 	}}
 	for _, s := range states {
 		t.Add(Scope(s.GetName()), output.Age(s.GetCreateTime(), now), s.GetActor()[strings.LastIndex(s.GetActor(), "/")+1:], s.GetReason())

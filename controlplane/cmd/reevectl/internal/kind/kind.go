@@ -178,7 +178,7 @@ func (k Kind) Parent(namespace string) string {
 }
 
 // Short returns the id that a full resource name ends in, server/tool for a
-// tool. What is not a full resource name is returned as it is.
+// tool and agent/session for a session. What is not a full resource name is returned as it is.
 func Short(name string) string {
 	parts := strings.SplitN(name, "/", 6)
 	switch {
@@ -186,7 +186,7 @@ func Short(name string) string {
 		return parts[1]
 	case len(parts) == 4 && parts[0] == "namespaces":
 		return parts[3]
-	case len(parts) == 6 && parts[0] == "namespaces" && parts[4] == "tools":
+	case len(parts) == 6 && parts[0] == "namespaces" && (parts[4] == "tools" || parts[4] == "sessions"):
 		return parts[3] + "/" + parts[5]
 	default:
 		return name
@@ -208,4 +208,20 @@ func collection(name string) string {
 		return ""
 	}
 	return parts[len(parts)-2]
+}
+
+// SessionName returns the resource name of a session: of agent/session in a
+// namespace, or of a full resource name as it is.
+func SessionName(id, namespace string) (string, error) {
+	if strings.HasPrefix(id, "namespaces/") {
+		if Short(id) == id || collection(id) != "sessions" {
+			return "", fmt.Errorf("%q is not the name of a session: write agent/session", id)
+		}
+		return id, nil
+	}
+	agent, session, ok := strings.Cut(id, "/")
+	if !ok || agent == "" || session == "" || strings.Contains(session, "/") {
+		return "", fmt.Errorf("%q is not the id of a session: write agent/session", id)
+	}
+	return "namespaces/" + namespace + "/agents/" + agent + "/sessions/" + session, nil
 }

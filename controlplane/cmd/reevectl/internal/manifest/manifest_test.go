@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/testing/protocmp"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 	"pgregory.net/rapid"
 
@@ -81,6 +82,15 @@ func fill(t *rapid.T, m protoreflect.Message) {
 			switch {
 			case f.Kind() == protoreflect.StringKind:
 				return protoreflect.ValueOfString(text.Draw(t, string(f.Name())))
+			case f.Kind() == protoreflect.BoolKind:
+				return protoreflect.ValueOfBool(rapid.Bool().Draw(t, string(f.Name())))
+			case f.Kind() == protoreflect.Int32Kind:
+				return protoreflect.ValueOfInt32(rapid.Int32().Draw(t, string(f.Name())))
+			case f.Kind() == protoreflect.Int64Kind:
+				return protoreflect.ValueOfInt64(rapid.Int64().Draw(t, string(f.Name())))
+			case f.Message() != nil && f.Message().FullName() == "google.protobuf.Struct":
+				s := &structpb.Struct{Fields: map[string]*structpb.Value{"description": structpb.NewStringValue(text.Draw(t, "member"))}}
+				return protoreflect.ValueOfMessage(s.ProtoReflect())
 			case f.Kind() == protoreflect.EnumKind:
 				at := rapid.IntRange(0, f.Enum().Values().Len()-1).Draw(t, string(f.Name()))
 				return protoreflect.ValueOfEnum(f.Enum().Values().Get(at).Number())

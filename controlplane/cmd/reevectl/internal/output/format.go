@@ -3,6 +3,7 @@ package output
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -21,15 +22,19 @@ const (
 	AsWide  Format = "wide" // a table with what has no room in one
 	AsJSON  Format = "json"
 	AsYAML  Format = "yaml"
+	AsName  Format = "name" // resource names alone
 )
 
 // Formats returns the words for the formats.
 func Formats() []string {
-	return []string{string(AsTable), string(AsWide), string(AsJSON), string(AsYAML)}
+	return []string{string(AsTable), string(AsWide), string(AsJSON), string(AsYAML), string(AsName)}
 }
 
-// Machine reports whether the format is for programs, with nothing left out.
-func (f Format) Machine() bool { return f == AsJSON || f == AsYAML }
+// Machine reports whether the format is for programs.
+func (f Format) Machine() bool { return f.Full() || f == AsName }
+
+// Full reports whether the format is for programs, with nothing left out.
+func (f Format) Full() bool { return f == AsJSON || f == AsYAML }
 
 // String implements pflag.Value.
 func (f *Format) String() string { return string(*f) }
@@ -48,8 +53,28 @@ func (f *Format) Set(word string) error {
 	return fmt.Errorf("use one of %s", strings.Join(Formats(), ", "))
 }
 
+// errNoName is about what has no resource name.
+var errNoName = errors.New("what this prints has no resource name: use -o json")
+
+// Names prints the resource names of messages, a line each.
+func Names(w io.Writer, ms ...proto.Message) error {
+	for _, m := range ms {
+		named, ok := m.(interface{ GetName() string })
+		if !ok {
+			return errNoName
+		}
+		if _, err := fmt.Fprintln(w, Visible(named.GetName())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Document prints a document, given as JSON, as JSON or YAML.
 func Document(w io.Writer, f Format, text []byte) error {
+	if f == AsName {
+		return errNoName
+	}
 	if f != AsYAML {
 		return indent(w, text)
 	}
@@ -63,6 +88,9 @@ func Document(w io.Writer, f Format, text []byte) error {
 
 // One prints a message as JSON or YAML.
 func One(w io.Writer, f Format, m proto.Message) error {
+	if f == AsName {
+		return Names(w, m)
+	}
 	if f == AsYAML {
 		return yaml(w, m)
 	}
@@ -78,6 +106,9 @@ func List[M proto.Message](w io.Writer, f Format, ms []M) error {
 	all := make([]proto.Message, len(ms))
 	for i, m := range ms {
 		all[i] = m
+	}
+	if f == AsName {
+		return Names(w, all...)
 	}
 	if f == AsYAML {
 		return yaml(w, all...)
@@ -99,6 +130,9 @@ func List[M proto.Message](w io.Writer, f Format, ms []M) error {
 // Line prints a message as one line of JSON, or as one YAML document, in a
 // stream of them.
 func Line(w io.Writer, f Format, m proto.Message) error {
+	if f == AsName {
+		return errNoName
+	}
 	if f == AsYAML {
 		if _, err := io.WriteString(w, "---\n"); err != nil {
 			return err

@@ -69,7 +69,8 @@ func TestNamesAreCutLast(t *testing.T) {
 		40: "a-name-of-twenty-let  a condition of ma…",
 		30: "a-name-of-twenty-let  a condi…",
 		25: "a-name-of-twen…  a condi…",
-		5:  "a-name-…  a condi…",
+		18: "a-name-…  a condi…",
+		9:  "a-…  a c…",
 	} {
 		var got bytes.Buffer
 		if err := table.Fit(&got, width); err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -18,8 +19,12 @@ const (
 	usual = 80
 	// gap is between columns.
 	gap = "  "
-	// narrow is how narrow a column is made at the most.
-	narrow = 8
+	// narrow is how narrow a column is made at the most, as long as others can give
+	// way or be left out, and readable a column of names.
+	narrow   = 8
+	readable = 20
+	// sliver is how narrow a column is made when nothing else helps.
+	sliver = 3
 )
 
 // A Column is a column of a table.
@@ -32,6 +37,11 @@ type Column struct {
 	// Names says the same of a column of names, which is of little use once it is
 	// cut, and gives way last.
 	Names bool
+	// Spare is not 0 if the column is left out when the table is too wide though
+	// others gave way, the highest first.
+	Spare int
+	// IfAny says that the column is left out if all its cells are empty.
+	IfAny bool
 }
 
 // A Table is rows of text under titles. The zero Table is empty.
@@ -80,20 +90,10 @@ func Width(w io.Writer) int {
 	return width
 }
 
-// Fit prints the table no wider than a width, as far as its columns give way; 0
-// is no limit.
+// Fit prints the table no wider than a width: columns give way, and those that
+// can be spared are left out; 0 is no limit.
 func (t *Table) Fit(w io.Writer, width int) error {
-	widths := make([]int, len(t.Columns))
-	for i, c := range t.Columns {
-		widths[i] = len(c.Title)
-		for _, row := range t.rows {
-			widths[i] = max(widths[i], utf8.RuneCountInString(row[i]))
-		}
-	}
-	if width > 0 {
-		t.shrink(widths, width, func(c Column) bool { return c.Shrinks })
-		t.shrink(widths, width, func(c Column) bool { return c.Names })
-	}
+	widths := t.fitted(width)
 	var b strings.Builder
 	titles := make([]string, len(t.Columns))
 	for i, c := range t.Columns {
@@ -102,7 +102,9 @@ func (t *Table) Fit(w io.Writer, width int) error {
 	for n, row := range append([][]string{titles}, t.rows...) {
 		var line strings.Builder
 		for i, cell := range row {
-			fmt.Fprintf(&line, "%-*s%s", widths[i], cut(cell, widths[i]), gap)
+			if widths[i] >= 0 {
+				fmt.Fprintf(&line, "%-*s%s", widths[i], cut(cell, widths[i]), gap)
+			}
 		}
 		b.WriteString(strings.TrimRight(line.String(), " ") + "\n")
 		for _, note := range t.notes[n-1] {
@@ -115,22 +117,72 @@ func (t *Table) Fit(w io.Writer, width int) error {
 	return err
 }
 
-// shrink takes from the widest column that gives way until the table fits.
-func (t *Table) shrink(widths []int, width int, gives func(Column) bool) {
+// Rows returns how many rows there are.
+func (t *Table) Rows() int { return len(t.rows) }
+
+// fitted returns how wide each column is made, -1 for one that is left out.
+func (t *Table) fitted(width int) []int {
+	whole := make([]int, len(t.Columns))
+	for i, c := range t.Columns {
+		widest := 0
+		for _, row := range t.rows {
+			widest = max(widest, utf8.RuneCountInString(row[i]))
+		}
+		if whole[i] = max(widest, utf8.RuneCountInString(c.Title)); c.IfAny && widest == 0 {
+			whole[i] = -1
+		}
+	}
+	if width <= 0 {
+		return whole
+	}
 	for {
-		total, widest := len(gap)*(len(widths)-1), -1
+		widths := slices.Clone(whole)
+		if t.shrink(widths, width, narrow, func(c Column) bool { return c.Shrinks }) ||
+			t.shrink(widths, width, readable, func(c Column) bool { return c.Names }) {
+			return widths
+		}
+		spare := -1
+		for i, c := range t.Columns {
+			if whole[i] >= 0 && c.Spare > 0 && (spare < 0 || c.Spare > t.Columns[spare].Spare) {
+				spare = i
+			}
+		}
+		if spare < 0 {
+			_ = t.shrink(widths, width, narrow, func(c Column) bool { return c.Names }) ||
+				t.shrink(widths, width, sliver, func(Column) bool { return true })
+			return widths
+		}
+		whole[spare] = -1
+	}
+}
+
+// shrink takes from the widest column that gives way, down to a width, until the
+// table fits, and reports whether it does.
+func (t *Table) shrink(widths []int, width, down int, gives func(Column) bool) bool {
+	for {
+		total, widest := -len(gap), -1
 		for i, w := range widths {
-			total += w
-			if gives(t.Columns[i]) && w > max(narrow, len(t.Columns[i].Title)) && (widest < 0 || w > widths[widest]) {
+			if w < 0 {
+				continue
+			}
+			total += len(gap) + w
+			low := down
+			if down > sliver {
+				low = max(down, utf8.RuneCountInString(t.Columns[i].Title))
+			}
+			if gives(t.Columns[i]) && w > low && (widest < 0 || w > widths[widest]) {
 				widest = i
 			}
 		}
 		if total <= width || widest < 0 {
-			return
+			return total <= width
 		}
 		widths[widest]--
 	}
 }
+
+// Wrap breaks a text between words into lines of a width, if it is not below 1.
+func Wrap(s string, width int) []string { return wrap(s, width) }
 
 // wrap breaks a text between words into lines of a width, if it is not below 1. A
 // word that is wider is broken.
@@ -185,4 +237,17 @@ func Visible(s string) string {
 		i += size
 	}
 	return b.String()
+}
+
+// Height returns how many lines a terminal has, and 0 for what is none.
+func Height(w io.Writer) int {
+	f, ok := w.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return 0
+	}
+	_, height, err := term.GetSize(int(f.Fd()))
+	if err != nil {
+		return 0
+	}
+	return height
 }

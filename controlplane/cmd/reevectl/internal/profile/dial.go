@@ -26,7 +26,7 @@ func (c Context) Dial(now time.Time) (conn *Conn, note string, err error) {
 	if err != nil {
 		return nil, "", fmt.Errorf("context %q: read certificate: %w", c.Name, err)
 	}
-	end, err := endOf(chain)
+	end, err := EndOf(chain)
 	if err != nil {
 		return nil, "", fmt.Errorf("context %q: %s: %w", c.Name, c.Certificate, err)
 	}
@@ -81,7 +81,21 @@ func options() []grpc.DialOption {
 	}
 }
 
-func endOf(chain []byte) (time.Time, error) {
+// Ends returns when the context's certificate ends.
+func (c Context) Ends() (time.Time, error) {
+	chain, err := os.ReadFile(c.Certificate)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("read certificate: %w", err)
+	}
+	end, err := EndOf(chain)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("%s: %w", c.Certificate, err)
+	}
+	return end, nil
+}
+
+// EndOf returns when the first certificate of a PEM file ends.
+func EndOf(chain []byte) (time.Time, error) {
 	block, _ := pem.Decode(chain)
 	if block == nil {
 		return time.Time{}, fmt.Errorf("no certificate in it")

@@ -12,6 +12,7 @@ import (
 	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/kind"
 	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/session"
 	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
+	grantv1 "github.com/reeve-authz/reeve/gen/reeve/grant/v1"
 )
 
 // Get returns a resource by its resource name.
@@ -81,27 +82,48 @@ func pages[Page interface{ GetNextPageToken() string }, M proto.Message](
 	})
 }
 
-// Delete removes a resource by its resource name.
-func Delete(ctx context.Context, conn session.Conn, k kind.Kind, name, reason string, opts ...grpc.CallOption) error {
+// Delete removes a resource by its resource name, or has it checked only.
+func Delete(ctx context.Context, conn session.Conn, k kind.Kind, name string, c *session.Change, opts ...grpc.CallOption) error {
 	var err error
 	switch k.Singular {
 	case "namespace":
 		_, err = adminv1.NewNamespacesClient(conn).DeleteNamespace(ctx,
-			&adminv1.DeleteNamespaceRequest{Name: name, Reason: reason}, opts...)
+			&adminv1.DeleteNamespaceRequest{Name: name, Reason: c.Reason, ValidateOnly: c.Dry}, opts...)
 	case "agent":
 		_, err = adminv1.NewAgentsClient(conn).DeleteAgent(ctx,
-			&adminv1.DeleteAgentRequest{Name: name, Reason: reason}, opts...)
+			&adminv1.DeleteAgentRequest{Name: name, Reason: c.Reason, ValidateOnly: c.Dry}, opts...)
 	case "server":
 		_, err = adminv1.NewServersClient(conn).DeleteServer(ctx,
-			&adminv1.DeleteServerRequest{Name: name, Reason: reason}, opts...)
+			&adminv1.DeleteServerRequest{Name: name, Reason: c.Reason, ValidateOnly: c.Dry}, opts...)
 	case "tool":
 		_, err = adminv1.NewToolsClient(conn).DeleteTool(ctx,
-			&adminv1.DeleteToolRequest{Name: name, Reason: reason}, opts...)
+			&adminv1.DeleteToolRequest{Name: name, Reason: c.Reason, ValidateOnly: c.Dry}, opts...)
 	case "grant":
 		_, err = adminv1.NewGrantsClient(conn).DeleteGrant(ctx,
-			&adminv1.DeleteGrantRequest{Name: name, Reason: reason}, opts...)
+			&adminv1.DeleteGrantRequest{Name: name, Reason: c.Reason, ValidateOnly: c.Dry}, opts...)
 	default:
 		err = fmt.Errorf("delete %s: not a kind of resource", k.Singular)
 	}
 	return err
+}
+
+// Update returns what a resource that is there would be once it was written; it
+// changes nothing.
+func Update(ctx context.Context, conn session.Conn, k kind.Kind, m proto.Message) (proto.Message, error) {
+	ctx, cancel := session.Brief(ctx)
+	defer cancel()
+	switch m := m.(type) {
+	case *grantv1.Namespace:
+		return adminv1.NewNamespacesClient(conn).UpdateNamespace(ctx, &adminv1.UpdateNamespaceRequest{Namespace: m, ValidateOnly: true})
+	case *grantv1.Agent:
+		return adminv1.NewAgentsClient(conn).UpdateAgent(ctx, &adminv1.UpdateAgentRequest{Agent: m, ValidateOnly: true})
+	case *grantv1.Server:
+		return adminv1.NewServersClient(conn).UpdateServer(ctx, &adminv1.UpdateServerRequest{Server: m, ValidateOnly: true})
+	case *grantv1.Tool:
+		return adminv1.NewToolsClient(conn).UpdateTool(ctx, &adminv1.UpdateToolRequest{Tool: m, ValidateOnly: true})
+	case *grantv1.Grant:
+		return adminv1.NewGrantsClient(conn).UpdateGrant(ctx, &adminv1.UpdateGrantRequest{Grant: m, ValidateOnly: true})
+	default:
+		return nil, fmt.Errorf("update %s: not a kind of resource", k.Singular)
+	}
 }

@@ -83,9 +83,9 @@ func has(labels, match map[string]string) bool {
 
 // WriteRevoked says what was revoked: the grants of the names, and what the grant
 // forbids, if it is not nil, to how many agents, if c is not nil.
-func WriteRevoked(w io.Writer, names []string, forbid *grantv1.Grant, c *Coverage) error {
+func WriteRevoked(w io.Writer, change *session.Change, names []string, forbid *grantv1.Grant, c *Coverage) error {
 	for _, name := range names {
-		if _, err := fmt.Fprintf(w, "%s revoked\n", name); err != nil {
+		if _, err := fmt.Fprintf(w, "%s %s\n", name, change.Said("revoked")); err != nil {
 			return err
 		}
 	}
@@ -101,6 +101,10 @@ func WriteRevoked(w io.Writer, names []string, forbid *grantv1.Grant, c *Coverag
 		whom += " (1 agent now)"
 	default:
 		whom += fmt.Sprintf(" (%d agents now)", c.All)
+	}
+	if change.Dry {
+		_, err := fmt.Fprintf(w, "a new grant would forbid %s: %s (dry run)\n", whom, strings.Join(Targets(forbid.GetTargets()), ", "))
+		return err
 	}
 	_, err := fmt.Fprintf(w, "%s forbids %s: %s\nlift it with: reevectl delete grant %s -n %s\n", forbid.GetName(), whom,
 		strings.Join(Targets(forbid.GetTargets()), ", "), kind.Short(forbid.GetName()), kind.NamespaceOf(forbid.GetName()))

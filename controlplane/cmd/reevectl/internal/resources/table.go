@@ -23,7 +23,7 @@ func Table(k kind.Kind, ms []proto.Message, everywhere, wide bool, now time.Time
 		t.Columns = append(t.Columns, wider[k.Singular]...)
 	}
 	if everywhere {
-		t.Columns = append([]output.Column{{Title: "NAMESPACE"}}, t.Columns...)
+		t.Columns = append([]output.Column{{Title: "NAMESPACE", Names: true}}, t.Columns...)
 	}
 	for _, m := range ms {
 		name, cells := row(m, now)
@@ -37,18 +37,30 @@ func Table(k kind.Kind, ms []proto.Message, everywhere, wide bool, now time.Time
 }
 
 var columns = map[string][]output.Column{
-	"namespace": {{Title: "NAME"}, {Title: "CHANGED"}, {Title: "DESCRIPTION", Shrinks: true}},
+	"namespace": {{Title: "NAME", Names: true}, {Title: "CHANGED"}, {Title: "DESCRIPTION", Shrinks: true}},
 	"agent": {
-		{Title: "NAME"}, {Title: "STATE"}, {Title: "OWNER", Shrinks: true}, {Title: "LABELS", Shrinks: true}, {Title: "AGE"},
+		{Title: "NAME", Names: true},
+		{Title: "STATE"},
+		{Title: "OWNER", Shrinks: true, Spare: 1},
+		{Title: "LABELS", Shrinks: true},
+		{Title: "AGE", Spare: 2},
 	},
-	"server": {{Title: "NAME"}, {Title: "URL", Shrinks: true}, {Title: "CHANGED"}, {Title: "DESCRIPTION", Shrinks: true}},
-	"tool":   {{Title: "NAME"}, {Title: "EFFECT"}, {Title: "REACH"}, {Title: "DESCRIPTION", Shrinks: true}},
+	"server": {
+		{Title: "NAME", Names: true}, {Title: "UPSTREAM", Shrinks: true}, {Title: "CHANGED", Spare: 1}, {Title: "DESCRIPTION", Shrinks: true, Spare: 2},
+	},
+	"tool": {
+		{Title: "NAME", Names: true},
+		{Title: "EFFECT"},
+		{Title: "REACH", Spare: 1},
+		{Title: "PIN"},
+		{Title: "DESCRIPTION", Shrinks: true, Spare: 2},
+	},
 	"grant": {
-		{Title: "NAME"},
+		{Title: "NAME", Names: true},
 		{Title: "EFFECT"},
 		{Title: "AGENTS", Names: true},
 		{Title: "TARGETS", Names: true},
-		{Title: "IF", Shrinks: true},
+		{Title: "IF", Shrinks: true, Spare: 1},
 		{Title: "EXPIRES"},
 	},
 }
@@ -56,7 +68,8 @@ var columns = map[string][]output.Column{
 // wider are the columns behind those, if a table is to be wide.
 var wider = map[string][]output.Column{
 	"agent": {{Title: "DESCRIPTION"}},
-	"grant": {{Title: "BOUND"}, {Title: "CHANGED"}, {Title: "DESCRIPTION"}},
+	"tool":  {{Title: "DIGEST"}},
+	"grant": {{Title: "LIMITS", IfAny: true}, {Title: "SESSION", IfAny: true}, {Title: "BOUND"}, {Title: "CHANGED"}, {Title: "DESCRIPTION"}},
 }
 
 // row returns the name of a resource and the cells behind it, those of a wide
@@ -71,14 +84,14 @@ func row(m proto.Message, now time.Time) (name string, cells []string) {
 			m.GetDescription(),
 		}
 	case *grantv1.Server:
-		return m.GetName(), []string{m.GetHttp().GetUrl(), output.Age(m.GetUpdateTime(), now), m.GetDescription()}
+		return m.GetName(), []string{Upstream(m), output.Age(m.GetUpdateTime(), now), m.GetDescription()}
 	case *grantv1.Tool:
-		return m.GetName(), []string{word(m.GetEffect().String()), word(m.GetReach().String()), m.GetDescription()}
+		return m.GetName(), []string{word(m.GetEffect().String()), word(m.GetReach().String()), Pin(m.GetDigest()), m.GetDescription(), m.GetDigest()}
 	case *grantv1.Grant:
 		return m.GetName(), []string{
 			word(m.GetEffect().String()), strings.Join(Subjects(m.GetSubjects()), ","), strings.Join(Targets(m.GetTargets()), ","),
 			strings.Join(strings.Fields(m.GetCondition()), " "), output.Until(m.GetExpireTime(), now),
-			bound(m), output.Age(m.GetUpdateTime(), now), m.GetDescription(),
+			Limits(m.GetLimits()), Requirement(m.GetSession()), bound(m), output.Age(m.GetUpdateTime(), now), m.GetDescription(),
 		}
 	default:
 		return "", nil
@@ -87,6 +100,44 @@ func row(m proto.Message, now time.Time) (name string, cells []string) {
 
 // word is how a person writes the word of an enum.
 func word(s string) string { return strings.ReplaceAll(strings.ToLower(s), "_", " ") }
+
+// Word is how a person writes the word of an enum.
+func Word(s string) string { return word(s) }
+
+// Upstream says how a server is reached: its URL, or the line that starts it.
+func Upstream(m *grantv1.Server) string {
+	if c := m.GetStdio().GetCommand(); len(c) > 0 {
+		return CommandLine(c)
+	}
+	return m.GetHttp().GetUrl()
+}
+
+// Pin says whether a tool is pinned: the beginning of the digest, or none.
+func Pin(digest string) string {
+	_, hex, ok := strings.Cut(digest, ":")
+	if !ok {
+		return "none"
+	}
+	return hex[:min(8, len(hex))]
+}
+
+// CommandLine returns words as a shell would read them.
+func CommandLine(words []string) string {
+	quoted := make([]string, len(words))
+	for i, w := range words {
+		if quoted[i] = w; w == "" || strings.ContainsFunc(w, needsQuotes) {
+			quoted[i] = "'" + strings.ReplaceAll(w, "'", `'\''`) + "'"
+		}
+	}
+	return strings.Join(quoted, " ")
+}
+
+func needsQuotes(r rune) bool {
+	return !strings.ContainsRune("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789@%+=:,./_-", r)
+}
+
+// Labels says labels.
+func Labels(m map[string]string) string { return strings.Join(labels(m), ",") }
 
 func labels(m map[string]string) []string {
 	var pairs []string

@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -29,16 +30,59 @@ type Change struct {
 	Wait bool
 	// Timeout is how long the command may take, all in all.
 	Timeout time.Duration
+	// Dry says that the control plane is only to check: nothing is made.
+	Dry bool
 
 	// revision is the newest that was told, unless one was not.
 	revision     int64
 	made, untold bool
 }
 
-// Flags adds the flags of a command that changes something.
+// Flags adds the flags of a command that changes something, and can be only
+// checked.
 func (c *Change) Flags(cmd *cobra.Command) {
+	c.ReasonFlags(cmd)
+	cmd.Flags().Var((*dryRun)(&c.Dry), "dry-run", "server to have the control plane check everything and change\nnothing, or none")
+	cmd.Flag("dry-run").NoOptDefVal = "server"
+	_ = cmd.RegisterFlagCompletionFunc("dry-run", // there is such a flag
+		cobra.FixedCompletions([]string{"server", "none"}, cobra.ShellCompDirectiveNoFileComp))
+}
+
+// ReasonFlags adds the flags of a command that changes something at once.
+func (c *Change) ReasonFlags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&c.Reason, "reason", "", "why, for the record of changes")
 	c.WaitFlags(cmd)
+}
+
+// dryRun is the value of a flag that says whether to check only.
+type dryRun bool
+
+// String implements pflag.Value.
+func (d *dryRun) String() string {
+	if *d {
+		return "server"
+	}
+	return "none"
+}
+
+// Type implements pflag.Value.
+func (d *dryRun) Type() string { return "how" }
+
+// Set implements pflag.Value.
+func (d *dryRun) Set(word string) error {
+	if word != "server" && word != "none" {
+		return errors.New("use server or none")
+	}
+	*d = word == "server"
+	return nil
+}
+
+// Said is what a command says that it did, marked if it only was checked.
+func (c *Change) Said(word string) string {
+	if c.Dry {
+		return word + " (dry run)"
+	}
+	return word
 }
 
 // WaitFlags adds the flags of a command that changes something without a reason.
@@ -80,7 +124,7 @@ func (c *Change) bounded(ctx context.Context, s *Session, conn Conn, args []stri
 	began := s.Now()
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
-	s.hold = c.Wait && s.Format.Machine()
+	s.hold = c.Wait && s.Format.Full()
 	err := run(ctx, conn, args)
 	if !c.Wait || !c.made {
 		if e := s.release(); e != nil && err == nil {
@@ -129,10 +173,14 @@ func (c *Change) Doubt(whether, look string) string {
 }
 
 // Made makes a change: do makes the call with the options; doubt is said if it is
-// not answered. It returns the change's revision, or 0 if that was not told.
+// not answered. It returns the change's revision, or 0 if that was not told. Of
+// what is only checked nothing is made, and nothing is in doubt.
 func (c *Change) Made(ctx context.Context, doubt string, do func(context.Context, ...grpc.CallOption) error) (int64, error) {
 	ctx, cancel := Brief(ctx)
 	defer cancel()
+	if c.Dry {
+		return 0, do(ctx)
+	}
 	var header metadata.MD
 	if err := do(ctx, grpc.Header(&header)); err != nil {
 		return 0, InDoubt(err, doubt)
@@ -145,17 +193,6 @@ func (c *Change) Made(ctx context.Context, doubt string, do func(context.Context
 	c.untold = c.untold || revision <= 0
 	c.made = true
 	return revision, nil
-}
-
-// MadeUnless is Made, unless the call is only to be checked.
-func (c *Change) MadeUnless(ctx context.Context, checked bool, doubt string, do func(context.Context, ...grpc.CallOption) error) error {
-	if !checked {
-		_, err := c.Made(ctx, doubt, do)
-		return err
-	}
-	ctx, cancel := Brief(ctx)
-	defer cancel()
-	return do(ctx)
 }
 
 // PrintList prints messages in full.

@@ -32,6 +32,24 @@ func (e UsageError) Error() string { return e.Err.Error() }
 // Unwrap lets errors.Is and errors.As look within.
 func (e UsageError) Unwrap() error { return e.Err }
 
+// ExitError is how a command ends that says by its exit code what it found. Err
+// is nil if there is nothing more to say.
+type ExitError struct {
+	Code int
+	Err  error
+}
+
+// Error implements error.
+func (e *ExitError) Error() string {
+	if e.Err == nil {
+		return ""
+	}
+	return e.Err.Error()
+}
+
+// Unwrap lets errors.Is and errors.As look within.
+func (e *ExitError) Unwrap() error { return e.Err }
+
 // doubtError is a change that was not answered, with what is not known and how
 // to find out.
 type doubtError struct {
@@ -81,6 +99,10 @@ func (e *callError) Error() string {
 	var d *doubtError
 	if errors.As(e.err, &d) {
 		err, doubt = d.err, d.doubt
+	}
+	var exit *ExitError
+	if errors.As(err, &exit) && exit.Err != nil {
+		err = exit.Err
 	}
 	s, ok := status.FromError(err)
 	if !ok {
@@ -261,10 +283,13 @@ func ExitCode(err error) int {
 		usage UsageError
 		wait  *waitError
 		late  *lateError
+		exit  *ExitError
 	)
 	switch {
 	case err == nil:
 		return ExitDone
+	case errors.As(err, &exit):
+		return exit.Code
 	case errors.As(err, &usage):
 		return ExitUsage
 	case errors.As(err, &wait), errors.As(err, &late):

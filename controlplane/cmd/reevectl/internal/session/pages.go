@@ -1,6 +1,8 @@
 package session
 
-import "context"
+import (
+	"context"
+)
 
 // maxPage is how much of a list is asked for at a time.
 const maxPage = 1000

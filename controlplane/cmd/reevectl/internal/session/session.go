@@ -161,3 +161,13 @@ func (s *Session) Print(m proto.Message, table func(io.Writer) error) error {
 func Brief(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, answerWithin)
 }
+
+// PrintDescription prints a description, or keeps it for the report.
+func (s *Session) PrintDescription(d *output.Description) error {
+	if !s.hold {
+		return d.Print(s.Out, s.Format, output.Width(s.Out))
+	}
+	text, err := d.JSON()
+	s.held = append(s.held, text)
+	return err
+}

@@ -1,4 +1,4 @@
-package command
+package house
 
 import (
 	"fmt"
@@ -7,13 +7,14 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/cli"
 	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/output"
 	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/profile"
 	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/session"
 )
 
 func (a *app) contextCommand() *cobra.Command {
-	cmd := group(&cobra.Command{
+	cmd := cli.Group(&cobra.Command{
 		Use:   "context",
 		Short: "Choose which control plane to talk to, and as whom",
 		Example: `  reevectl context add prod --address reeve.example.com:7443 \
@@ -36,7 +37,7 @@ func (a *app) contextAddCommand() *cobra.Command {
     --certificate dana/admin.pem --key dana/admin-key.pem --ca dana/ca.pem
   reevectl context add prod --address cp-1:7443,cp-2:7443,cp-3:7443 \
     --certificate dana/admin.pem --key dana/admin-key.pem --ca dana/ca.pem`,
-		Args: exactly(1, "NAME"),
+		Args: cli.Exactly(1, "NAME"),
 	}
 	f := cmd.Flags()
 	f.StringSliceVar(&addresses, "address", nil, "where the admin listener is, host:port; of several control planes\n"+
@@ -79,7 +80,10 @@ func (a *app) contextUseCommand() *cobra.Command {
 		Use:     "use NAME",
 		Short:   "Use a context from now on",
 		Example: "  reevectl context use prod",
-		Args:    exactly(1, "NAME"),
+		Args:    cli.Exactly(1, "NAME"),
+
+		ValidArgsFunction: a.Contexts(),
+
 		RunE: func(_ *cobra.Command, args []string) error {
 			file, err := a.File()
 			if err != nil {
@@ -103,7 +107,7 @@ func (a *app) contextListCommand() *cobra.Command {
 		Use:     "list",
 		Short:   "Show the contexts",
 		Example: "  reevectl context list",
-		Args:    exactly(0, ""),
+		Args:    cli.Exactly(0, ""),
 		RunE: func(*cobra.Command, []string) error {
 			file, err := a.File()
 			if err != nil {
@@ -111,7 +115,7 @@ func (a *app) contextListCommand() *cobra.Command {
 			}
 			current, _ := file.Pick(a.Context) // that none is current shows
 			t := &output.Table{Columns: []output.Column{
-				{Title: ""}, {Title: "NAME"}, {Title: "ADDRESS", Names: true}, {Title: "NAMESPACE"}, {Title: "CERTIFICATE", Shrinks: true},
+				{Title: ""}, {Title: "NAME", Names: true}, {Title: "ADDRESS", Names: true}, {Title: "NAMESPACE", Names: true}, {Title: "CERTIFICATE", Shrinks: true, Spare: 1},
 			}}
 			for _, c := range file.Contexts {
 				mark := ""
@@ -120,7 +124,7 @@ func (a *app) contextListCommand() *cobra.Command {
 				}
 				t.Add(mark, c.Name, c.Addresses.String(), c.Namespace, c.Certificate)
 			}
-			return t.Write(a.Out)
+			return a.Write(t)
 		},
 	}
 }

@@ -1,9 +1,8 @@
-package command
+package authority
 
 import (
 	"bytes"
 	"context"
-	"net"
 	"strings"
 	"testing"
 	"time"
@@ -11,15 +10,17 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
-	"google.golang.org/grpc/test/bufconn"
 
+	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/cli"
+	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/clitest"
 	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/output"
 	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/session"
 	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
 	grantv1 "github.com/reeve-authz/reeve/gen/reeve/grant/v1"
 )
+
+var now = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 
 // revoking makes every grant that forbids, and removes every other.
 type revoking struct {
@@ -94,15 +95,15 @@ func TestRevokeSaysWhom(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			conn := serve(t, func(s *grpc.Server) {
+			conn := clitest.Serve(t, func(s *grpc.Server) {
 				adminv1.RegisterGrantsServer(s, revoking{})
 				adminv1.RegisterAgentsServer(s, crew{mute: c.mute})
 			})
 			for _, format := range []output.Format{output.AsTable, output.AsJSON} {
 				var out, said bytes.Buffer
-				a := &app{&session.Session{
+				a := &app{&cli.App{Session: &session.Session{
 					Process: session.Process{Out: &out, Err: &said, Now: func() time.Time { return now }}, Format: format, Namespace: "support",
-				}}
+				}}}
 				if err := a.revoke(t.Context(), conn, &session.Change{}, &adminv1.RevokeGrantsRequest{Subjects: c.subjects}, c.ids); err != nil {
 					t.Fatal(err)
 				}
@@ -119,28 +120,4 @@ func TestRevokeSaysWhom(t *testing.T) {
 			}
 		})
 	}
-}
-
-// serve serves in memory until the test ends.
-func serve(t *testing.T, register func(*grpc.Server)) *grpc.ClientConn {
-	t.Helper()
-	listener := bufconn.Listen(1 << 16)
-	server := grpc.NewServer()
-	register(server)
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		_ = server.Serve(listener)
-	}()
-	conn, err := grpc.NewClient("passthrough:memory", grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = conn.Close()
-		server.Stop()
-		<-ended
-	})
-	return conn
 }

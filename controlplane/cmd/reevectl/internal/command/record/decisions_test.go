@@ -1,18 +1,17 @@
-package command
+package record
 
 import (
 	"bytes"
 	"context"
-	"strings"
 	"testing"
 	"time"
-	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/cli"
+	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/clitest"
 	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/output"
 	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/session"
 	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
@@ -74,14 +73,14 @@ func (logged) FollowDecisions(_ *adminv1.FollowDecisionsRequest, stream grpc.Ser
 
 func TestDecisions(t *testing.T) {
 	t.Parallel()
-	conn := serve(t, func(s *grpc.Server) { adminv1.RegisterDecisionsServer(s, logged{}) })
+	conn := clitest.Serve(t, func(s *grpc.Server) { adminv1.RegisterDecisionsServer(s, logged{}) })
 	client := adminv1.NewDecisionsClient(conn)
 	for name, c := range map[string]struct {
 		run  func(*app) error
 		want string
 	}{
 		"all": {
-			func(a *app) error { return a.listDecisions(t.Context(), client, &adminv1.DecisionFilter{}, 0) },
+			func(a *app) error { return a.listDecisions(t.Context(), conn, &adminv1.DecisionFilter{}, 0) },
 			`TIME      AGENT      TARGET                VERDICT     REASON       GRANT
 12:00:00  frontline  desk/refund\u001b[2J  deny        not_granted
 12:00:00  frontline  desk/refund           allow, cut  granted      refunds
@@ -89,7 +88,7 @@ func TestDecisions(t *testing.T) {
 `,
 		},
 		"one": {
-			func(a *app) error { return a.listDecisions(t.Context(), client, &adminv1.DecisionFilter{}, 1) },
+			func(a *app) error { return a.listDecisions(t.Context(), conn, &adminv1.DecisionFilter{}, 1) },
 			`TIME      AGENT      TARGET                VERDICT  REASON       GRANT
 12:00:00  frontline  desk/refund\u001b[2J  deny     not_granted
 `,
@@ -104,9 +103,9 @@ func TestDecisions(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var got bytes.Buffer
-			a := &app{&session.Session{
+			a := &app{&cli.App{Session: &session.Session{
 				Process: session.Process{Out: &got, Now: func() time.Time { return now }}, Format: output.AsTable,
-			}}
+			}}}
 			if err := c.run(a); err != nil {
 				t.Fatal(err)
 			}
@@ -114,56 +113,5 @@ func TestDecisions(t *testing.T) {
 				t.Errorf("-want +got:\n%s", diff)
 			}
 		})
-	}
-}
-
-// TestHelp: every command helps, with an example, and on 80 columns.
-func TestHelp(t *testing.T) {
-	t.Parallel()
-	var help func(c *cobra.Command)
-	help = func(c *cobra.Command) {
-		var text bytes.Buffer
-		c.SetOut(&text)
-		if err := c.Help(); err != nil {
-			t.Error(err)
-		}
-		for line := range strings.Lines(text.String()) {
-			if utf8.RuneCountInString(line) > 81 { // with its end
-				t.Errorf("%s: too wide: %s", c.CommandPath(), line)
-			}
-		}
-		if c.Short == "" || c.Example == "" && c.Name() != "version" {
-			t.Errorf("%s: no description or no example", c.CommandPath())
-		}
-		for _, below := range c.Commands() {
-			help(below)
-		}
-	}
-	help(newRoot(&app{&session.Session{Format: output.AsTable}}))
-}
-
-// TestExitCodes: 2 for what cannot be meant, 1 for what failed.
-func TestExitCodes(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct {
-		args []string
-		want int
-	}{
-		{[]string{"version"}, 0},
-		{[]string{"--help"}, 0},
-		{[]string{"nonsense"}, 2},
-		{[]string{"agent", "nonsense"}, 2},
-		{[]string{"get"}, 2},
-		{[]string{"get", "grants", "--nonsense"}, 2},
-		{[]string{"get", "grants", "-o", "nonsense"}, 2},
-		{[]string{"grant", "x", "--ttl", "nonsense"}, 1}, // there is no context to begin with
-		{[]string{"get", "grants"}, 1},
-		{[]string{"apply", "-f", "/nonsense"}, 1},
-	} {
-		var said bytes.Buffer
-		p := session.Process{Out: &said, Err: &said, Getenv: func(string) string { return "/nonsense" }, Now: time.Now}
-		if got := Run(t.Context(), p, c.args); got != c.want {
-			t.Errorf("reevectl %v: exit code %d; want %d: %s", c.args, got, c.want, &said)
-		}
 	}
 }
