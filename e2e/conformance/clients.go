@@ -165,8 +165,7 @@ func inspect(ctx context.Context, s *stage, server string, steps []step) ([]repo
 	program := filepath.Join(s.cfg.tools, "node_modules", "@modelcontextprotocol", "inspector", "clients", "launcher", "build", "index.js")
 	var reports []reported
 	for _, step := range steps {
-		args := append([]string{program, "--cli", command}, launch...)
-		args = append(args, "--method", step.Method)
+		args := []string{program, "--cli", "--method", step.Method}
 		switch name, _ := step.Params["name"].(string); step.Method {
 		case "tools/call":
 			args = append(args, "--tool-name", name)
@@ -187,6 +186,7 @@ func inspect(ctx context.Context, s *stage, server string, steps []step) ([]repo
 			uri, _ := step.Params["uri"].(string)
 			args = append(args, "--uri", uri)
 		}
+		args = append(append(args, "--", command), launch...)
 		out, err := output(ctx, nil, s.node(), args...)
 		var failure *stack.RunError
 		switch {

@@ -22,8 +22,11 @@ type other struct {
 }
 
 // catalogueOthers adds the servers of others, pinned, with grants for a part of
-// what they can do.
+// what they can do, in place of the one for everything.
 func (s *stage) catalogueOthers(ctx context.Context) ([]other, error) {
+	if _, err := s.stack.Reevectl(ctx, "revoke", "everything", "-n", stack.Namespace, "--wait"); err != nil {
+		return nil, err
+	}
 	dir, err := filepath.Abs(filepath.Join(s.cfg.dir, "others"))
 	if err != nil {
 		return nil, err
