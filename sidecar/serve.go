@@ -12,12 +12,14 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 
+	grantv1 "github.com/reeve-authz/reeve/gen/reeve/grant/v1"
 	ingestv1 "github.com/reeve-authz/reeve/gen/reeve/ingest/v1"
 	"github.com/reeve-authz/reeve/sidecar/grant"
 	"github.com/reeve-authz/reeve/sidecar/identity"
 	"github.com/reeve-authz/reeve/sidecar/internal/audit"
 	"github.com/reeve-authz/reeve/sidecar/internal/link"
 	"github.com/reeve-authz/reeve/sidecar/internal/mcp"
+	"github.com/reeve-authz/reeve/sidecar/internal/observe"
 	"github.com/reeve-authz/reeve/sidecar/internal/pep"
 	"github.com/reeve-authz/reeve/sidecar/internal/stdio"
 	"github.com/reeve-authz/reeve/sidecar/internal/xds"
@@ -62,8 +64,9 @@ func (s *Sidecar) serve(serving, background context.Context, rooms *errgroup.Gro
 	if err != nil {
 		return errors.Join(err, conn.Close())
 	}
+	observer := observe.New(grantv1.NewObservationsClient(conn), s.log)
 	door, err := mcp.New(mcp.Config{
-		Enforcer: enforcer, Views: b.replica, Claims: sessions, Launcher: launcher, Clock: s.clock,
+		Enforcer: enforcer, Views: b.replica, Claims: sessions, Observer: observer, Launcher: launcher, Clock: s.clock,
 		Secret: s.endpoint.Secret, Log: s.log, Meter: b.meter,
 	})
 	if err != nil {
@@ -89,7 +92,7 @@ func (s *Sidecar) serve(serving, background context.Context, rooms *errgroup.Gro
 	enforcing, cut := context.WithCancel(background)
 	defer cut()
 	rooms.Go(func() error {
-		err := enforce(background, uploader, b.replica.Run, subscriber.Run, counting,
+		err := enforce(background, uploader, b.replica.Run, subscriber.Run, counting, observer.Run,
 			func(ctx context.Context) error {
 				defer context.AfterFunc(ctx, cut)()
 				return enforcer.Run(enforcing)

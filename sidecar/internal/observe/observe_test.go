@@ -1,0 +1,128 @@
+package observe_test
+
+import (
+	"context"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	grantv1 "github.com/reeve-authz/reeve/gen/reeve/grant/v1"
+	"github.com/reeve-authz/reeve/sidecar/internal/observe"
+)
+
+// plane is a control plane that takes note of reports, and fails while err is set.
+type plane struct {
+	mu      sync.Mutex
+	err     error
+	calls   int
+	reports []string // "server tool definition"
+}
+
+func (p *plane) ReportTools(_ context.Context, r *grantv1.ReportToolsRequest, _ ...grpc.CallOption) (*grantv1.ReportToolsResponse, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.calls++
+	if p.err != nil {
+		return nil, p.err
+	}
+	for _, t := range r.GetTools() {
+		p.reports = append(p.reports, r.GetServer()+" "+t.GetName()+" "+t.GetDefinition())
+	}
+	return &grantv1.ReportToolsResponse{}, nil
+}
+
+func (p *plane) fail(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.err = err
+}
+
+func (p *plane) seen() (calls int, reports string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.calls, strings.Join(p.reports, ", ")
+}
+
+func run(t *testing.T, test func(r *observe.Reporter, p *plane)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		p := &plane{}
+		r := observe.New(p, slog.New(slog.DiscardHandler))
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { _ = r.Run(ctx) })
+		test(r, p)
+		cancel()
+		running.Wait()
+	})
+}
+
+// Each definition is reported once, however often it is seen.
+func TestOnce(t *testing.T) {
+	run(t, func(r *observe.Reporter, p *plane) {
+		for range 100 {
+			r.Withheld("desk", "refund", `{"a":1}`)
+			synctest.Wait()
+		}
+		time.Sleep(time.Hour)
+		r.Withheld("desk", "refund", `{"a":1}`)
+		r.Withheld("desk", "refund", `{"a":2}`)
+		r.Withheld("mail", "refund", `{"a":1}`)
+		time.Sleep(time.Hour)
+		calls, got := p.seen()
+		if calls != 3 || strings.Count(got, "desk refund") != 2 || !strings.Contains(got, `desk refund {"a":2}`) || !strings.Contains(got, `mail refund {"a":1}`) {
+			t.Errorf("%d calls: %s", calls, got)
+		}
+	})
+}
+
+// What could not be reported is reported later, seldom; what is refused is not.
+func TestTriesAgain(t *testing.T) {
+	run(t, func(r *observe.Reporter, p *plane) {
+		p.fail(status.Error(codes.Unavailable, "away"))
+		r.Withheld("desk", "refund", `{}`)
+		time.Sleep(time.Hour)
+		if calls, _ := p.seen(); calls < 10 || calls > 30 {
+			t.Errorf("%d calls in an hour", calls)
+		}
+		p.fail(nil)
+		time.Sleep(10 * time.Minute)
+		if _, got := p.seen(); got != "desk refund {}" {
+			t.Errorf("reported %q", got)
+		}
+		before, _ := p.seen()
+		p.fail(status.Error(codes.PermissionDenied, "no"))
+		r.Withheld("desk", "mail", `{}`)
+		time.Sleep(time.Hour)
+		if calls, _ := p.seen(); calls != before+1 {
+			t.Errorf("%d calls of what is refused", calls-before)
+		}
+	})
+}
+
+// What waits is bounded, and so is a report.
+func TestBounded(t *testing.T) {
+	run(t, func(r *observe.Reporter, p *plane) {
+		p.fail(status.Error(codes.Unavailable, "away"))
+		for i := range 1000 {
+			r.Withheld("desk", "tool"+strconv.Itoa(i), `{}`)
+		}
+		r.Withheld("desk", strings.Repeat("x", 129), `{}`)
+		r.Withheld("desk", "huge", strings.Repeat("x", 65<<10))
+		time.Sleep(time.Minute)
+		p.fail(nil)
+		time.Sleep(time.Hour)
+		calls, got := p.seen()
+		if n := strings.Count(got, "desk "); n > 256+64 || n < 256 || strings.Contains(got, "huge") || calls < 4 {
+			t.Errorf("%d reported in %d calls", n, calls)
+		}
+	})
+}
