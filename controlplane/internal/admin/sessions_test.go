@@ -113,7 +113,8 @@ func TestStartSessionRefused(t *testing.T) {
 		{&adminv1.StartSessionRequest{Parent: w.agent, User: "a\x00b"}, codes.InvalidArgument, []string{"user"}},
 		{
 			&adminv1.StartSessionRequest{Parent: w.agent, Limits: &grantv1.Limits{MaxCalls: 1, Scope: grantv1.Limits_ALL}},
-			codes.InvalidArgument, []string{"limits.scope"},
+			codes.InvalidArgument,
+			[]string{"limits.scope"},
 		},
 	} {
 		_, err := client.StartSession(t.Context(), c.req)

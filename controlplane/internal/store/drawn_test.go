@@ -72,11 +72,11 @@ func TestDrawsAddUp(t *testing.T) {
 // that was written meanwhile is looked at again.
 func TestDrawSeesChanges(t *testing.T) {
 	for name, meanwhile := range map[string]func(*testing.T, *Store){
-		"the agent":   func(t *testing.T, s *Store) { put(t, s, "a", "changed") },
-		"no agent":    func(t *testing.T, s *Store) { remove(t, s, "a") },
-		"the grant":   func(t *testing.T, s *Store) { putGrant(t, s, "g", time.Second) },
-		"own count":   func(t *testing.T, s *Store) { drawOwn(t, s) },
-		"all's count": func(t *testing.T, s *Store) { drawAll(t, s) },
+		"the agent":   changeAgent,
+		"no agent":    removeAgent,
+		"the grant":   changeGrant,
+		"own count":   drawOwn,
+		"all's count": drawAll,
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, other := newStore(t), sameStore(t)
@@ -93,6 +93,21 @@ func TestDrawSeesChanges(t *testing.T) {
 			}
 		})
 	}
+}
+
+func changeAgent(t *testing.T, s *Store) {
+	t.Helper()
+	put(t, s, "a", "changed")
+}
+
+func removeAgent(t *testing.T, s *Store) {
+	t.Helper()
+	remove(t, s, "a")
+}
+
+func changeGrant(t *testing.T, s *Store) {
+	t.Helper()
+	putGrant(t, s, "g", time.Second)
 }
 
 func drawOwn(t *testing.T, s *Store) {
