@@ -29,6 +29,12 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var refund = pdp.Call{Kind: pdp.Tool, Server: "support", Name: "refund"}
 
+// mine is as whom the rig's sidecar claims sessions, and other another's.
+const (
+	mine  = "sha256:1111111111111111111111111111111111111111111111111111111111111111"
+	other = "sha256:2222222222222222222222222222222222222222222222222222222222222222"
+)
+
 // A rig is an enforcer with a real replica, whose clock is the test's.
 type rig struct {
 	*pep.Enforcer
@@ -49,6 +55,7 @@ func newRig(t *testing.T) *rig {
 		records: &records{}, held: grant.Empty(), began: began,
 	}
 	g.replica = replica.New(g.clock)
+	g.replica.ClaimsAs(mine)
 	var err error
 	if g.Enforcer, err = pep.New(views{g}, g.records, slog.New(slog.DiscardHandler), noop.Meter{}); err != nil {
 		t.Fatal(err)
