@@ -215,8 +215,14 @@ func as(t *testing.T, role adminv1.Admin_Role) *grpc.ClientConn {
 // appoint stores an administrator, and waits until it is known.
 func (h *house) appoint(t *testing.T, name, uid string, role adminv1.Admin_Role) {
 	t.Helper()
+	h.put(t, &adminv1.Admin{Name: name, Role: role, Uid: uid})
+}
+
+// put stores an administrator as it is, and waits until it is known.
+func (h *house) put(t *testing.T, a *adminv1.Admin) {
+	t.Helper()
 	revision, err := h.store.Update(t.Context(), store.Meta{Actor: "test", Action: "test"}, func(tx *store.Tx) error {
-		return tx.Put(name, &adminv1.Admin{Name: name, Role: role, Uid: uid})
+		return tx.Put(a.GetName(), a)
 	})
 	if err != nil {
 		t.Fatal(err)
