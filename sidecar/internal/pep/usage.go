@@ -153,7 +153,7 @@ func (p *Permit) take(u *usage, v *replica.View, at pdp.At) (d pdp.Decision, dry
 			return d, nil
 		}
 		d.Allow, d.Reason = false, reasonOf(room)
-		if room == quota.Broken {
+		if d.Reason == pdp.Unavailable {
 			return d, nil
 		}
 	}
