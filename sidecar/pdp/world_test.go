@@ -223,7 +223,7 @@ func someSession(r *rand.Rand, id string) *grantv1.Session {
 		ExpireTime: timestamppb.New(morning.Add(time.Duration(r.IntN(4)+2) * 15 * time.Minute)),
 		Claimant:   me,
 	}
-	if r.IntN(3) == 0 {
+	if r.IntN(2) == 0 {
 		s.Origin, s.User = grantv1.Session_AGENT, ""
 	}
 	if r.IntN(6) == 0 {
@@ -290,7 +290,7 @@ func someRequirement(r *rand.Rand) *grantv1.SessionRequirement {
 	if r.IntN(2) == 0 {
 		m.Purposes = purposes[:1+r.IntN(2)]
 	}
-	switch r.IntN(4) {
+	switch r.IntN(6) {
 	case 0:
 		m.Users = users[:1]
 	case 1:
