@@ -30,7 +30,7 @@ var rules = []rule{
 		why: "generated messages are a leaf",
 	},
 	{
-		from:   "sidecar/{grant,pdp,condition,strictjson}",
+		from:   "sidecar/{grant,pdp,condition,strictjson,schema}/...",
 		to:     "{net,os,syscall,google.golang.org/grpc,golang.org/x/sys}/...",
 		except: []string{"sidecar/grant → net/url"}, // a parser of text
 		why:    "a decision is a pure function: no network, no files, no transport",

@@ -24,7 +24,7 @@ const (
 const maxWays = 64
 
 // maxExplored is how many schemas are looked at for one shape.
-const maxExplored = 4096
+const maxExplored = 512
 
 // A Shape is what can be said of every value that satisfies a schema, for
 // conditions that read such values. The zero Shape says nothing. It is
@@ -55,8 +55,8 @@ func shapeOf(all []*node, outermost bool) Shape {
 	return Shape{possible(ways), outermost}
 }
 
-// possible leaves out ways in which no value satisfies the schema; nil, which
-// says nothing, if there are too many.
+// possible leaves out ways in which no value satisfies the schema; it returns
+// nil, which says nothing, if there are too many.
 func possible(ways [][]*node) [][]*node {
 	if len(ways) > maxWays {
 		return nil
@@ -116,8 +116,8 @@ func cross(a, b [][]*node) (ways [][]*node) {
 	if len(a) > maxWays {
 		return a
 	}
-	if len(b) > maxWays {
-		return b
+	if len(b) > maxWays || len(a)*len(b) > maxWays {
+		return make([][]*node, maxWays+1)
 	}
 	for _, x := range a {
 		for _, y := range b {
@@ -189,10 +189,11 @@ func (s Shape) Member(name string) (Shape, bool) {
 		if nodes == nil && (open || !s.outermost && !closes(way)) {
 			return Shape{}, true
 		}
-		if nodes != nil {
-			ways = append(ways, shapeOf(nodes, false).ways...)
+		if nodes == nil {
+			continue
 		}
-		if len(ways) > maxWays {
+		member := shapeOf(nodes, false)
+		if ways = append(ways, member.ways...); member.ways == nil || len(ways) > maxWays {
 			return Shape{}, true
 		}
 	}
@@ -264,8 +265,8 @@ func (s Shape) Element() Shape {
 		if all == nil {
 			return Shape{}
 		}
-		ways = append(ways, shapeOf(all, false).ways...)
-		if len(ways) > maxWays {
+		element := shapeOf(all, false)
+		if ways = append(ways, element.ways...); element.ways == nil || len(ways) > maxWays {
 			return Shape{}
 		}
 	}
