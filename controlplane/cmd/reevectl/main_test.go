@@ -16,7 +16,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"reevectl": main})
+	testscript.Main(m, map[string]func(){"reevectl": main, "mcp-tools": mcpTools})
 }
 
 // TestScripts runs the scripts of testdata against a control plane of its own,
@@ -59,6 +59,9 @@ func TestScripts(t *testing.T) {
 				return err
 			}
 			e.Setenv("ADDRESS", contexts.Contexts[0].Addresses.String())
+			for name, url := range desks(e) {
+				e.Setenv(name, url)
+			}
 			return nil
 		},
 	})

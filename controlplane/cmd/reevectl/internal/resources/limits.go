@@ -3,8 +3,8 @@ package resources
 import (
 	"fmt"
 	"strings"
+	"time"
 
-	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/output"
 	grantv1 "github.com/reeve-authz/reeve/gen/reeve/grant/v1"
 )
 
@@ -26,9 +26,21 @@ func Limits(l *grantv1.Limits) string {
 		parts = append(parts, said)
 	}
 	if r := l.GetRate(); r != nil {
-		parts = append(parts, fmt.Sprintf("%d/%s", r.GetCalls(), output.Duration(r.GetPer().AsDuration())))
+		parts = append(parts, fmt.Sprintf("%d/%s", r.GetCalls(), per(r.GetPer().AsDuration())))
 	}
 	return strings.Join(parts, ", ")
+}
+
+// per is a length of time as it was likely written: 10s, 1m, 24h.
+func per(d time.Duration) string {
+	said := d.String()
+	if d%time.Minute == 0 {
+		said = strings.TrimSuffix(said, "0s")
+	}
+	if d%time.Hour == 0 {
+		said = strings.TrimSuffix(said, "0m")
+	}
+	return said
 }
 
 // Requirement says in words what session a grant applies in; empty is any or none.

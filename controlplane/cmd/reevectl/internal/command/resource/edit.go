@@ -100,14 +100,18 @@ func (a *app) edit(ctx context.Context, conn session.Conn, c *session.Change, fo
 		if err := os.WriteFile(e.path, append(heading(refused), text...), 0o600); err != nil {
 			return nil, fmt.Errorf("edit: %w", err)
 		}
-		if err := a.openEditor(ctx, e.path); err != nil {
-			return nil, e.end(err)
-		}
+		failed := a.openEditor(ctx, e.path)
 		saved, err := os.ReadFile(e.path)
 		if err != nil {
 			return nil, fmt.Errorf("edit: %w", err)
 		}
 		saved = withoutHeading(saved)
+		if failed != nil && bytes.Equal(saved, original) {
+			return nil, errors.Join(failed, e.end(nil))
+		}
+		if failed != nil {
+			return nil, e.end(failed)
+		}
 		switch {
 		case refused != nil && (bytes.Equal(saved, text) || len(bytes.TrimSpace(saved)) == 0):
 			if len(bytes.TrimSpace(saved)) == 0 { // what was written before is what is kept
