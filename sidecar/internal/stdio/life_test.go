@@ -238,11 +238,18 @@ func TestSlowAgent(t *testing.T) {
 		}
 		_, _ = lines.ReadString('\n')
 	}
-	time.Sleep(100 * time.Millisecond) // it would have written all of it
+	next := make(chan answered, 1)
+	go func() { next <- g.ask(s, "echo", `{"text":"here"}`) }()
+	select {
+	case a := <-next:
+		t.Errorf("it went on: %s", a)
+		next <- a
+	case <-time.After(300 * time.Millisecond): // it would have written all of it
+	}
 	cancel()
 	resp.Body.Close()
-	if a := g.ask(s, "echo", `{"text":"here"}`); !strings.Contains(a.text, "here") {
-		t.Errorf("then: %.300s", a)
+	if a := <-next; !strings.Contains(a.text, "here") {
+		t.Errorf("then: %s", a)
 	}
 }
 
