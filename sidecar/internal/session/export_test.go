@@ -1,0 +1,4 @@
+package session
+
+// ParseWanted is parseWanted, for tests.
+var ParseWanted = parseWanted
