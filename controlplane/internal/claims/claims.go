@@ -41,6 +41,7 @@ type Server struct {
 	requests metric.Int64Counter
 	changes  *limiter
 	draws    *limiter
+	line     chan struct{} // as many as there may be in line, by sending
 }
 
 // NewServer returns a server over a store. now is the wall clock; meter makes the
@@ -57,6 +58,7 @@ func NewServer(s keeper, now func() time.Time, log *slog.Logger, meter metric.Me
 	return &Server{
 		store: s, now: now, log: log, validate: validate, requests: requests,
 		changes: newLimiter(changesPerSecond, changesAtOnce), draws: newLimiter(drawsPerSecond, drawsAtOnce),
+		line: make(chan struct{}, changesInLine),
 	}, nil
 }
 

@@ -2,10 +2,14 @@ package claims
 
 import (
 	"context"
+	"fmt"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
+	"golang.org/x/time/rate"
 	"google.golang.org/grpc/codes"
 
 	"github.com/reeve-authz/reeve/controlplane/internal/store"
@@ -178,5 +182,24 @@ func deciding(c caller, count store.Count, happens func()) func(store.Draw) (*st
 		}
 		d.All.Calls++
 		return d.All, nil
+	}
+}
+
+// One control plane, one grant: draws wait for each other.
+func BenchmarkDraw(b *testing.B) {
+	s := &scene{TB: b, id: fmt.Sprint("bench-", scenes.Add(1)), now: time.Now()}
+	server, err := NewServer(replicas[0], time.Now, slog.New(slog.DiscardHandler), nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	server.draws = newLimiter(rate.Inf, 0)
+	s.put(s.agent("u1", grantv1.Agent_ACTIVE), s.limited(s.id, grantv1.Limits_ALL, 1_000_000_000))
+	s.servers[0] = server
+	n := 0
+	for b.Loop() {
+		n++
+		if _, err := s.drawing(as(b.Context(), s.id, "u1", "k1"), 0, 1, n); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

@@ -13,6 +13,10 @@ import (
 const (
 	changesPerSecond, changesAtOnce = 1, 128
 	drawsPerSecond, drawsAtOnce     = 50, 500
+	// changesInLine is how many changes of all agents stand at a time in the line
+	// in which administrators' changes stand: a revocation waits for no more of
+	// them, whatever a fleet asks for at once. The others wait before it.
+	changesInLine = 4
 	// maxKnown is how many agents are told apart. More are forgotten together.
 	maxKnown = 10_000
 )

@@ -69,7 +69,7 @@ var scenes atomic.Int64
 
 // scene is one agent, and two control planes at which its sidecars ask.
 type scene struct {
-	*testing.T
+	testing.TB
 	servers [2]*Server
 	id      string // the agent's
 
@@ -79,7 +79,7 @@ type scene struct {
 
 func newScene(t *testing.T) *scene {
 	t.Helper()
-	s := &scene{T: t, id: strings.ToLower(fmt.Sprintf("%s-%d", t.Name(), scenes.Add(1))), now: time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)}
+	s := &scene{TB: t, id: strings.ToLower(fmt.Sprintf("%s-%d", t.Name(), scenes.Add(1))), now: time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)}
 	for i, r := range replicas {
 		var err error
 		s.servers[i], err = NewServer(r, s.clock, slog.New(slog.DiscardHandler), nil)

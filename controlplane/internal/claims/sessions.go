@@ -146,6 +146,12 @@ func (s *Server) change(
 	ctx context.Context, c caller, name string,
 	fn func(tx *store.Tx, found *grantv1.Session) (*grantv1.Session, error),
 ) (session *grantv1.Session, revision int64, err error) {
+	select {
+	case s.line <- struct{}{}:
+		defer func() { <-s.line }()
+	case <-ctx.Done():
+		return nil, 0, context.Cause(ctx)
+	}
 	var written int64 // 0 if it is written by this change
 	revision, err = s.store.Update(ctx, c.change(), func(tx *store.Tx) error {
 		session, written = nil, 0

@@ -1,14 +1,18 @@
 package claims
 
 import (
+	"context"
+	"log/slog"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/testing/protocmp"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -275,4 +279,58 @@ func TestTooOften(t *testing.T) {
 	wantCode(t, ask("another"), codes.NotFound)
 	s.pass(time.Second)
 	wantCode(t, ask(s.id), codes.NotFound)
+}
+
+// slow is a store whose changes take until they are let go.
+type slow struct {
+	keeper
+	begun chan struct{}
+	let   chan struct{}
+}
+
+func (s slow) Update(ctx context.Context, _ store.Meta, _ func(*store.Tx) error) (int64, error) {
+	s.begun <- struct{}{}
+	select {
+	case <-s.let:
+		return 0, store.ErrConflict
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+}
+
+// P2: however much a fleet asks for at once, a revocation does not wait behind all
+// of it: few are in the line where changes wait for each other.
+func TestFewInLine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		held := slow{begun: make(chan struct{}, 100), let: make(chan struct{})}
+		server, err := NewServer(held, time.Now, slog.New(slog.DiscardHandler), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		var late atomic.Int32
+		for range 20 {
+			wg.Go(func() {
+				_, err := server.CloseSession(as(ctx, "a", "u1", "k1"), &grantv1.CloseSessionRequest{Name: grant.SessionName("default", "a", "s-1")})
+				if status.Code(err) == codes.DeadlineExceeded {
+					late.Add(1)
+				}
+			})
+		}
+		synctest.Wait()
+		if got := len(held.begun); got != changesInLine {
+			t.Errorf("%d are in line, want %d", got, changesInLine)
+		}
+		held.let <- struct{}{}
+		synctest.Wait()
+		if got := len(held.begun); got != changesInLine+1 {
+			t.Errorf("after one is done, %d were in line, want %d", got, changesInLine+1)
+		}
+		wg.Wait() // nobody waits for longer than the caller does
+		if late.Load() != 19 {
+			t.Errorf("%d were too late, want 19", late.Load())
+		}
+	})
 }

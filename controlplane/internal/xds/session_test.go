@@ -84,8 +84,9 @@ func TestSessionEnds(t *testing.T) {
 		if took := <-done; took != time.Second {
 			t.Errorf("in force after %s, want at the acknowledgement, after 1s", took)
 		}
-		if got := all[0].GetRemovedResources(); !slices.Equal(got, []string{grant.SessionName("default", "a", "s-1")}) {
-			t.Errorf("told of %v", got)
+		if got := all[0].GetRemovedResources(); !slices.Equal(got, []string{grant.SessionName("default", "a", "s-1")}) ||
+			all[0].GetTypeUrl() != "type.googleapis.com/reeve.grant.v1.Session" {
+			t.Errorf("told of %v of type %s", got, all[0].GetTypeUrl())
 		}
 	})
 }
