@@ -17,7 +17,9 @@ import (
 func desk(changed bool) *mcp.Server {
 	s := mcp.NewServer(&mcp.Implementation{Name: "desk", Version: "1"}, nil)
 	schema := json.RawMessage(`{"type":"object","properties":{"amount":{"type":"integer"}}}`)
-	handle := func(context.Context, *mcp.CallToolRequest) (*mcp.CallToolResult, error) { return &mcp.CallToolResult{}, nil }
+	handle := func(context.Context, *mcp.CallToolRequest) (*mcp.CallToolResult, error) {
+		return &mcp.CallToolResult{}, nil
+	}
 	about := "Pay money back"
 	if changed {
 		about += ", all of it"

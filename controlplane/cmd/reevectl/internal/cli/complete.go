@@ -134,4 +134,3 @@ func shorts[M proto.Message](found []M) []string {
 	}
 	return ids
 }
-

@@ -145,7 +145,7 @@ func (r *Report) Servers(ctx context.Context, servers []*grantv1.Server) {
 		switch {
 		case s.GetHttp() == nil:
 		case errs[i] != nil:
-			r.warn("server "+kind.Short(s.GetName()), "if sidecars are to reach it from where they are, nothing; else reevectl edit server "+short(s.GetName()),
+			r.warn("server "+kind.NamespaceOf(s.GetName())+"/"+kind.Short(s.GetName()), "if sidecars are to reach it from where they are, nothing; else reevectl edit server "+short(s.GetName()),
 				"cannot be reached from here: %s", errs[i])
 		default:
 			reached++

@@ -44,7 +44,9 @@ func (d *Description) Section(title string, t *Table, none string) {
 
 // Member adds a value to the description that programs read: what JSON can say,
 // with messages in their JSON form.
-func (d *Description) Member(key string, value any) { d.members = append(d.members, member{key, value}) }
+func (d *Description) Member(key string, value any) {
+	d.members = append(d.members, member{key, value})
+}
 
 // Members returns messages as a value of a member.
 func Members[M proto.Message](ms []M) ([]json.RawMessage, error) {

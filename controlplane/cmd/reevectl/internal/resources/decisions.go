@@ -40,4 +40,3 @@ func DecisionRow(r *decisionv1.Record, o *decisionv1.Outcome, now time.Time) []s
 		verdict, d.GetReason(), kind.Short(d.GetGrant()),
 	}
 }
-

@@ -98,4 +98,3 @@ func noAgent(err error, name string) error {
 	}
 	return err
 }
-

@@ -91,4 +91,3 @@ Enrol a sidecar with it, on the agent's machine:
 		t.GetSidecarAddress(), t.GetEnrollAddress(), t.GetCaDigest())
 	return err
 }
-

@@ -62,7 +62,7 @@ grant that could apply has to say. Nothing is called and nothing is recorded.`,
 		if err != nil {
 			return err
 		}
-		return a.Print(resp, func(w io.Writer) error { return explained(w, resp) })
+		return a.Print(resp, func(w io.Writer) error { return a.explained(w, resp) })
 	})
 	return cmd
 }
@@ -82,7 +82,7 @@ func targetOf(what, text string) (*grantv1.Target, error) {
 	}
 }
 
-func explained(w io.Writer, resp *adminv1.ExplainCallResponse) error {
+func (a *app) explained(w io.Writer, resp *adminv1.ExplainCallResponse) error {
 	verdict := "deny"
 	if resp.GetVerdict() == decisionv1.Decision_ALLOW {
 		verdict = "allow"
@@ -97,18 +97,23 @@ func explained(w io.Writer, resp *adminv1.ExplainCallResponse) error {
 	if len(resp.GetFindings()) == 0 {
 		return nil
 	}
+	if _, err := io.WriteString(w, "\n"); err != nil {
+		return err
+	}
+	return a.Write(findingTable(resp.GetFindings()))
+}
+
+// findingTable shows what grants had to say.
+func findingTable(findings []*adminv1.ExplainCallResponse_Finding) *output.Table {
 	t := &output.Table{Columns: []output.Column{
 		{Title: "GRANT", Names: true}, {Title: "EFFECT"}, {Title: "APPLIES"}, {Title: "DETAIL", Shrinks: true},
 	}}
-	for _, f := range resp.GetFindings() {
+	for _, f := range findings {
 		applies := "no"
 		if f.GetApplies() {
 			applies = "yes"
 		}
 		t.Add(kind.Short(f.GetGrant()), strings.ToLower(f.GetEffect().String()), applies, f.GetDetail())
 	}
-	if _, err := io.WriteString(w, "\n"); err != nil {
-		return err
-	}
-	return t.Write(w)
+	return t
 }

@@ -242,4 +242,3 @@ func (g *granting) end(id string, now time.Time) (*timestamppb.Timestamp, error)
 		return nil, session.UsageError{Err: fmt.Errorf("grant %q: expire_time is required, for all authority ends: add --ttl 720h", id)}
 	}
 }
-

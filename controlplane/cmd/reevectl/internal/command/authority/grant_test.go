@@ -121,3 +121,10 @@ func TestRevokeSaysWhom(t *testing.T) {
 		})
 	}
 }
+
+func TestTablesFit(t *testing.T) {
+	t.Parallel()
+	clitest.Fits(t, "findings", findingTable([]*adminv1.ExplainCallResponse_Finding{{
+		Grant: "namespaces/x/grants/" + clitest.Long, Effect: grantv1.Grant_FORBID, Detail: clitest.Long + clitest.Long,
+	}}))
+}

@@ -162,8 +162,21 @@ func (a *app) showItems(items []*pins.Item) error {
 	if a.Format.Full() {
 		return a.itemsDocument(items)
 	}
-	t := &output.Table{Columns: []output.Column{{Title: "TOOL", Names: true}, {Title: "STATE"}, {Title: "PIN"}, {Title: "SERVED"}}}
-	same := 0
+	t, same := itemTable(items)
+	if t.Rows() > 0 {
+		if err := a.Write(t); err != nil {
+			return err
+		}
+	}
+	if same > 0 {
+		a.Say("%d tools are served as they are pinned", same)
+	}
+	return nil
+}
+
+// itemTable shows tools that differ, and says how many do not.
+func itemTable(items []*pins.Item) (t *output.Table, same int) {
+	t = &output.Table{Columns: []output.Column{{Title: "TOOL", Names: true}, {Title: "STATE"}, {Title: "PIN"}, {Title: "SERVED"}}}
 	for _, i := range items {
 		if i.State == pins.Same && len(i.Warnings) == 0 {
 			same++
@@ -177,15 +190,7 @@ func (a *app) showItems(items []*pins.Item) error {
 			t.Note("warning: " + line)
 		}
 	}
-	if t.Rows() > 0 {
-		if err := a.Write(t); err != nil {
-			return err
-		}
-	}
-	if same > 0 {
-		a.Say("%d tools are served as they are pinned", same)
-	}
-	return nil
+	return t, same
 }
 
 // itemsDocument prints the same for programs.

@@ -130,7 +130,6 @@ func (a *app) createAdmin(ctx context.Context, conn session.Conn, admin *adminv1
 	})
 }
 
-
 // home is the namespace that is meant in the contexts of a new administrator when
 // none is given: the one that it has a role in.
 func home(admin *adminv1.Admin, otherwise string) string {

@@ -15,7 +15,9 @@ func roles() []string {
 	return []string{"viewer", "auditor", "operator", "author", "approver", "owner"}
 }
 
-func roleWord(r adminv1.Admin_Role) string { return strings.ToLower(strings.TrimPrefix(r.String(), "ROLE_")) }
+func roleWord(r adminv1.Admin_Role) string {
+	return strings.ToLower(strings.TrimPrefix(r.String(), "ROLE_"))
+}
 
 func parseRole(word string) (adminv1.Admin_Role, error) {
 	if slices.Contains(roles(), word) {

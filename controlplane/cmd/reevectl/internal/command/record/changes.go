@@ -2,9 +2,9 @@ package record
 
 import (
 	"context"
-	"io"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -37,12 +37,13 @@ that made it; -o json has the digests of what was before and after.`,
 		if a.Format.Machine() {
 			return output.List(a.Out, a.Format, found)
 		}
-		return a.printChanges(a.Out, found)
+		return a.Write(changeTable(found, a.Now()))
 	})
 	return cmd
 }
 
-func (a *app) printChanges(w io.Writer, found []*adminv1.Change) error {
+// changeTable shows changes.
+func changeTable(found []*adminv1.Change, now time.Time) *output.Table {
 	t := &output.Table{Columns: []output.Column{
 		{Title: "REVISION"},
 		{Title: "TIME"},
@@ -58,11 +59,7 @@ func (a *app) printChanges(w io.Writer, found []*adminv1.Change) error {
 		}
 		actor := c.GetActor()[strings.LastIndex(c.GetActor(), "/")+1:]
 		action := c.GetAction()[strings.LastIndex(c.GetAction(), "/")+1:]
-		t.Add(strconv.FormatInt(c.GetRevision(), 10), output.Clock(c.GetTime(), a.Now()), actor, action, strings.Join(what, ","), c.GetReason())
+		t.Add(strconv.FormatInt(c.GetRevision(), 10), output.Clock(c.GetTime(), now), actor, action, strings.Join(what, ","), c.GetReason())
 	}
-	if a.Format == output.AsWide {
-		return t.Fit(w, 0)
-	}
-	return t.Write(w)
+	return t
 }
-

@@ -187,4 +187,3 @@ func printRecord(w io.Writer, r *decisionv1.Record, now time.Time) error {
 	_, err := io.WriteString(w, strings.TrimRight(line, " ")+"\n")
 	return err
 }
-

@@ -115,3 +115,11 @@ func TestDecisions(t *testing.T) {
 		})
 	}
 }
+
+func TestTablesFit(t *testing.T) {
+	t.Parallel()
+	clitest.Fits(t, "changes", changeTable([]*adminv1.Change{{
+		Revision: 1_000_000, Time: timestamppb.New(now.Add(-time.Hour * 24 * 40)), Actor: "spiffe://x/admin/" + clitest.Long, Action: "/x/RequestSomethingLongish",
+		Reason: clitest.Long, Entries: []*adminv1.Change_Entry{{Name: "namespaces/x/agents/" + clitest.Long}, {Name: "namespaces/x/agents/" + clitest.Long}},
+	}}, now))
+}

@@ -118,4 +118,3 @@ func (a *app) show(k kind.Kind, found []proto.Message, everywhere, single bool) 
 		return a.Write(resources.Table(k, found, everywhere, a.Format == output.AsWide, a.Now()))
 	}
 }
-
