@@ -4,18 +4,19 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/reeve-authz/reeve/e2e/bench/workload"
 	"github.com/reeve-authz/reeve/sidecar/grant"
 )
 
 var sizes = []int{10, 1_000, 100_000}
 
-func loaded(tb testing.TB, w *workload) *grant.Snapshot {
+func loaded(tb testing.TB, w *workload.Workload) *grant.Snapshot {
 	tb.Helper()
-	entries, err := catalogue(w)
+	entries, err := w.Catalogue(false)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	s, err := load(grant.Empty().Apply(1, entries, nil), w.messages())
+	s, err := workload.Load(grant.Empty().Apply(1, entries, nil), w.Messages())
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -26,7 +27,7 @@ func loaded(tb testing.TB, w *workload) *grant.Snapshot {
 func TestEnginesAgree(t *testing.T) {
 	t.Parallel()
 	for _, n := range []int{10, 1_000} {
-		w := newWorkload(n)
+		w := workload.New(n)
 		reeve, err := newReeve(w, loaded(t, w))
 		if err != nil {
 			t.Fatal(err)
@@ -35,7 +36,11 @@ func TestEnginesAgree(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, e := range []engine{newFloor(w), cel, reeve, newReeveParsed(w, loaded(t, w))} {
+		pinned, err := newPinned(w)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range []engine{newFloor(w), cel, reeve, newReeveParsed(w, loaded(t, w)), pinned} {
 			if err := check(w, e); err != nil {
 				t.Errorf("%d grants: %v", n, err)
 			}
@@ -45,7 +50,7 @@ func TestEnginesAgree(t *testing.T) {
 
 func BenchmarkDecide(b *testing.B) {
 	for _, n := range sizes {
-		w := newWorkload(n)
+		w := workload.New(n)
 		s := loaded(b, w)
 		reeve, err := newReeve(w, s)
 		if err != nil {
@@ -55,7 +60,7 @@ func BenchmarkDecide(b *testing.B) {
 			b.Run(fmt.Sprintf("%s/%d", e.name, n), func(b *testing.B) {
 				b.ReportAllocs()
 				for i := 0; b.Loop(); i++ {
-					e.decide(i % len(w.requests))
+					e.decide(i % len(w.Requests))
 				}
 			})
 		}
@@ -64,9 +69,9 @@ func BenchmarkDecide(b *testing.B) {
 
 func BenchmarkLoad(b *testing.B) {
 	for _, n := range sizes {
-		w := newWorkload(n)
-		messages := w.messages()
-		entries, err := catalogue(w)
+		w := workload.New(n)
+		messages := w.Messages()
+		entries, err := w.Catalogue(false)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -74,7 +79,7 @@ func BenchmarkLoad(b *testing.B) {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := load(s, messages); err != nil {
+				if _, err := workload.Load(s, messages); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -84,7 +89,7 @@ func BenchmarkLoad(b *testing.B) {
 
 func BenchmarkOneChange(b *testing.B) {
 	for _, n := range sizes {
-		w := newWorkload(n)
+		w := workload.New(n)
 		s := loaded(b, w)
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			b.ReportAllocs()

@@ -18,6 +18,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/reeve-authz/reeve/e2e/bench/workload"
 	"github.com/reeve-authz/reeve/sidecar/grant"
 )
 
@@ -70,7 +71,7 @@ func line(out io.Writer, name string, value float64, unit string, ratio float64,
 // decisions took them, in nanoseconds, round by round.
 type stage struct {
 	n       int
-	work    *workload
+	work    *workload.Workload
 	engines []engine
 	times   map[string][]float64
 }
@@ -78,16 +79,16 @@ type stage struct {
 // newStage loads n grants into every engine and compares them with the oracle.
 // On the way it prints what loading and one change took.
 func newStage(out io.Writer, n, rounds int) (*stage, error) {
-	w := newWorkload(n)
-	messages := w.messages()
-	entries, err := catalogue(w)
+	w := workload.New(n)
+	messages := w.Messages()
+	entries, err := w.Catalogue(false)
 	if err != nil {
 		return nil, err
 	}
 	known := grant.Empty().Apply(1, entries, nil)
 	floorTime := timed(rounds, func() { loadFloor(w) })
 	var held *grant.Snapshot
-	ourTime := timed(min(rounds, 5), func() { held, err = load(known, messages) })
+	ourTime := timed(min(rounds, 5), func() { held, err = workload.Load(known, messages) })
 	if err != nil {
 		return nil, err
 	}
@@ -107,10 +108,14 @@ func newStage(out io.Writer, n, rounds int) (*stage, error) {
 	if err != nil {
 		return nil, err
 	}
+	pinned, err := newPinned(w)
+	if err != nil {
+		return nil, err
+	}
 	s := &stage{
 		n:       n,
 		work:    w,
-		engines: []engine{newFloor(w), cel, ours, newReeveParsed(w, held)},
+		engines: []engine{newFloor(w), cel, ours, newReeveParsed(w, held), pinned},
 		times:   make(map[string][]float64),
 	}
 	for _, e := range s.engines {
@@ -127,12 +132,12 @@ func (s *stage) round() {
 		const passes = 10
 		start := cpuTime()
 		for range passes {
-			for i := range s.work.requests {
+			for i := range s.work.Requests {
 				e.decide(i)
 			}
 		}
 		took := float64((cpuTime() - start).Nanoseconds())
-		s.times[e.name] = append(s.times[e.name], took/float64(passes*len(s.work.requests)))
+		s.times[e.name] = append(s.times[e.name], took/float64(passes*len(s.work.Requests)))
 	}
 }
 
@@ -153,14 +158,14 @@ func (s *stage) print(out io.Writer, thousand *stage) {
 	switch {
 	case s == thousand:
 		line(out, name, median(ours), "ns", median(ours)/goalDecision, "<=1")
-		n := allocations(s.engines[2], len(s.work.requests))
+		n := allocations(s.engines[2], len(s.work.Requests))
 		line(out, name+"-allocations", n, "allocations", n/goalAllocations, "<=1")
 	case s.n > thousand.n:
 		line(out, name, median(ours), "ns", ratio(ours, thousand.times["decide"]), "<=2")
 	default:
 		line(out, name, median(ours), "ns", ratio(ours, thousand.times["decide"]), "-")
 	}
-	for _, e := range []string{"floor", "cel", "parse-and-decide"} {
+	for _, e := range []string{"floor", "cel", "parse-and-decide", "pinned"} {
 		line(out, name+"-"+e, median(s.times[e]), "ns", ratio(s.times[e], ours), "-")
 	}
 }
@@ -194,11 +199,11 @@ func timed(rounds int, f func()) float64 {
 
 // changing returns the median time in which one grant takes the place of
 // another, in nanoseconds.
-func changing(s *grant.Snapshot, w *workload, rounds int) (float64, error) {
+func changing(s *grant.Snapshot, w *workload.Workload, rounds int) (float64, error) {
 	var all []float64
 	for i := range 50 * rounds {
 		start := time.Now()
-		next, err := change(s, w, i*7919%len(w.rules))
+		next, err := change(s, w, i*7919%len(w.Rules))
 		if err != nil {
 			return 0, err
 		}
