@@ -119,6 +119,16 @@ func TestRecords(t *testing.T) {
 	r.End(withdrawn, decisionv1.Outcome_WITHDRAWN, -1, pdp.NotGranted)
 	r.End(withdrawn, decisionv1.Outcome_CUT, 0, pdp.Halted)
 	r.End(withdrawn, decisionv1.Outcome_CUT, 0, pdp.Granted) // with another
+	inSession := granted
+	inSession.Session = agentA + "/sessions/s"
+	for _, c := range []struct {
+		session string
+		d       pdp.Decision
+	}{{"s", inSession}, {"gone", pdp.Decision{Reason: pdp.SessionEnded}}, {"NO/such", pdp.Decision{Reason: pdp.SessionEnded}}} {
+		if _, err := r.Decide(pdp.Call{Kind: pdp.Tool, Server: "tickets", Name: "x", Session: c.session}, c.d); err != nil {
+			t.Fatal(err)
+		}
+	}
 
 	digest := sha256.Sum256([]byte(`{"a":1,"b":2}`))
 	want := []*decisionv1.Record{
@@ -147,6 +157,20 @@ func TestRecords(t *testing.T) {
 		}}},
 		{Entry: &decisionv1.Record_Outcome{Outcome: &decisionv1.Outcome{
 			Decision: instanceA + "-4", Status: decisionv1.Outcome_CUT, Duration: &durationpb.Duration{},
+		}}},
+		{Entry: &decisionv1.Record_Decision{Decision: &decisionv1.Decision{
+			Id: instanceA + "-8", Server: "tickets", Kind: decisionv1.Decision_TOOL, Target: "x",
+			Verdict: decisionv1.Decision_ALLOW, Reason: "granted", Session: agentA + "/sessions/s",
+			Grant: "namespaces/support/grants/g", Revision: 7, Unenforced: true,
+		}}},
+		// One that ended is named as the agent named it, if that can be one's name.
+		{Entry: &decisionv1.Record_Decision{Decision: &decisionv1.Decision{
+			Id: instanceA + "-9", Server: "tickets", Kind: decisionv1.Decision_TOOL, Target: "x",
+			Verdict: decisionv1.Decision_DENY, Reason: "session_ended", Session: agentA + "/sessions/gone", Unenforced: true,
+		}}},
+		{Entry: &decisionv1.Record_Decision{Decision: &decisionv1.Decision{
+			Id: instanceA + "-10", Server: "tickets", Kind: decisionv1.Decision_TOOL, Target: "x",
+			Verdict: decisionv1.Decision_DENY, Reason: "session_ended", Unenforced: true,
 		}}},
 	}
 	got := records(t, s)

@@ -32,7 +32,8 @@ const me = "namespaces/default/agents/me"
 // -me@1 the agent suspended; halt@1 the stop button of everything, here:halt@1
 // that of the agent's namespace and there:halt@1 that of another; bad@4 a grant that cannot be parsed; there:read@4 a
 // grant of another namespace; -read the removal of a grant, and -halt that of the
-// stop button. "open" is a new
+// stop button; of the type sessions s@4 one of this agent, spy:s@4 another's and
+// bad@4 one that cannot be parsed. "open" is a new
 // stream, and says what it resumes with; "open 10" one that may resume with 10
 // bytes at the most.
 func TestScripts(t *testing.T) {
@@ -154,6 +155,8 @@ func response(t *testing.T, fields []string) *discoveryv3.DeltaDiscoveryResponse
 		m.TypeUrl = types[0].url
 	case "fleet":
 		m.TypeUrl = types[4].url
+	case "sessions":
+		m.TypeUrl = types[5].url
 	}
 	for _, word := range fields[2:] {
 		name, version, put := strings.Cut(word, "@")
@@ -161,11 +164,18 @@ func response(t *testing.T, fields []string) *discoveryv3.DeltaDiscoveryResponse
 			m.RemovedResources = append(m.RemovedResources, grant.FleetName(""))
 			continue
 		}
+		if !put && fields[1] == "sessions" {
+			m.RemovedResources = append(m.RemovedResources, sessionOf(word[1:]).GetName())
+			continue
+		}
 		if !put {
 			m.RemovedResources = append(m.RemovedResources, grant.GrantName("default", word[1:]))
 			continue
 		}
 		r := resource(name)
+		if fields[1] == "sessions" {
+			r = sessionOf(name)
+		}
 		body, err := anypb.New(r)
 		if err != nil {
 			t.Fatal(err)
@@ -175,6 +185,23 @@ func response(t *testing.T, fields []string) *discoveryv3.DeltaDiscoveryResponse
 		})
 	}
 	return m
+}
+
+// sessionOf makes the session s of an agent, "me" or before a colon; "bad" has no
+// end.
+func sessionOf(word string) *grantv1.Session {
+	agent, id, ok := strings.Cut(word, ":")
+	if !ok {
+		agent, id = "me", word
+	}
+	s := &grantv1.Session{
+		Name: grant.SessionName("default", agent, id), AgentUid: "1", Origin: grantv1.Session_ADMIN,
+		ExpireTime: timestamppb.New(time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC)),
+	}
+	if id == "bad" {
+		s.ExpireTime = nil
+	}
+	return s
 }
 
 func resource(word string) proto.Message {
