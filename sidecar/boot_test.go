@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"fmt"
 	"io"
 	"log/slog"
 	"math/big"
@@ -25,6 +26,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -99,8 +101,15 @@ type plane struct {
 	discoveryv3.UnimplementedAggregatedDiscoveryServiceServer
 	grantv1.UnimplementedFreshnessServer
 	ingestv1.UnimplementedIngestServer
+	grantv1.UnimplementedClaimsServer
+
+	// more is what it gives everybody besides. Set before the first stream.
+	more []proto.Message
+	// sends is what it sends the one stream later, as it is.
+	sends chan *discoveryv3.DeltaDiscoveryResponse
 
 	mu        sync.Mutex
+	claimant  string           // of the sessions that it opens; empty is none
 	instances []string         // whose streams there were, in order
 	stored    map[string]int64 // records, by instance
 }
@@ -116,18 +125,40 @@ func (p *plane) DeltaAggregatedResources(g discoveryv3.AggregatedDiscoveryServic
 	p.mu.Lock()
 	p.instances = append(p.instances, first.GetNode().GetMetadata().AsMap()["instance"].(string))
 	p.mu.Unlock()
-	body, err := anypb.New(&grantv1.Agent{Name: me, State: grantv1.Agent_ACTIVE, Uid: "1"})
-	if err != nil {
-		return err
+	set := append([]proto.Message{&grantv1.Agent{Name: me, State: grantv1.Agent_ACTIVE, Uid: "1"}}, p.more...)
+	for i, m := range set {
+		if err := g.Send(responseOf(fmt.Sprintf("n1.%d.%d", i+1, len(set)), "1", m)); err != nil {
+			return err
+		}
 	}
-	err = g.Send(&discoveryv3.DeltaDiscoveryResponse{
-		Nonce: "n1.1.1", SystemVersionInfo: "1", TypeUrl: body.GetTypeUrl(),
-		Resources: []*discoveryv3.Resource{{Name: me, Version: "1", Resource: body}},
+	var sending sync.WaitGroup
+	defer sending.Wait()
+	sending.Go(func() {
+		for {
+			select {
+			case m := <-p.sends:
+				_ = g.Send(m) // the stream has ended, and Recv says so
+			case <-g.Context().Done():
+				return
+			}
+		}
 	})
 	for err == nil {
 		_, err = g.Recv()
 	}
 	return err
+}
+
+// responseOf is a response with one resource.
+func responseOf(nonce, revision string, m proto.Message) *discoveryv3.DeltaDiscoveryResponse {
+	body, err := anypb.New(m)
+	if err != nil {
+		return nil
+	}
+	return &discoveryv3.DeltaDiscoveryResponse{
+		Nonce: nonce, SystemVersionInfo: revision, TypeUrl: body.GetTypeUrl(),
+		Resources: []*discoveryv3.Resource{{Name: m.(interface{ GetName() string }).GetName(), Version: revision, Resource: body}},
+	}
 }
 
 func (p *plane) Renew(_ context.Context, r *grantv1.RenewRequest) (*grantv1.RenewResponse, error) {
@@ -160,6 +191,7 @@ func (p *plane) serve(t *testing.T, a authority) string {
 	s := grpc.NewServer(grpc.Creds(credentials.NewTLS(identity.ServerTLS(source, func(identity.Peer) error { return nil }))))
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(s, p)
 	grantv1.RegisterFreshnessServer(s, p)
+	grantv1.RegisterClaimsServer(s, p)
 	ingestv1.RegisterIngestServer(s, p)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -194,9 +226,9 @@ type machine struct {
 	stop    func() error
 }
 
-func newMachine(t *testing.T) *machine {
+func newMachine(t *testing.T, more ...proto.Message) *machine {
 	t.Helper()
-	m := &machine{plane: &plane{stored: make(map[string]int64)}}
+	m := &machine{plane: &plane{stored: make(map[string]int64), more: more, sends: make(chan *discoveryv3.DeltaDiscoveryResponse, 8)}}
 	a := newAuthority(t)
 	meters, metrics, err := ops.NewMetrics()
 	if err != nil {
