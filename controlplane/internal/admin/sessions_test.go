@@ -268,8 +268,19 @@ func TestManySessions(t *testing.T) {
 			t.Errorf("ended %d (%v), want %d", len(resp.GetNames()), err, want)
 		}
 	}
-	put(0, 100)
-	put(100, 125)
+	for i := range 10 {
+		put(100*i, 100*i+100)
+	}
+	_, err = client.StartSession(t.Context(), &adminv1.StartSessionRequest{Parent: w.agent})
+	wantStatus(t, err, codes.FailedPrecondition, "1000 sessions", "end some first")
+	for ended := 1; ended > 0; {
+		resp, err := client.EndSessions(t.Context(), &adminv1.EndSessionsRequest{Parent: w.namespace, Agent: "support"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ended = len(resp.GetNames())
+	}
+	put(0, 125)
 	if _, err := agents.DeleteAgent(t.Context(), &adminv1.DeleteAgentRequest{Name: w.agent}); err != nil {
 		t.Fatal(err)
 	}

@@ -17,10 +17,10 @@
 //	authority                                           storev1.Authority
 //	fleet, namespaces/{namespace}/fleet                 grantv1.FleetState
 //
-// Two things are kept beside the resources, which nobody is told of and no change
+// Three things are kept beside the resources, which nobody is told of and no change
 // records, for they are written while agents work and give nobody anything: which
-// control planes there are (see PutPresence), and how many calls were drawn under
-// grants' limits (see Draw).
+// control planes there are (see PutPresence), how many calls were drawn under
+// grants' limits (see Draw), and what sidecars saw of tools (see PutObservation).
 //
 // What is stored is what was put: etags and other output-only fields are the
 // caller's to leave out, and to fill in from a [Resource]'s revision.
