@@ -128,15 +128,15 @@ func sessionListCommand() *cobra.Command {
 			}
 			return a.print(c.OutOrStdout(), sessions, func(w io.Writer) error {
 				table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-				fmt.Fprintln(table, "ID\tORIGIN\tEXPIRES\tCLAIMED BY\tMAX CALLS\tPURPOSE")
+				_, _ = fmt.Fprintln(table, "ID\tORIGIN\tEXPIRES\tCLAIMED BY\tMAX CALLS\tPURPOSE")
 				for _, s := range sessions {
 					calls := "-"
 					if s.MaxCalls > 0 {
 						calls = strconv.FormatInt(s.MaxCalls, 10)
 					}
-					fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", s.ID, s.Origin, s.ExpireTime.Format(time.RFC3339), s.ClaimedBy, calls, printable(s.Purpose))
+					_, _ = fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", s.ID, s.Origin, s.ExpireTime.Format(time.RFC3339), s.ClaimedBy, calls, printable(s.Purpose))
 				}
-				return table.Flush()
+				return table.Flush() // what could not be written is told here
 			})
 		},
 	}

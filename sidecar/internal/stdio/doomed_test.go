@@ -15,7 +15,7 @@ import (
 // doomedSidecar starts a server that heeds nothing, says its number, and waits
 // for its own end.
 func doomedSidecar() {
-	os.Unsetenv(role)
+	_ = os.Unsetenv(role)
 	t := &doomed{}
 	g := newRig(t, "script")
 	s := g.begin()

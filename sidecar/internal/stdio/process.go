@@ -165,7 +165,7 @@ func (p *process) await(ctx context.Context) (how string) {
 		return how
 	case <-p.stopping:
 	}
-	p.program.In.Close()
+	_ = p.program.In.Close() // a pipe
 	p.calls.end(&failure{sentence: "was ended: " + p.why.Error() + ".", cause: p.why})
 	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
 		select {

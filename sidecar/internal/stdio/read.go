@@ -32,16 +32,16 @@ func (p *process) read(ctx context.Context) {
 		m, err := wire.Open(line)
 		if err != nil {
 			if len(strings.TrimSpace(string(line[:min(len(line), maxProblem)]))) > 0 {
-				p.note(ctx, slog.LevelWarn, "server wrote what is no message", line)
+				p.note(ctx, slog.LevelWarn, "what is no message", line)
 			}
 			continue
 		}
 		d := p.calls.route(&m)
 		switch {
 		case d.problem != "":
-			p.note(ctx, slog.LevelDebug, "message of a server dropped", []byte(d.problem+": "+m.Method))
+			p.note(ctx, slog.LevelDebug, d.problem, []byte(m.Method))
 		case d.to != nil:
-			d.to.put(d.entry, p.gone) // false if nobody reads it, and then nobody misses it
+			d.to.put(d.entry, p.gone)
 		}
 	}
 }
@@ -50,7 +50,7 @@ func (p *process) read(ctx context.Context) {
 // long is the answer. If none can be made out, the process is ended: somebody
 // would wait for it in vain.
 func (p *process) tooLong(ctx context.Context, long *wire.TooLongError) {
-	p.note(ctx, slog.LevelWarn, "server wrote a line that is too long", long.Head)
+	p.note(ctx, slog.LevelWarn, "a line that is too long", long.Head)
 	id, ok := long.AnswerTo()
 	if !ok {
 		p.stop(errTooLong)
@@ -78,16 +78,17 @@ func (p *process) hear(ctx context.Context) {
 		if err != nil {
 			return
 		}
-		p.note(ctx, slog.LevelDebug, "server says", line)
+		p.note(ctx, slog.LevelDebug, "words for people", line)
 	}
 }
 
 // note logs what a server wrote, if it has not written much of late.
-func (p *process) note(ctx context.Context, level slog.Level, message string, text []byte) {
+func (p *process) note(ctx context.Context, level slog.Level, what string, text []byte) {
 	if !p.l.log.Enabled(ctx, level) || !p.noise.Allow() {
 		return
 	}
-	p.l.log.LogAttrs(ctx, level, message, slog.String("server", p.server), slog.Int("pid", p.pid()), slog.String("text", printable(text)))
+	p.l.log.LogAttrs(ctx, level, "server wrote what is not passed on", slog.String("server", p.server), slog.Int("pid", p.pid()),
+		slog.String("what", what), slog.String("text", printable(text)))
 }
 
 // printable is the beginning of text without anything that could do more to a

@@ -35,9 +35,9 @@ type rig struct {
 }
 
 // newRig runs a Launcher whose server has a role of this program.
-func newRig(t testing.TB, serverRole string, configure ...func(*stdio.Config)) *rig {
-	t.Helper()
-	g := &rig{t: t, log: &journal{}}
+func newRig(tb testing.TB, serverRole string, configure ...func(*stdio.Config)) *rig {
+	tb.Helper()
+	g := &rig{t: tb, log: &journal{}}
 	g.held.Store(grant.Empty())
 	g.hold(&grantv1.Agent{Name: "namespaces/default/agents/clerk", State: grantv1.Agent_ACTIVE})
 	g.serve(g.line(serverRole))
@@ -47,7 +47,7 @@ func newRig(t testing.TB, serverRole string, configure ...func(*stdio.Config)) *
 	}
 	launcher, err := stdio.New(cfg)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	g.launcher = launcher
 	ctx, cancel := context.WithCancel(context.Background())
@@ -56,10 +56,10 @@ func newRig(t testing.TB, serverRole string, configure ...func(*stdio.Config)) *
 	g.end = sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
 	})
-	t.Cleanup(g.end)
+	tb.Cleanup(g.end)
 	return g
 }
 
@@ -102,11 +102,11 @@ func (g *rig) server() *grant.Server { return g.held.Load().Server("till") }
 func alive(pid int) bool { return syscall.Kill(pid, 0) == nil }
 
 // eventually waits until ok.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
+func eventually(tb testing.TB, what string, ok func() bool) {
+	tb.Helper()
 	for deadline := time.Now().Add(15 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within 15 s: %s", what)
+			tb.Fatalf("not within 15 s: %s", what)
 		}
 	}
 }

@@ -147,7 +147,7 @@ func TestSurroundings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer syscall.Close(fd)
+	defer func() { _ = syscall.Close(fd) }()
 	g := newRig(t, "script")
 	a := g.ask(g.begin(), "self", "")
 	var answer struct {

@@ -45,17 +45,17 @@ func wake(c chan struct{}) {
 	}
 }
 
-// put adds a message, and waits for room unless give is closed. It reports
-// whether it was added.
-func (s *stream) put(e entry, give <-chan struct{}) bool {
+// put adds a message, and waits for room until give is closed. Of a stream that
+// nobody reads any more nobody misses it.
+func (s *stream) put(e entry, give <-chan struct{}) {
 	for {
 		if added, open := s.offer(e, false); added || !open {
-			return added
+			return
 		}
 		select {
 		case <-s.writable:
 		case <-give:
-			return false
+			return
 		}
 	}
 }

@@ -29,7 +29,7 @@ type pipes struct {
 func (p *pipes) close() {
 	for _, f := range []*os.File{p.in, p.out, p.problems} {
 		if f != nil {
-			f.Close()
+			_ = f.Close() // a pipe
 		}
 	}
 }
@@ -103,7 +103,7 @@ func (p *Program) connect() (theirs pipes, err error) {
 func (p *Program) Close() {
 	for _, f := range []*os.File{p.In, p.Out, p.Problems} {
 		if f != nil {
-			f.Close()
+			_ = f.Close() // a pipe
 		}
 	}
 }

@@ -14,8 +14,8 @@ import (
 )
 
 // lines reads all of in, with "too long: <head>…<tail>" for what is too long.
-func lines(t testing.TB, in io.Reader, limit int) (all []string) {
-	t.Helper()
+func lines(tb testing.TB, in io.Reader, limit int) (all []string) {
+	tb.Helper()
 	reader := wire.NewReader(in, limit)
 	for {
 		line, err := reader.Next()
@@ -26,7 +26,7 @@ func lines(t testing.TB, in io.Reader, limit int) (all []string) {
 		case errors.Is(err, io.EOF):
 			return all
 		case err != nil:
-			t.Fatal(err)
+			tb.Fatal(err)
 		default:
 			all = append(all, string(line))
 		}
@@ -147,8 +147,15 @@ func described(text string) string {
 		name  string
 		value wire.Value
 	}{
-		{"id", m.ID}, {"token", m.Token}, {"progress", m.Progress}, {"cancelled", m.Cancelled}, {"subscription", m.Subscription},
-		{"task", m.Task}, {"version", m.Version}, {"name", m.Name}, {"uri", m.URI},
+		{"id", m.ID},
+		{"token", m.Token},
+		{"progress", m.Progress},
+		{"cancelled", m.Cancelled},
+		{"subscription", m.Subscription},
+		{"task", m.Task},
+		{"version", m.Version},
+		{"name", m.Name},
+		{"uri", m.URI},
 	} {
 		if v.value.Is() {
 			all += " " + v.name + "=" + string(v.value.Text)
