@@ -25,14 +25,14 @@ import (
 )
 
 // count has the rig's enforcer count, in a file, and draw as draw does.
-func (g *rig) count(t *testing.T, draw func(context.Context, quota.Want) error) *quota.Quota {
-	t.Helper()
+func (g *rig) count(tb testing.TB, draw func(context.Context, quota.Want) error) *quota.Quota {
+	tb.Helper()
 	now := func() time.Time { at, _ := g.replica.View().At(); return at.Now }
-	q, err := quota.Open(filepath.Join(t.TempDir(), "quota"), now, slog.New(slog.DiscardHandler), noop.Meter{})
+	q, err := quota.Open(filepath.Join(tb.TempDir(), "quota"), now, slog.New(slog.DiscardHandler), noop.Meter{})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { _ = q.Close() })
+	tb.Cleanup(func() { _ = q.Close() })
 	g.Limit(q, draw)
 	return q
 }

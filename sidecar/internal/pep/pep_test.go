@@ -47,8 +47,8 @@ type rig struct {
 	began   time.Time
 }
 
-func newRig(t *testing.T) *rig {
-	t.Helper()
+func newRig(tb testing.TB) *rig {
+	tb.Helper()
 	began := time.Now()
 	g := &rig{
 		clock:   func() time.Duration { return time.Since(began) },
@@ -58,11 +58,11 @@ func newRig(t *testing.T) *rig {
 	g.replica.ClaimsAs(mine)
 	var err error
 	if g.Enforcer, err = pep.New(views{g}, g.records, slog.New(slog.DiscardHandler), noop.Meter{}); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	g.replica.OnCut(g.Recheck)
 	g.replica.Extend(0, 24*time.Hour, 0, time.Now())
-	g.apply(t, nil,
+	g.apply(tb, nil,
 		&grantv1.Agent{Name: "namespaces/default/agents/clerk", State: grantv1.Agent_ACTIVE},
 		&grantv1.Server{Name: "namespaces/default/servers/support", Upstream: &grantv1.Server_Http_{Http: &grantv1.Server_Http{Url: "http://127.0.0.1:1"}}},
 		&grantv1.Tool{Name: "namespaces/default/servers/support/tools/refund", Effect: grantv1.Tool_WRITE, Reach: grantv1.Tool_CLOSED},
@@ -93,14 +93,14 @@ func may(id string, ttl time.Duration) *grantv1.Grant {
 const grantName = "namespaces/default/grants/refund"
 
 // change returns the next snapshot, without publishing it.
-func (g *rig) change(t *testing.T, remove []string, upsert ...proto.Message) *grant.Snapshot {
-	t.Helper()
+func (g *rig) change(tb testing.TB, remove []string, upsert ...proto.Message) *grant.Snapshot {
+	tb.Helper()
 	revision := g.held.Revision() + 1
 	entries := make([]grant.Entry, len(upsert))
 	for i, m := range upsert {
 		e, err := grant.ParseEntry(m, revision)
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		entries[i] = e
 	}
@@ -108,10 +108,10 @@ func (g *rig) change(t *testing.T, remove []string, upsert ...proto.Message) *gr
 	return g.held
 }
 
-func (g *rig) apply(t *testing.T, remove []string, upsert ...proto.Message) {
-	t.Helper()
-	if err := g.replica.Publish(g.change(t, remove, upsert...)); err != nil {
-		t.Fatal(err)
+func (g *rig) apply(tb testing.TB, remove []string, upsert ...proto.Message) {
+	tb.Helper()
+	if err := g.replica.Publish(g.change(tb, remove, upsert...)); err != nil {
+		tb.Fatal(err)
 	}
 }
 
