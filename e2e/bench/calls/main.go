@@ -1,7 +1,9 @@
 // Command calls measures tools/call through a real sidecar, under a real control
 // plane, against the same call through a bare httputil.ReverseProxy and against
-// the server itself. Server, proxy and sidecar are processes of their own; the
-// rounds are interleaved, so that what disturbs the machine disturbs all three.
+// the server itself; and the same over standard input and output, through the
+// sidecar's launcher and a server that the sidecar has started, against such a
+// server itself. Servers, proxy and sidecar are processes of their own; the
+// rounds are interleaved, so that what disturbs the machine disturbs all.
 //
 //	calls -bin .bin [-rounds 5] [-calls 400] [-grants 1000]
 package main
@@ -15,6 +17,8 @@ import (
 	"os/signal"
 	"slices"
 	"time"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
 
 func main() {
@@ -34,6 +38,9 @@ type settings struct {
 func run(ctx context.Context, args []string) error {
 	if len(args) > 0 && args[0] == "server" {
 		return serveTools(ctx)
+	}
+	if len(args) > 0 && args[0] == "stdio" {
+		return newTools().Run(ctx, &mcp.StdioTransport{})
 	}
 	if len(args) == 2 && args[0] == "proxy" {
 		return serveProxy(ctx, args[1])
@@ -99,9 +106,9 @@ func measure(ctx context.Context, s settings) (err error) {
 		}
 	}
 	for _, n := range callers {
-		anchor := results["proxy"][n]
 		for _, t := range stage.targets {
 			f, target := results[t.name][n], "-"
+			anchor := results[t.anchor][n]
 			if t.name == "sidecar" {
 				target = "<=1.2"
 			}

@@ -20,15 +20,21 @@ type invoice struct {
 	Currency string  `json:"currency" jsonschema:"in what"`
 }
 
-// serveTools serves an MCP server with one tool that does next to nothing, so
-// that what is measured is the way there.
+// serveTools serves the measured tool over streamable HTTP.
 func serveTools(ctx context.Context) error {
+	server := newTools()
+	return serve(ctx, mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return server }, nil))
+}
+
+// newTools returns an MCP server with one tool that does next to nothing, so that
+// what is measured is the way there.
+func newTools() *mcp.Server {
 	server := mcp.NewServer(&mcp.Implementation{Name: "till", Version: "1"}, nil)
 	mcp.AddTool(server, &mcp.Tool{Name: "invoice", Description: "Write an invoice."},
 		func(_ context.Context, _ *mcp.CallToolRequest, in invoice) (*mcp.CallToolResult, any, error) {
 			return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: "invoiced " + in.Customer}}}, nil, nil
 		})
-	return serve(ctx, mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return server }, nil))
+	return server
 }
 
 // serveProxy serves a bare reverse proxy to target, with connections enough to

@@ -67,7 +67,33 @@ func newStage(ctx context.Context, s settings) (_ *stage, err error) {
 		}
 		st.targets = append(st.targets, t)
 	}
-	return st, nil
+	return st, st.startPrograms(starting, s.bin)
+}
+
+// startPrograms starts what speaks over standard input and output: the server
+// itself, and the sidecar's launcher in its place.
+func (st *stage) startPrograms(ctx context.Context, bin string) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	for _, way := range []struct {
+		name    string
+		command []string
+	}{
+		{"stdio-direct", []string{self, "stdio"}},
+		{"stdio-sidecar", []string{filepath.Join(bin, "reeve-sidecar"), "mcp", "--server", "drawer", "--state-dir", st.reeve.StateDir}},
+	} {
+		t, cmd, err := newProgram(ctx, way.name, way.command)
+		if cmd != nil {
+			st.helpers = append(st.helpers, cmd)
+		}
+		if err != nil {
+			return err
+		}
+		st.targets = append(st.targets, t)
+	}
+	return nil
 }
 
 // startReeve starts a control plane with the measured tool in its catalogue, and
@@ -76,7 +102,11 @@ func (st *stage) startReeve(ctx context.Context, server string, grants int) erro
 	if err := st.reeve.ControlPlane.Start(ctx); err != nil {
 		return err
 	}
-	if err := st.apply(ctx, catalogue(server)); err != nil {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	if err := st.apply(ctx, catalogue(server, self)); err != nil {
 		return err
 	}
 	const atOnce = 50
@@ -100,7 +130,7 @@ func (st *stage) apply(ctx context.Context, file string) error {
 	return err
 }
 
-func catalogue(server string) string {
+func catalogue(server, self string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, `kind: Namespace
 name: namespaces/%[1]s
@@ -112,7 +142,16 @@ labels: {team: billing}
 kind: Server
 name: namespaces/%[1]s/servers/till
 http: {url: %[3]q}
-`, stack.Namespace, stack.Agent, server)
+---
+kind: Server
+name: namespaces/%[1]s/servers/drawer
+stdio: {command: [%[4]q, stdio]}
+---
+kind: Tool
+name: namespaces/%[1]s/servers/drawer/tools/invoice
+effect: WRITE
+reach: CLOSED
+`, stack.Namespace, stack.Agent, server, self)
 	for _, tool := range tools() {
 		fmt.Fprintf(&b, "---\nkind: Tool\nname: namespaces/%s/servers/till/tools/%s\neffect: WRITE\nreach: CLOSED\n", stack.Namespace, tool)
 	}
@@ -132,9 +171,10 @@ func tools() []string {
 // one of those, the first, allows the measured call.
 func grantOf(i int) string {
 	tool, effect, condition := fmt.Sprintf("tool-%d", i%40), "ALLOW", fmt.Sprintf("args.amount <= %d.0", i)
+	more := ""
 	switch {
 	case i == 0:
-		tool, condition = "invoice", `args.currency == "EUR" && args.amount <= 100.0`
+		tool, more, condition = "invoice", ", {tool: drawer/invoice}", `args.currency == "EUR" && args.amount <= 100.0`
 	case i%100 == 0:
 		tool, effect, condition = "invoice", "FORBID", fmt.Sprintf("args.amount > %d.0", 1000+i)
 	}
@@ -143,10 +183,10 @@ kind: Grant
 name: namespaces/%s/grants/g-%d
 effect: %s
 subjects: {selector: {matchLabels: {team: billing}}}
-targets: [{tool: till/%s}]
+targets: [{tool: till/%s}%s]
 condition: %q
 expireTime: %q
-`, stack.Namespace, i, effect, tool, condition, time.Now().Add(24*time.Hour).UTC().Format(time.RFC3339))
+`, stack.Namespace, i, effect, tool, more, condition, time.Now().Add(24*time.Hour).UTC().Format(time.RFC3339))
 }
 
 // helper starts this program in another role and returns the address it prints.

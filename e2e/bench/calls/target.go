@@ -20,17 +20,23 @@ const (
 	call        = `{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":{"name":"invoice","arguments":{"customer":"C-1042 Ferris & Sons","amount":42.5,"currency":"EUR"}}}`
 )
 
-// target is one way to the measured tool.
+// target is one way to the measured tool, compared with that called anchor.
 type target struct {
-	name, url, secret string
-	client            *http.Client
-	session           string
+	name, anchor string
+	// call makes one call and returns its answer.
+	call func(ctx context.Context, id int) ([]byte, error)
+}
+
+// endpoint is a target over streamable HTTP.
+type endpoint struct {
+	url, secret, session string
+	client               *http.Client
 }
 
 func newTarget(ctx context.Context, name, url, secret string) (*target, error) {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxIdleConnsPerHost = 64
-	t := &target{name: name, url: url, secret: secret, client: &http.Client{Transport: transport}}
+	t := &endpoint{url: url, secret: secret, client: &http.Client{Transport: transport}}
 	for _, message := range []string{initialize, initialized} {
 		resp, _, err := t.post(ctx, []byte(message))
 		if err != nil {
@@ -40,10 +46,13 @@ func newTarget(ctx context.Context, name, url, secret string) (*target, error) {
 			t.session = id
 		}
 	}
-	return t, nil
+	return &target{name, "proxy", func(ctx context.Context, id int) ([]byte, error) {
+		_, answer, err := t.post(ctx, fmt.Appendf(nil, call, id))
+		return answer, err
+	}}, nil
 }
 
-func (t *target) post(ctx context.Context, body []byte) (*http.Response, []byte, error) {
+func (t *endpoint) post(ctx context.Context, body []byte) (*http.Response, []byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, t.url, bytes.NewReader(body))
 	if err != nil {
 		return nil, nil, err
@@ -80,7 +89,7 @@ func (t *target) load(ctx context.Context, n, calls int) ([]time.Duration, time.
 		callers.Go(func() {
 			for j := range calls {
 				began := time.Now()
-				_, answer, err := t.post(ctx, fmt.Appendf(nil, call, 10+i*calls+j))
+				answer, err := t.call(ctx, 10+i*calls+j)
 				if err == nil && !bytes.Contains(answer, []byte("invoiced C-1042")) {
 					err = fmt.Errorf("unexpected answer %s", answer)
 				}
