@@ -145,32 +145,6 @@ func (x *exchange) post() outcome {
 	return x.forward(ctx, http.MethodPost, m.Append(make([]byte, 0, 1024)))
 }
 
-// maxMethod is the longest method that a refused message is recorded with.
-const maxMethod = 256
-
-// recordMalformed records that a message was refused of which at least the method
-// could be read; calls are what it would have had decided, if that could be too.
-func (x *exchange) recordMalformed(ctx context.Context, m *message.Message, calls []pdp.Call) {
-	if len(calls) == 0 && m.Method != "" && len(m.Method) <= maxMethod {
-		calls = []pdp.Call{{Kind: pdp.Method, Server: x.server, Session: x.session, Name: m.Method}}
-	}
-	for _, c := range calls {
-		x.h.config.Enforcer.Refuse(ctx, c, pdp.Malformed)
-	}
-}
-
-// schemaOf returns the input schema that was accepted of the tool that is called;
-// empty if none was, or none is called.
-func (x *exchange) schemaOf(calls []pdp.Call) string {
-	if len(calls) != 1 || calls[0].Kind != pdp.Tool || x.origin.Rule.Task {
-		return ""
-	}
-	if t := x.h.config.Views.View().Snapshot.Tool(x.server, calls[0].Name); t != nil {
-		return t.InputSchema()
-	}
-	return ""
-}
-
 // read reads the message. What it returns with a refusal has at most an ID.
 func (x *exchange) read() (*message.Message, *refusal) {
 	if t, _, err := mime.ParseMediaType(x.r.Header.Get("Content-Type")); err != nil || t != "application/json" {

@@ -128,7 +128,7 @@ func (s *Sessions) Known(key Key) bool {
 	return s.get(key, false) != nil
 }
 
-// end forgets a session, because the server has.
+// End forgets a session, because the server has.
 func (s *Sessions) End(ctx context.Context, key Key) {
 	s.mu.Lock()
 	var ended *session

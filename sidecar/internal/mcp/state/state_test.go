@@ -11,20 +11,20 @@ import (
 	"github.com/reeve-authz/reeve/sidecar/strictjson"
 )
 
-func digest(t testing.TB, params string) [32]byte {
-	t.Helper()
+func digest(tb testing.TB, params string) [32]byte {
+	tb.Helper()
 	v, err := strictjson.Parse([]byte(params), strictjson.Limits{})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return state.Digest(v.(*strictjson.Object))
 }
 
-func binding(t testing.TB) state.Binding {
-	t.Helper()
+func binding(tb testing.TB) state.Binding {
+	tb.Helper()
 	return state.Binding{
 		Server: "desk", Upstream: "s1", Session: "run", Method: "tools/call",
-		Params: digest(t, `{"name":"refund","arguments":{"cents":100}}`),
+		Params: digest(tb, `{"name":"refund","arguments":{"cents":100}}`),
 	}
 }
 

@@ -95,13 +95,15 @@ func (w *Wire) RoundTrip(req *http.Request, server *grant.Server, permits []Perm
 }
 
 // errNotLaunched is for a server that would have to be started.
-var errNotLaunched notLaunched
+var errNotLaunched notLaunchedError
 
-type notLaunched struct{}
+type notLaunchedError struct{}
 
-func (notLaunched) Error() string { return "the server is one to start, and this sidecar starts none" }
+func (notLaunchedError) Error() string {
+	return "the server is one to start, and this sidecar starts none"
+}
 
-func (notLaunched) Sentence() string {
+func (notLaunchedError) Sentence() string {
 	return "is one that the sidecar would have to start, and this one starts none: it was told so by --launch=false."
 }
 
