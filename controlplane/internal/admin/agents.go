@@ -67,7 +67,7 @@ func (s *agents) turn(ctx context.Context, to grantv1.Agent_State, req interface
 			return nil, refusal.Impossible("%s: it is retired, which is final: create another agent", noun.Label(agent))
 		default:
 			agent.State = to
-			return agent, s.Editor.Save(tx, agent)
+			return agent, s.Save(tx, agent)
 		}
 	})
 }

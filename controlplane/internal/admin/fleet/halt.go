@@ -48,7 +48,7 @@ func (s *Server) HaltFleet(ctx context.Context, req *adminv1.HaltFleetRequest) (
 			return state, nil
 		}
 		state.Reason = req.GetReason()
-		return state, s.Editor.Save(tx, state)
+		return state, s.Save(tx, state)
 	})
 }
 

@@ -90,7 +90,8 @@ func CallerIn(ctx context.Context, tx *store.Tx) (guard.Caller, error) {
 	return now, nil
 }
 
-// Gone: the caller was removed, or lost its role, since the call was admitted.
+// Gone returns the error that the caller was removed, or lost its role, since the
+// call was admitted.
 func Gone(caller guard.Caller) error {
 	return refusal.Denied("%s may not do this any more: ask an owner", caller.Name)
 }

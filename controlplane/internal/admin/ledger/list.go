@@ -17,12 +17,14 @@ import (
 	"github.com/reeve-authz/reeve/sidecar/grant"
 )
 
+// defaultPage is how many resources a page has if the caller does not say.
+const defaultPage = 100
+
+// MaxPage is how many it has at the most, as the contract says, and MaxPageBytes
+// is where it ends before that, well below what a gRPC message may have.
 const (
-	// defaultPage and MaxPage are how many resources a page has, as the contract
-	// says, and MaxPageBytes is where it ends before that, well below what a gRPC
-	// message may have.
-	defaultPage, MaxPage = 100, 1000
-	MaxPageBytes         = 2 << 20
+	MaxPage      = 1000
+	MaxPageBytes = 2 << 20
 )
 
 // Get reads a resource of T's kind.

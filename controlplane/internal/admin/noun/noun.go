@@ -81,6 +81,7 @@ func Stored[T Resource](r store.Resource) (T, error) {
 	return m, nil
 }
 
+// SetEtag sets the etag that goes with a store revision; 0 unsets it.
 func SetEtag(m Resource, revision int64) {
 	etag := ""
 	if revision > 0 {

@@ -26,17 +26,17 @@ func (r *refusal) Unwrap() error { return r.error }
 // New returns an error that a caller is told with the code.
 func New(code codes.Code, err error) error { return &refusal{code, err} }
 
-// Invalid: what was asked for cannot be done as it was asked for.
+// Invalid returns an error: what was asked for cannot be done as it was asked for.
 func Invalid(format string, args ...any) error {
 	return &refusal{codes.InvalidArgument, fmt.Errorf(format, args...)}
 }
 
-// Impossible: what was asked for cannot be done as things are.
+// Impossible returns an error: what was asked for cannot be done as things are.
 func Impossible(format string, args ...any) error {
 	return &refusal{codes.FailedPrecondition, fmt.Errorf(format, args...)}
 }
 
-// Denied: the caller may not do what was asked for.
+// Denied returns an error: the caller may not do what was asked for.
 func Denied(format string, args ...any) error {
 	return &refusal{codes.PermissionDenied, fmt.Errorf(format, args...)}
 }
