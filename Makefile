@@ -68,7 +68,9 @@ e2e: build build-faults $(BIN)/etcd ## Built binaries, real faults: kill -9, hos
 .PHONY: bench
 bench: build ## Measure beside the anchors: bench <name> <value> <unit> <ratio> <target>
 	$(GO) build -o $(BUILD)/bin/ ./e2e/bench/decide ./e2e/bench/calls ./e2e/fleet
+	cd e2e/bench/peers && $(GO) vet ./... && $(GO) build -o $(BUILD)/bin/peers .
 	$(BUILD)/bin/decide $(BENCH_DECIDE_$(BENCH))
+	$(BUILD)/bin/peers $(BENCH_DECIDE_$(BENCH))
 	$(BUILD)/bin/calls -bin $(BUILD)/bin $(BENCH_CALLS_$(BENCH))
 	$(BUILD)/bin/fleet revoke -bin $(BUILD)/bin $(BENCH_FLEET_$(BENCH))
 
