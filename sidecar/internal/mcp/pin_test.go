@@ -236,3 +236,18 @@ func TestParamHeaders(t *testing.T) {
 	}
 	g.records.await(t, "greet malformed")
 }
+
+// P2: another definition is accepted while the call is decided: it does not leave.
+func TestRepinned(t *testing.T) {
+	good := item("greet", "Greets.")
+	s := newShop(good)
+	g, _ := newPinned(t, s, good)
+	var once sync.Once
+	g.records.onDecide = func(string) {
+		once.Do(func() { g.apply(t, nil, pin(t, "greet", item("greet", "Other."))) })
+	}
+	if _, body := g.post(t, call(1, "greet", `{}`)); !strings.Contains(body, denied) || s.count("tools/call") != 0 {
+		t.Errorf("%s", body)
+	}
+	g.records.await(t, "instance-1 WITHDRAWN definition_changed")
+}

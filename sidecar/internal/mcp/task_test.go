@@ -1,9 +1,19 @@
 package mcp_test
 
 import (
+	"encoding/json"
 	"net/http"
+	"net/http/httptest"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"go.opentelemetry.io/otel/metric/noop"
+
+	grantv1 "github.com/reeve-authz/reeve/gen/reeve/grant/v1"
+	"github.com/reeve-authz/reeve/sidecar/internal/mcp"
+	"github.com/reeve-authz/reeve/sidecar/internal/quota"
 )
 
 // P1, P2: what becomes of a task is decided as the call that began it; a task of
@@ -72,5 +82,40 @@ func TestTasks(t *testing.T) {
 				t.Errorf("of a call that may not be made any more: %s", body)
 			}
 		})
+	}
+}
+
+// P1: a limit counts calls: what goes on of one, its task and its second half, is
+// not another.
+func TestCountedOnce(t *testing.T) {
+	s := newShop()
+	s.answers["tools/call"] = `{"resultType":"input_required","requestState":"x"}`
+	server := httptest.NewServer(s)
+	t.Cleanup(server.Close)
+	q, err := quota.Open(filepath.Join(t.TempDir(), "quota"), time.Now, discard(), noop.Meter{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = q.Close() })
+	once := allow("greet", "tool support/greet")
+	once.Uid, once.Limits = "greet", &grantv1.Limits{MaxCalls: 1}
+	g := newRigAt(t, server.URL, func(c *mcp.Config) { c.Enforcer.Limit(q, nil) }, once)
+	_, body := g.post(t, call(1, "greet", `{}`))
+	var m struct{ Result struct{ RequestState string } }
+	if err := json.Unmarshal([]byte(body), &m); err != nil || m.Result.RequestState == "" {
+		t.Fatalf("%s: %v", body, err)
+	}
+	s.set(func() { s.answers["tools/call"] = `{"task":{"taskId":"t1"}}` })
+	again := strings.Replace(call(2, "greet", `{}`), `"arguments"`, `"requestState":"`+m.Result.RequestState+`","arguments"`, 1)
+	if _, body := g.post(t, again); !strings.Contains(body, "t1") {
+		t.Errorf("its second half: %s", body)
+	}
+	for range 3 {
+		if _, body := g.post(t, `{"jsonrpc":"2.0","id":3,"method":"tasks/get","params":{"taskId":"t1"}}`); !strings.Contains(body, "done") {
+			t.Errorf("its task: %s", body)
+		}
+	}
+	if _, body := g.post(t, call(4, "greet", `{}`)); !strings.Contains(body, `"reason":"limit_reached"`) {
+		t.Errorf("another call: %s", body)
 	}
 }

@@ -81,6 +81,7 @@ func run(t *testing.T, s *server, test func(t *testing.T, l *pin.Lists, digest s
 func TestCheck(t *testing.T) {
 	s := &server{items: []string{good}, took: time.Second}
 	run(t, s, func(t *testing.T, l *pin.Lists, digest string) {
+		t.Helper()
 		check := func(want error, asked int) {
 			t.Helper()
 			if err := l.Check(t.Context(), at, "refund", digest, bound); !errors.Is(err, want) || s.count() != asked {
@@ -114,6 +115,7 @@ func TestCheck(t *testing.T) {
 func TestAhead(t *testing.T) {
 	s := &server{items: []string{good}, took: time.Second}
 	run(t, s, func(t *testing.T, l *pin.Lists, digest string) {
+		t.Helper()
 		check := func() time.Duration {
 			t.Helper()
 			began := time.Now()
@@ -142,6 +144,7 @@ func TestAhead(t *testing.T) {
 func TestUnknown(t *testing.T) {
 	s := &server{items: []string{good}, took: time.Hour}
 	run(t, s, func(t *testing.T, l *pin.Lists, digest string) {
+		t.Helper()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		var all sync.WaitGroup
@@ -185,6 +188,7 @@ func TestItems(t *testing.T) {
 	} {
 		s := &server{items: c.items}
 		run(t, s, func(t *testing.T, l *pin.Lists, digest string) {
+			t.Helper()
 			if err := l.Check(t.Context(), at, "refund", digest, bound); !errors.Is(err, c.want) || c.want == nil && err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
