@@ -326,3 +326,36 @@ func TestListObservedTools(t *testing.T) {
 		t.Errorf("kept of a server that is gone: %v, %v", kept, err)
 	}
 }
+
+// TestLaunchLine holds P7: a launch line is code that sidecars' machines run, so
+// that only who writes the namespace's content writes it, and what would put other
+// code into the program is refused by name.
+func TestLaunchLine(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, as(t, adminv1.Admin_OWNER))
+	server := func(env map[string]string, command ...string) *grantv1.Server {
+		return &grantv1.Server{
+			Name:     w.namespace + "/servers/files",
+			Upstream: &grantv1.Server_Stdio_{Stdio: &grantv1.Server_Stdio{Command: command, Env: env}},
+		}
+	}
+	for _, role := range []adminv1.Admin_Role{adminv1.Admin_OPERATOR, adminv1.Admin_APPROVER, adminv1.Admin_AUDITOR} {
+		conn := within(t, role, w.namespace)
+		_, err := adminv1.NewServersClient(conn).CreateServer(t.Context(), &adminv1.CreateServerRequest{Server: server(nil, "mcp-files")})
+		wantStatus(t, err, codes.PermissionDenied, "author or owner")
+		_, err = adminv1.NewApplyClient(conn).ApplyResources(t.Context(), file(server(nil, "mcp-files")))
+		wantStatus(t, err, codes.PermissionDenied, "author")
+	}
+	author := adminv1.NewServersClient(within(t, adminv1.Admin_AUTHOR, w.namespace))
+	for place, s := range map[string]*grantv1.Server{
+		"stdio.command":             server(nil),
+		`stdio.env["LD_PRELOAD"]`:   server(map[string]string{"LD_PRELOAD": "/tmp/x.so"}, "mcp-files"),
+		"stdio.command[1]: invalid": server(nil, "mcp-files", "a\x00b"),
+	} {
+		_, err := author.CreateServer(t.Context(), &adminv1.CreateServerRequest{Server: s})
+		wantStatus(t, err, codes.InvalidArgument, w.namespace+"/servers/files", place)
+	}
+	if _, err := author.CreateServer(t.Context(), &adminv1.CreateServerRequest{Server: server(map[string]string{"ROOT": "/srv"}, "mcp-files", "--root", "/srv")}); err != nil {
+		t.Error(err)
+	}
+}
