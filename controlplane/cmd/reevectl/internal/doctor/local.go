@@ -121,12 +121,12 @@ func (r *Report) answers(ctx context.Context, what, address, secret string) {
 		r.fail(what, "look whether it runs, and at its log", "does not answer at %s: %s", address, err)
 		return
 	}
-	defer resp.Body.Close() //nolint:errcheck // it was only read
+	defer resp.Body.Close()
 	said, _ := io.ReadAll(io.LimitReader(resp.Body, maxEndpoint))
-	switch {
-	case resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden:
+	switch resp.StatusCode {
+	case http.StatusUnauthorized, http.StatusForbidden:
 		r.fail(what, "start the sidecar again: it writes its files anew", "does not know its own secret")
-	case resp.StatusCode == http.StatusServiceUnavailable:
+	case http.StatusServiceUnavailable:
 		r.fail(what, "look at its log, and whether it reaches the control plane", "answers, and is not fresh: %s", strings.TrimSpace(string(said)))
 	default:
 		r.ok(what, "answers at %s", address)

@@ -117,7 +117,7 @@ func Unwritten(err error) bool {
 // reads reports whether a method changes nothing, by how methods are named.
 func reads(method string) bool {
 	name := path.Base(method)
-	for _, verb := range []string{"Get", "List", "Explain", "Await", "Follow"} {
+	for _, verb := range []string{"Get", "List", "Explain", "Await", "Follow", "WhoCan"} {
 		if strings.HasPrefix(name, verb) {
 			return true
 		}

@@ -67,7 +67,7 @@ func (a *app) entries(file string) ([]manifest.Entry, error) {
 		}
 		r = f
 	}
-	defer r.Close() //nolint:errcheck // it was only read
+	defer r.Close()
 	entries, err := manifest.Read(name, r)
 	if err != nil {
 		return nil, err
