@@ -136,6 +136,10 @@ build: ## Build the binaries into .build/bin
 		./controlplane/cmd/reeve-controlplane ./controlplane/cmd/reevectl ./sidecar/cmd/reeve-sidecar
 	$(GO) build -o $(BUILD)/bin/ ./examples/support/cmd/support-server ./examples/support/cmd/support-agent
 
+.PHONY: man
+man: ## Write reevectl's man pages into .build/man
+	$(GO) run ./controlplane/cmd/reevectl man --dir $(BUILD)/man
+
 .PHONY: build-faults
 build-faults: ## Build binaries in which tests can switch mechanisms off, into .build/fault
 	$(GO) build -tags reeve_fault -o $(BUILD)/fault/ \
