@@ -97,7 +97,7 @@ func TestAPIRefuses(t *testing.T) {
 	if did := g.plane.did(); len(did) != 0 {
 		t.Errorf("the control plane was asked: %q", did)
 	}
-	g.plane.fails = refuse(codes.ResourceExhausted)
+	g.plane.set(func(b *behaviour) { b.fails = refuse(codes.ResourceExhausted) })
 	if code, body := g.ask(t, http.MethodPost, "/v1/sessions", "{}"); code != http.StatusTooManyRequests || !strings.Contains(body, "TOO_MANY_SESSIONS") {
 		t.Errorf("%d %s", code, body)
 	}

@@ -77,19 +77,24 @@ func newRig(t *testing.T) *rig {
 	return g
 }
 
-// A plane is a control plane's Claims.
-type plane struct {
-	grantv1.UnimplementedClaimsServer
-	replica *replica.Replica
+// A behaviour is how a plane answers.
+type behaviour struct {
 	// streams is after how long what was done arrives; less than 0 is never.
 	streams time.Duration
 	// fails is asked before each request is done, and loses afterwards.
 	fails, loses func(n int) error
 	// waits is how long an answer takes.
-	waits     time.Duration
+	waits time.Duration
+}
+
+// A plane is a control plane's Claims.
+type plane struct {
+	grantv1.UnimplementedClaimsServer
+	replica   *replica.Replica
 	streaming sync.WaitGroup
 
-	mu       sync.Mutex
+	mu sync.Mutex
+	behaviour
 	held     *grant.Snapshot
 	sessions map[string]*grantv1.Session // stored
 	requests map[string]string           // the session that a request opened
@@ -120,34 +125,46 @@ func (p *plane) there(t *testing.T, id, claimant string) *grantv1.Session {
 		Name: agent + "/sessions/" + id, CreateTime: timestamppb.Now(), Origin: grantv1.Session_ADMIN,
 		User: "ada@example.test", Purpose: "triage", Claimant: claimant, ExpireTime: timestamppb.New(time.Now().Add(time.Hour)),
 	}
+	p.mu.Lock()
 	p.sessions[s.GetName()] = s
+	p.mu.Unlock()
 	if err := p.publish(nil, proto.CloneOf(s)); err != nil {
 		t.Fatal(err)
 	}
 	return s
 }
 
+// set changes how the plane behaves from now on.
+func (p *plane) set(change func(*behaviour)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	change(&p.behaviour)
+}
+
 // does does a request, and streams what comes of it.
 func (p *plane) does(ctx context.Context, what string, do func() (remove []string, upsert *grantv1.Session, err error)) error {
+	p.mu.Lock()
+	b := p.behaviour
+	p.mu.Unlock()
 	select {
-	case <-time.After(p.waits):
+	case <-time.After(b.waits):
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 	p.mu.Lock()
 	n := len(p.asked)
 	p.asked = append(p.asked, what)
-	if p.fails != nil {
-		if err := p.fails(n); err != nil {
+	if b.fails != nil {
+		if err := b.fails(n); err != nil {
 			p.mu.Unlock()
 			return err
 		}
 	}
 	remove, upsert, err := do()
 	p.mu.Unlock()
-	if err == nil && p.streams >= 0 {
+	if err == nil && b.streams >= 0 {
 		p.streaming.Go(func() {
-			time.Sleep(p.streams)
+			time.Sleep(b.streams)
 			if upsert != nil {
 				_ = p.publish(nil, proto.CloneOf(upsert)) // what is refused is not held
 			} else {
@@ -155,8 +172,8 @@ func (p *plane) does(ctx context.Context, what string, do func() (remove []strin
 			}
 		})
 	}
-	if err == nil && p.loses != nil {
-		err = p.loses(n)
+	if err == nil && b.loses != nil {
+		err = b.loses(n)
 	}
 	return err
 }
@@ -182,14 +199,16 @@ func (p *plane) OpenSession(ctx context.Context, r *grantv1.OpenSessionRequest) 
 func (p *plane) ClaimSession(ctx context.Context, r *grantv1.ClaimSessionRequest) (*grantv1.ClaimSessionResponse, error) {
 	var s *grantv1.Session
 	err := p.does(ctx, "claim", func() ([]string, *grantv1.Session, error) {
-		s = p.sessions[r.GetName()]
+		stored := p.sessions[r.GetName()]
 		switch {
-		case s == nil:
+		case stored == nil:
 			return nil, nil, status.Error(codes.NotFound, "gone")
-		case s.GetClaimant() == other:
+		case stored.GetClaimant() == other:
 			return nil, nil, status.Error(codes.FailedPrecondition, "claimed")
 		}
+		s = proto.CloneOf(stored)
 		s.Claimant = mine
+		p.sessions[r.GetName()] = s
 		return nil, s, nil
 	})
 	return &grantv1.ClaimSessionResponse{Session: s, Revision: 1}, err

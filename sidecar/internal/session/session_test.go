@@ -23,7 +23,7 @@ func TestEnsureClaimsOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newRig(t)
 		g.plane.there(t, "s", "")
-		g.plane.streams = time.Second
+		g.plane.set(func(b *behaviour) { b.streams = time.Second })
 		began := time.Now()
 		var callers sync.WaitGroup
 		for n := range 50 {
@@ -55,18 +55,18 @@ func TestEnsureClaimsOnce(t *testing.T) {
 // and one that comes soon after a claim that failed does not wait at all.
 func TestEnsureIsBounded(t *testing.T) {
 	for name, c := range map[string]struct {
-		set  func(*plane)
+		set  func(*behaviour)
 		most time.Duration
 	}{
-		"silent":    {func(p *plane) { p.waits = time.Hour }, 2 * time.Second},
-		"no stream": {func(p *plane) { p.streams = -1 }, 2 * time.Second},
-		"offline":   {func(p *plane) { p.fails = func(int) error { return offline } }, 0},
+		"silent":    {func(b *behaviour) { b.waits = time.Hour }, 2 * time.Second},
+		"no stream": {func(b *behaviour) { b.streams = -1 }, 2 * time.Second},
+		"offline":   {func(b *behaviour) { b.fails = func(int) error { return offline } }, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				g := newRig(t)
 				g.plane.there(t, "s", "")
-				c.set(g.plane)
+				g.plane.set(c.set)
 				began := time.Now()
 				g.Ensure(t.Context(), "s")
 				if took := time.Since(began); took != c.most {
@@ -83,7 +83,7 @@ func TestEnsureIsBounded(t *testing.T) {
 					t.Errorf("whose: %q", whose)
 				}
 				time.Sleep(time.Second)
-				g.plane.waits, g.plane.streams, g.plane.fails = 0, 0, nil
+				g.plane.set(func(b *behaviour) { *b = behaviour{} })
 				g.Ensure(t.Context(), "s")
 				if whose := g.claimant("s"); whose != mine {
 					t.Errorf("whose: %q when the control plane is back", whose)
@@ -119,19 +119,16 @@ func TestEnsureLoses(t *testing.T) {
 func TestOpen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newRig(t)
-		g.plane.streams = time.Second
-		g.plane.fails = func(n int) error {
-			if n == 0 {
-				return offline
+		g.plane.set(func(b *behaviour) { b.streams = time.Second })
+		only := func(which int) func(int) error {
+			return func(n int) error {
+				if n == which {
+					return offline
+				}
+				return nil
 			}
-			return nil
 		}
-		g.plane.loses = func(n int) error {
-			if n == 1 {
-				return offline
-			}
-			return nil
-		}
+		g.plane.set(func(b *behaviour) { b.fails, b.loses = only(0), only(1) })
 		s, err := g.Open(t.Context(), session.Wanted{Purpose: "triage", TTL: time.Minute, MaxCalls: 20})
 		if err != nil {
 			t.Fatal(err)
@@ -150,19 +147,19 @@ func TestOpen(t *testing.T) {
 // success.
 func TestOpenFails(t *testing.T) {
 	for _, c := range []struct {
-		set  func(*plane)
+		set  func(*behaviour)
 		want error
 	}{
-		{func(p *plane) { p.fails = refuse(codes.InvalidArgument) }, session.ErrInvalid},
-		{func(p *plane) { p.fails = refuse(codes.ResourceExhausted) }, session.ErrTooMany},
-		{func(p *plane) { p.fails = refuse(codes.PermissionDenied) }, session.ErrUnavailable},
-		{func(p *plane) { p.fails = refuse(codes.Unavailable) }, session.ErrUnavailable},
-		{func(p *plane) { p.waits = time.Hour }, session.ErrUnavailable},
-		{func(p *plane) { p.streams = -1 }, session.ErrUnavailable},
+		{func(b *behaviour) { b.fails = refuse(codes.InvalidArgument) }, session.ErrInvalid},
+		{func(b *behaviour) { b.fails = refuse(codes.ResourceExhausted) }, session.ErrTooMany},
+		{func(b *behaviour) { b.fails = refuse(codes.PermissionDenied) }, session.ErrUnavailable},
+		{func(b *behaviour) { b.fails = refuse(codes.Unavailable) }, session.ErrUnavailable},
+		{func(b *behaviour) { b.waits = time.Hour }, session.ErrUnavailable},
+		{func(b *behaviour) { b.streams = -1 }, session.ErrUnavailable},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			g := newRig(t)
-			c.set(g.plane)
+			g.plane.set(c.set)
 			began := time.Now()
 			if _, err := g.Open(t.Context(), session.Wanted{}); !errors.Is(err, c.want) {
 				t.Errorf("%v, want %v", err, c.want)
@@ -184,7 +181,7 @@ func TestClose(t *testing.T) {
 		g := newRig(t)
 		g.plane.there(t, "s", mine)
 		g.plane.there(t, "theirs", other)
-		g.plane.streams = time.Second
+		g.plane.set(func(b *behaviour) { b.streams = time.Second })
 		began := time.Now()
 		if err := g.Close(t.Context(), "s"); err != nil || g.claimant("s") != "none" || time.Since(began) != time.Second {
 			t.Errorf("%v, %q, after %s", err, g.claimant("s"), time.Since(began))
@@ -200,7 +197,7 @@ func TestClose(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		g.plane.there(t, "s", mine)
-		g.plane.streams = -1
+		g.plane.set(func(b *behaviour) { b.streams = -1 })
 		if err := g.Close(t.Context(), "s"); !errors.Is(err, session.ErrUnavailable) {
 			t.Errorf("not enforced: %v", err)
 		}
@@ -214,7 +211,7 @@ func TestDrawCalls(t *testing.T) {
 	if drawn != 5 || left != 7 || err != nil {
 		t.Errorf("%d, %d, %v", drawn, left, err)
 	}
-	g.plane.fails = refuse(codes.NotFound)
+	g.plane.set(func(b *behaviour) { b.fails = refuse(codes.NotFound) })
 	if drawn, _, err := g.DrawCalls(t.Context(), "namespaces/default/grants/g", "uid", 5, "0123456789abcdef"); err == nil || drawn != 0 {
 		t.Errorf("%d, %v", drawn, err)
 	}
