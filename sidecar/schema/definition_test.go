@@ -185,3 +185,25 @@ func TestNear(t *testing.T) {
 		}
 	}
 }
+
+// FuzzDigest: what has a digest as a text has the same as a message.
+func FuzzDigest(f *testing.F) {
+	f.Add(item)
+	f.Add(`{"a": [1e2, -0, 0.1, "\ud83d\ude00", {"\u20ac": [[]]}]}`)
+	f.Fuzz(func(t *testing.T, text string) {
+		digest, canonical, err := schema.Digest([]byte(text))
+		if err != nil {
+			return
+		}
+		var m structpb.Struct
+		if err := protojson.Unmarshal([]byte(text), &m); err != nil {
+			t.Fatal(err)
+		}
+		if other, again, err := schema.DigestStruct(&m); other != digest || again != canonical {
+			t.Fatalf("%s as a text, and %s (%v) as a message", canonical, again, err)
+		}
+		if again, _, err := schema.Digest([]byte(canonical)); again != digest {
+			t.Fatalf("the canonical form has another digest (%v)", err)
+		}
+	})
+}

@@ -16,8 +16,88 @@ import (
 // spaces are what \s means in ECMA-262, for the inside of a class.
 const spaces = `\t\n\v\f\r \x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}\x{feff}`
 
+// A Pattern is a compiled expression. It is safe for concurrent use.
+type Pattern struct {
+	main *regexp.Regexp
+	// begins and not are what a text must and must not begin with.
+	begins, not []*regexp.Regexp
+}
+
+// MatchString reports whether the expression matches anywhere in s. It takes
+// time in proportion to s.
+func (p *Pattern) MatchString(s string) bool {
+	for _, b := range p.begins {
+		if !b.MatchString(s) {
+			return false
+		}
+	}
+	for _, n := range p.not {
+		if n.MatchString(s) {
+			return false
+		}
+	}
+	return p.main.MatchString(s)
+}
+
 // Compile compiles an expression of ECMA-262, which matches anywhere in a text.
-func Compile(expr string) (*regexp.Regexp, error) {
+// Of looking ahead, it has what commonly stands right after a first ^, as in
+// ^(?!\.)[a-z.]+$, since that is to match several expressions.
+func Compile(expr string) (*Pattern, error) {
+	p := &Pattern{}
+	rest, anchored := strings.CutPrefix(expr, "^")
+	for anchored && (strings.HasPrefix(rest, "(?!") || strings.HasPrefix(rest, "(?=")) {
+		end, _ := group(rest)
+		if end < 0 || end+1 < len(rest) && strings.IndexByte("*+?{", rest[end+1]) >= 0 {
+			return nil, errors.New("a look ahead that does not end, or is repeated")
+		}
+		ahead, err := translate("^(?:" + rest[len("(?!"):end] + ")")
+		if err != nil {
+			return nil, err
+		}
+		if rest[2] == '!' {
+			p.not = append(p.not, ahead)
+		} else {
+			p.begins = append(p.begins, ahead)
+		}
+		rest, expr = rest[end+1:], "^"+rest[end+1:]
+	}
+	if p.begins != nil || p.not != nil {
+		if _, either := group("(" + rest + ")"); either {
+			return nil, errors.New("a look ahead in only one of several alternatives, which RE2 does not have")
+		}
+	}
+	var err error
+	p.main, err = translate(expr)
+	return p, err
+}
+
+// group returns the place of the parenthesis that closes the one with which s
+// begins, -1 if there is none, and whether the group has alternatives.
+func group(s string) (end int, either bool) {
+	depth, class := 0, false
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case c == '\\':
+			i++
+		case class:
+			class = c != ']'
+		case c == '[':
+			class = true
+		case c == '(':
+			depth++
+		case c == '|' && depth == 1:
+			either = true
+		case c == ')':
+			if depth--; depth == 0 {
+				return i, either
+			}
+		}
+	}
+	return -1, either
+}
+
+// translate compiles an expression for RE2.
+func translate(expr string) (*regexp.Regexp, error) {
 	t := translator{rest: expr}
 	for t.rest != "" {
 		if err := t.token(); err != nil {

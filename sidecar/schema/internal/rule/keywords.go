@@ -1,7 +1,6 @@
 package rule
 
 import (
-	"regexp"
 	"strings"
 
 	"github.com/reeve-authz/reeve/sidecar/schema/internal/ecma"
@@ -225,7 +224,7 @@ func (c *compiler) flag(o *strictjson.Object, key string) (bool, error) {
 }
 
 // pattern compiles a regular expression.
-func (c *compiler) pattern(expr string) (*regexp.Regexp, error) {
+func (c *compiler) pattern(expr string) (*ecma.Pattern, error) {
 	if len(expr) > maxPattern {
 		return nil, c.fail("a pattern of %d bytes; at most %d are allowed", len(expr), maxPattern)
 	}

@@ -3,6 +3,7 @@ package rule
 import (
 	"math/bits"
 
+	"github.com/reeve-authz/reeve/sidecar/schema/internal/value"
 	"github.com/reeve-authz/reeve/sidecar/strictjson"
 )
 
@@ -157,4 +158,28 @@ func (r *run) element(n *node, i int, v strictjson.Value) bool {
 	ok := r.level(n, v, false)
 	r.place = r.place[:len(r.place)-1]
 	return ok
+}
+
+// fewElements are compared with each other one by one.
+const fewElements = 8
+
+func (r *run) unique(list []strictjson.Value) bool {
+	if len(list) <= fewElements {
+		for i, e := range list {
+			if value.Contains(list[:i], e) {
+				return false
+			}
+		}
+		return true
+	}
+	seen := make(map[string]struct{}, len(list))
+	var form []byte
+	for _, e := range list {
+		form = strictjson.Canonical(form[:0], e)
+		if _, ok := seen[string(form)]; ok || !r.pay(1+len(form)/16) {
+			return false
+		}
+		seen[string(form)] = struct{}{}
+	}
+	return true
 }

@@ -182,30 +182,6 @@ func (r *run) contained(rules *arrayRules, list []strictjson.Value, m *marks) bo
 	return true
 }
 
-// fewElements are compared with each other one by one.
-const fewElements = 8
-
-func (r *run) unique(list []strictjson.Value) bool {
-	if len(list) <= fewElements {
-		for i, e := range list {
-			if value.Contains(list[:i], e) {
-				return false
-			}
-		}
-		return true
-	}
-	seen := make(map[string]struct{}, len(list))
-	var form []byte
-	for _, e := range list {
-		form = strictjson.Canonical(form[:0], e)
-		if _, ok := seen[string(form)]; ok || !r.pay(1+len(form)/16) {
-			return false
-		}
-		seen[string(form)] = struct{}{}
-	}
-	return true
-}
-
 // beside applies what else applies to the same value as n.
 func (r *run) beside(n *node, v strictjson.Value, m *marks) bool {
 	if n.ref != nil && !r.with(n.ref, v, m) {

@@ -5,8 +5,8 @@ package rule
 import (
 	"errors"
 	"fmt"
-	"regexp"
 
+	"github.com/reeve-authz/reeve/sidecar/schema/internal/ecma"
 	"github.com/reeve-authz/reeve/sidecar/strictjson"
 )
 
@@ -154,7 +154,7 @@ type numberRules struct {
 
 type stringRules struct {
 	shortest, longest int // in code points; longest < 0: not said
-	pattern           *regexp.Regexp
+	pattern           *ecma.Pattern
 }
 
 type arrayRules struct {
@@ -183,7 +183,7 @@ type objectRules struct {
 }
 
 type patternRule struct {
-	pattern *regexp.Regexp
+	pattern *ecma.Pattern
 	node    *node
 }
 
