@@ -100,15 +100,25 @@ func answers(ctx context.Context, address string) error {
 	}
 }
 
-// catalogue adds a server and all its tools, each with its definition pinned.
+// catalogue adds a server and all its tools, each but one with its definition
+// pinned.
 func (s *stage) catalogue(ctx context.Context, id string) error {
 	server := fmt.Sprintf("kind: Server\nname: namespaces/%s/servers/%s\nhttp:\n  url: %s\n", stack.Namespace, id, s.direct(id))
 	if _, err := s.stack.ReevectlIn(ctx, bytes.NewReader([]byte(server)), "apply", "-f", "-"); err != nil {
 		return err
 	}
-	_, err := s.stack.Reevectl(ctx, "tool", "import", id, "-n", stack.Namespace, "--effect", "write", "--reach", "open-world", "--wait")
+	if _, err := s.stack.Reevectl(ctx, "tool", "import", id, "-n", stack.Namespace, "--effect", "write", "--reach", "open-world"); err != nil {
+		return err
+	}
+	unpinned := fmt.Sprintf("kind: Tool\nname: namespaces/%s/servers/%s/tools/%s\neffect: WRITE\nreach: OPEN_WORLD\n", stack.Namespace, id, misused)
+	_, err := s.stack.ReevectlIn(ctx, bytes.NewReader([]byte(unpinned)), "apply", "-f", "-", "--wait")
 	return err
 }
+
+// misused is a tool that the suite calls, when it tries headers, without the
+// arguments that the tool's schema asks for. The server does not mind; whoever
+// holds agents to that schema does.
+const misused = "json_schema_2020_12_tool"
 
 // openDoor makes a way in for clients that cannot be told the local secret. It
 // adds that and nothing else: host, origin and everything in the other

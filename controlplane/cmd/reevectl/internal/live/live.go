@@ -5,6 +5,7 @@ package live
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -80,9 +81,20 @@ func Tools(ctx context.Context, s Source) ([]*structpb.Struct, error) {
 	return seen.tools()
 }
 
+// asAgents claims what agents' clients can: some servers have tools for those
+// alone. That is not to say that anything is done for a server here.
+var asAgents = &mcp.ClientOptions{
+	CreateMessageHandler: func(context.Context, *mcp.CreateMessageRequest) (*mcp.CreateMessageResult, error) {
+		return nil, errReading
+	},
+	ElicitationHandler: func(context.Context, *mcp.ElicitRequest) (*mcp.ElicitResult, error) { return nil, errReading },
+}
+
+var errReading = errors.New("tools are only read here")
+
 // read reads all pages, which the transport shows to seen.
 func read(ctx context.Context, transport mcp.Transport, seen *lists) (err error) {
-	client := mcp.NewClient(&mcp.Implementation{Name: "reevectl", Version: "1"}, nil)
+	client := mcp.NewClient(&mcp.Implementation{Name: "reevectl", Version: "1"}, asAgents)
 	server, err := client.Connect(ctx, transport, nil)
 	if err != nil {
 		return fmt.Errorf("connect: %w", err)
