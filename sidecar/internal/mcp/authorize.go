@@ -91,7 +91,8 @@ func (x *exchange) authorize(ctx context.Context) *refusal {
 // decide has a call of the exchange decided. What only goes on of an earlier call
 // is not counted again.
 func (x *exchange) decide(ctx context.Context, c pdp.Call) *pep.Permit {
-	if x.ticket != nil || x.continues(c) {
+	// A GET that has a call resumes its answer.
+	if x.ticket != nil || x.r.Method == http.MethodGet || x.continues(c) {
 		return x.h.config.Enforcer.Continue(ctx, c)
 	}
 	return x.h.config.Enforcer.Authorize(ctx, c)

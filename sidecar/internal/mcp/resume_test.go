@@ -6,14 +6,18 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
+	"go.opentelemetry.io/otel/metric/noop"
 
+	grantv1 "github.com/reeve-authz/reeve/gen/reeve/grant/v1"
 	"github.com/reeve-authz/reeve/sidecar/internal/mcp"
 	"github.com/reeve-authz/reeve/sidecar/internal/mcp/sse"
+	"github.com/reeve-authz/reeve/sidecar/internal/quota"
 )
 
 // An agent is a client of which every byte is known.
@@ -89,10 +93,20 @@ func until(t *testing.T, resp *http.Response, text string) sse.Event {
 const callWait = `{"jsonrpc":"2.0","id":9,"method":"tools/call","params":{"name":"wait","arguments":{},"_meta":{"progressToken":"p"}}}`
 
 // P2: an answer that broke off can be resumed while the call is still granted,
-// and only by the ids that this sidecar gave out.
+// and only by the ids that this sidecar gave out. It is not another call: the one
+// that may be made is used up by it.
 func TestResume(t *testing.T) {
 	desk := newDesk(t)
-	g := newRig(t, desk.handler(t, &sdk.StreamableHTTPOptions{EventStore: sdk.NewMemoryEventStore(nil)}), allow("wait", "tool support/wait"))
+	server := httptest.NewServer(desk.handler(t, &sdk.StreamableHTTPOptions{EventStore: sdk.NewMemoryEventStore(nil)}))
+	t.Cleanup(server.Close)
+	q, err := quota.Open(filepath.Join(t.TempDir(), "quota"), time.Now, discard(), noop.Meter{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = q.Close() })
+	once := allow("wait", "tool support/wait")
+	once.Uid, once.Limits = "wait", &grantv1.Limits{MaxCalls: 1}
+	g := newRigAt(t, server.URL, func(c *mcp.Config) { c.Enforcer.Limit(q, nil) }, once)
 	a := newAgent(t, g)
 	a.begin(t)
 
