@@ -47,6 +47,9 @@ func (r *relay) request(ctx context.Context, m *wire.Message) error {
 	_, twice := r.progress[id]
 	if !twice {
 		r.progress[id] = cancel
+		if m.Method == "subscriptions/listen" {
+			r.listens[id] = cancel
+		}
 	}
 	r.mu.Unlock()
 	if twice {
@@ -65,6 +68,7 @@ func (r *relay) request(ctx context.Context, m *wire.Message) error {
 		defer func() {
 			r.mu.Lock()
 			delete(r.progress, id)
+			delete(r.listens, id)
 			r.mu.Unlock()
 			cancel(errAnswered)
 			left()
@@ -249,7 +253,7 @@ func (r *relay) unlessCancelled(ctx context.Context, err error) error {
 // answerFailure answers a request that cannot be passed on. Nobody waits for the
 // answer to what was cancelled, or to anything else than a request.
 func (r *relay) answerFailure(m *wire.Message, err error) error {
-	if m.Kind != wire.Request || errors.Is(err, errCancelled) {
+	if m.Kind != wire.Request || errors.Is(err, errCancelled) || errors.Is(err, errQuit) && m.Method == "subscriptions/listen" {
 		return nil
 	}
 	return r.fail(m.ID.Text, codeInternal, err.Error())

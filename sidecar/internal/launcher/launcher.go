@@ -58,6 +58,7 @@ type relay struct {
 
 	mu       sync.Mutex
 	progress map[string]context.CancelCauseFunc // by the id of the request
+	listens  map[string]context.CancelCauseFunc // those of progress that only listen
 	session  string                             // of MCP; empty before there is one
 	version  string                             // of MCP, as it was settled; empty before
 	opened   string                             // the session of Reeve that was opened
@@ -75,6 +76,7 @@ func Run(ctx context.Context, cfg Config) error {
 		cfg: cfg, path: "/mcp/" + cfg.Server, log: cfg.Log,
 		calls:    make(chan struct{}, maxCalls),
 		progress: make(map[string]context.CancelCauseFunc),
+		listens:  make(map[string]context.CancelCauseFunc),
 		params:   make(map[string][]param),
 	}
 	// What is in progress outlives ctx for a moment.
@@ -189,6 +191,11 @@ func (r *relay) ready(ctx context.Context) error {
 // finish waits for what is in progress, and ends the sessions.
 func (r *relay) finish(working context.Context, stop func(error), wait time.Duration) {
 	r.stopListening()
+	r.mu.Lock()
+	for _, cancel := range r.listens {
+		cancel(errQuit) // they would not end by themselves
+	}
+	r.mu.Unlock()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -199,7 +206,10 @@ func (r *relay) finish(working context.Context, stop func(error), wait time.Dura
 	case <-time.After(wait):
 	}
 	stop(errQuit)
-	<-done
+	select {
+	case <-done:
+	case <-time.After(hurry): // the client does not read what is written
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(working), goodbye)
 	defer cancel()
 	if id, _ := r.state(); id != "" {

@@ -319,3 +319,47 @@ func TestResume(t *testing.T) {
 		t.Errorf("resumed after %q", after)
 	}
 }
+
+// The end of the input does not wait for what only listens, nor for ever for a
+// client that does not read; the session is ended all the same.
+func TestEndAtOnce(t *testing.T) {
+	for name, c := range map[string]struct {
+		request string
+		most    time.Duration
+	}{
+		"listening": {`{"jsonrpc":"2.0","id":"l","method":"subscriptions/listen","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}`, 2 * time.Second},
+		"deaf":      {ping, 8 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			arrived := make(chan struct{}, 1)
+			mux := http.NewServeMux()
+			mux.HandleFunc("POST /v1/sessions", func(w http.ResponseWriter, _ *http.Request) {
+				w.WriteHeader(http.StatusCreated)
+				_, _ = io.WriteString(w, `{"id":"s-1"}`)
+			})
+			mux.HandleFunc("DELETE /v1/sessions/s-1", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
+			mux.HandleFunc("/mcp/", func(w http.ResponseWriter, r *http.Request) {
+				_, _ = io.Copy(io.Discard, r.Body)
+				arrived <- struct{}{}
+				if name == "listening" {
+					<-r.Context().Done()
+					return
+				}
+				w.Header().Set("Content-Type", "application/json")
+				_, _ = io.WriteString(w, `{"jsonrpc":"2.0","id":"p","result":{}}`)
+			})
+			s := &sidecar{t: t}
+			s.run("one", "tcp", mux)
+			k := s.start(func(c *launcher.Config) { c.Open = &launcher.Wish{Purpose: "x"} })
+			k.say(c.request)
+			<-arrived
+			began := time.Now()
+			k.in.Close()
+			eventually(t, "the session is ended", func() bool { return len(s.asked(http.MethodDelete, "/v1/sessions/s-1")) == 1 })
+			if took := time.Since(began); took > c.most {
+				t.Errorf("it took %v", took)
+			}
+			k.out.Close()
+		})
+	}
+}

@@ -20,7 +20,10 @@ import (
 	"github.com/reeve-authz/reeve/sidecar/internal/launcher"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// The sessions of servers that were killed, as it is for their clients.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/modelcontextprotocol/go-sdk/mcp.(*streamableServerConn).Read"))
+}
 
 // A sidecar is a local door, which can go away and come back elsewhere.
 type sidecar struct {
@@ -182,9 +185,9 @@ func (k *talk) end() error {
 
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(15 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within 10 s: %s", what)
+			t.Fatalf("not within 15 s: %s", what)
 		}
 	}
 }

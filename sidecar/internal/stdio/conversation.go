@@ -59,19 +59,26 @@ func (v *conversation) begin(m *wire.Message) (*call, []byte, error) {
 }
 
 // line returns the line to write for a notification or a response; ok is false
-// if what it is about is over.
+// if what it is about is over, or cannot be told.
 func (v *conversation) line(m *wire.Message) (line []byte, ok bool) {
 	if m.Method != "notifications/cancelled" || !m.Cancelled.Is() {
 		return m.Line(), true
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	var meant *call
 	for _, c := range v.calls {
 		if bytes.Equal(c.origID, m.Cancelled.Text) {
-			return m.Line(wire.Edit{Old: m.Cancelled, New: c.idText()}), true
+			if meant != nil {
+				return nil, false // of two connections, and nobody knows which
+			}
+			meant = c
 		}
 	}
-	return nil, false
+	if meant == nil {
+		return nil, false
+	}
+	return m.Line(wire.Edit{Old: m.Cancelled, New: meant.idText()}), true
 }
 
 // drop ends a call that the process has not been sent.

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"log/slog"
+	"os"
 	"time"
 
 	"github.com/reeve-authz/reeve/sidecar/grant"
@@ -64,6 +65,9 @@ func (l *Launcher) startNow(ctx context.Context, server *grant.Server, session s
 	}
 	if err := l.room(server); err != nil {
 		return nil, err
+	}
+	if l.account == nil && os.Geteuid() == 0 {
+		l.log.WarnContext(ctx, "server runs as root: name another user for servers with --launch-user", slog.String("server", server.ID()))
 	}
 	started, err := launch.Start(server.Stdio(), l.account)
 	if err != nil {

@@ -14,7 +14,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"runtime"
 	"sync"
 	"time"
@@ -114,9 +113,6 @@ func (l *Launcher) Run(ctx context.Context) error {
 	defer runtime.UnlockOSThread()
 	if err := launch.KeepDescriptors(); err != nil {
 		return fmt.Errorf("keep descriptors from servers: %w", err)
-	}
-	if l.account == nil && os.Geteuid() == 0 {
-		l.log.WarnContext(ctx, "servers that are started run as root: name a user for them with --launch-user")
 	}
 	ticker := time.NewTicker(look)
 	defer ticker.Stop()
