@@ -6,9 +6,6 @@ package session
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
-	"encoding/hex"
-	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -38,21 +35,6 @@ const (
 	tryAgain = 250 * time.Millisecond
 	// maxFailed is how many claims that failed are remembered.
 	maxFailed = 1024
-)
-
-// What went wrong, for who asked.
-var (
-	// ErrInvalid wraps what the control plane refuses as it was asked.
-	ErrInvalid = errors.New("invalid request")
-	// ErrNotFound says that the agent has no such session.
-	ErrNotFound = errors.New("the agent has no such session")
-	// ErrClaimed says that another sidecar has claimed the session.
-	ErrClaimed = errors.New("another sidecar has claimed the session")
-	// ErrTooMany says that the agent has too many sessions, or asks too often.
-	ErrTooMany = errors.New("too many sessions")
-	// ErrUnavailable wraps everything else: the control plane cannot be reached, or
-	// what it did has not arrived.
-	ErrUnavailable = errors.New("unavailable")
 )
 
 // Views has the newest view of what this sidecar holds.
@@ -291,48 +273,4 @@ func (m *Manager) DrawCalls(ctx context.Context, name, uid string, calls int64, 
 		return 0, 0, errorOf(err)
 	}
 	return r.GetCalls(), r.GetLeft(), nil
-}
-
-// newRequest returns the id of a request.
-func newRequest() string {
-	id := make([]byte, 16)
-	_, _ = rand.Read(id) // documented never to fail
-	return hex.EncodeToString(id)
-}
-
-// repeat makes a request until it gets through or ctx ends. The same request may be
-// made any number of times.
-func repeat(ctx context.Context, request func() error) error {
-	for {
-		err := request()
-		switch status.Code(err) {
-		case codes.OK:
-			return nil
-		case codes.Unavailable, codes.Aborted:
-		default:
-			return errorOf(err)
-		}
-		select {
-		case <-time.After(tryAgain):
-		case <-ctx.Done():
-			return errorOf(err)
-		}
-	}
-}
-
-// errorOf tells apart what who asked can tell apart.
-func errorOf(err error) error {
-	said := status.Convert(err).Message()
-	switch status.Code(err) {
-	case codes.InvalidArgument:
-		return fmt.Errorf("%w: %s", ErrInvalid, said)
-	case codes.NotFound:
-		return fmt.Errorf("%w: %s", ErrNotFound, said)
-	case codes.FailedPrecondition:
-		return fmt.Errorf("%w: %s", ErrClaimed, said)
-	case codes.ResourceExhausted:
-		return fmt.Errorf("%w: %s", ErrTooMany, said)
-	default:
-		return fmt.Errorf("%w: %w", ErrUnavailable, err)
-	}
 }
