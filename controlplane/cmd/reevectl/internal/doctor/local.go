@@ -22,7 +22,7 @@ import (
 const maxEndpoint = 64 << 10
 
 // Sidecar looks at a sidecar of this machine by its state directory: whether it
-// answers, whether it is fresh, and who can read its files.
+// answers, and who can read its files.
 func (r *Report) Sidecar(ctx context.Context, dir string, now time.Time) {
 	what := "sidecar in " + dir
 	if _, err := os.Stat(dir); err != nil {
@@ -122,13 +122,38 @@ func (r *Report) answers(ctx context.Context, what, address, secret string) {
 		return
 	}
 	defer resp.Body.Close()
-	said, _ := io.ReadAll(io.LimitReader(resp.Body, maxEndpoint))
 	switch resp.StatusCode {
 	case http.StatusUnauthorized, http.StatusForbidden:
 		r.fail(what, "start the sidecar again: it writes its files anew", "does not know its own secret")
-	case http.StatusServiceUnavailable:
-		r.fail(what, "look at its log, and whether it reaches the control plane", "answers, and is not fresh: %s", strings.TrimSpace(string(said)))
 	default:
 		r.ok(what, "answers at %s", address)
 	}
+}
+
+// Ready asks a sidecar of this machine, at the address of its health, whether it
+// may act: it is fresh, and can keep records.
+func (r *Report) Ready(ctx context.Context, address string) {
+	what := "sidecar at " + address
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/readyz", nil)
+	if err != nil {
+		r.fail(what, "give host:port, as reeve-sidecar run --ops-listen has", "%s", err)
+		return
+	}
+	transport := &http.Transport{}
+	defer transport.CloseIdleConnections()
+	resp, err := transport.RoundTrip(req)
+	if err != nil {
+		r.warn(what, "give --sidecar-ops what reeve-sidecar run --ops-listen has; if it has that, look whether it runs",
+			"whether it is fresh is not known: %s", err)
+		return
+	}
+	defer resp.Body.Close()
+	said, _ := io.ReadAll(io.LimitReader(resp.Body, maxEndpoint)) // what was not said is not told
+	if resp.StatusCode != http.StatusOK {
+		r.fail(what, "look at its log, and whether it reaches the control plane", "denies every call: %s", strings.TrimSpace(string(said)))
+		return
+	}
+	r.ok(what, "is fresh, and keeps records")
 }

@@ -183,3 +183,62 @@ func TestFormats(t *testing.T) {
 		})
 	}
 }
+
+// TestColumnsAreSpared: what can be spared is left out before names are cut
+// beyond reading, the highest first, and what nobody has is not there at all.
+func TestColumnsAreSpared(t *testing.T) {
+	t.Parallel()
+	table := &output.Table{Columns: []output.Column{
+		{Title: "NAME", Names: true}, {Title: "A", Spare: 1}, {Title: "B", Spare: 2}, {Title: "C", IfAny: true},
+	}}
+	table.Add("a-name-of-twenty-let", "first", "second", "")
+	for width, want := range map[int]string{
+		0:  "NAME                  A      B\na-name-of-twenty-let  first  second\n",
+		35: "NAME                  A      B\na-name-of-twenty-let  first  second\n",
+		34: "NAME                  A\na-name-of-twenty-let  first\n",
+		26: "NAME\na-name-of-twenty-let\n",
+		12: "NAME\na-name-of-t…\n",
+	} {
+		var got bytes.Buffer
+		if err := table.Fit(&got, width); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got.String()); diff != "" {
+			t.Errorf("on %d columns, -want +got:\n%s", width, diff)
+		}
+	}
+}
+
+// TestDescription: fields, sections, what is said of an empty one, and for
+// programs its members in their order; nothing is wider than the terminal.
+func TestDescription(t *testing.T) {
+	t.Parallel()
+	table := &output.Table{Columns: []output.Column{{Title: "NAME"}}}
+	table.Add("x\x1b")
+	var d output.Description
+	d.Field("Agent", "a long name of words")
+	d.Field("Owner", "")
+	d.Field("Since", "one\ntwo")
+	d.Section("Grants", table, "none")
+	d.Section("Sessions", &output.Table{}, "none: start one")
+	d.Member("b", []string{})
+	d.Member("a", 1)
+	var got bytes.Buffer
+	if err := d.Print(&got, output.AsTable, 20); err != nil {
+		t.Fatal(err)
+	}
+	want := "Agent:  a long name\n        of words\nSince:  one\n        two\n\nGrants:\n  NAME\n  x\\u001b\n\nSessions:\n  none: start one\n"
+	if diff := cmp.Diff(want, got.String()); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	got.Reset()
+	if err := d.Print(&got, output.AsJSON, 20); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff("{\n  \"b\": [],\n  \"a\": 1\n}\n", got.String()); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	if err := d.Print(&got, output.AsName, 20); err == nil {
+		t.Error("a description has a name")
+	}
+}

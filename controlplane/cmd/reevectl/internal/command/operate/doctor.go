@@ -12,7 +12,10 @@ import (
 )
 
 func (a *app) doctorCommand() *cobra.Command {
-	var stateDirs []string
+	var (
+		stateDirs []string
+		ops       string
+	)
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Look the set-up over, and say what is wrong and what mends it",
@@ -30,11 +33,15 @@ command that mends it under it. The exit code is 1 if anything is wrong.`,
 		Args: cli.Exactly(0, ""),
 	}
 	cmd.Flags().StringArrayVar(&stateDirs, "sidecar-state-dir", nil, "state directory of a sidecar of this machine; may be repeated")
+	cmd.Flags().StringVar(&ops, "sidecar-ops", "127.0.0.1:7071", "where the sidecar of --sidecar-state-dir tells its health; empty for\nnowhere")
 	_ = cmd.MarkFlagDirname("sidecar-state-dir") // there is such a flag
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		ctx, r := cmd.Context(), &doctor.Report{}
 		for _, dir := range stateDirs {
 			r.Sidecar(ctx, dir, a.Now())
+		}
+		if len(stateDirs) > 0 && ops != "" {
+			r.Ready(ctx, ops)
 		}
 		namespace := ""
 		if cmd.Flag("namespace").Changed {

@@ -1,0 +1,76 @@
+package doctor_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/doctor"
+)
+
+// TestSidecar: a sidecar that runs and is fresh has nothing wrong; one that is
+// stale, does not know its secret, or whose files others can read has.
+func TestSidecar(t *testing.T) {
+	t.Parallel()
+	var stale bool
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.URL.Path == "/readyz" && stale:
+			http.Error(w, `{"freshness":"stale"}`, http.StatusServiceUnavailable)
+		case r.URL.Path == "/v1/sessions" && r.Header.Get("Authorization") != "Bearer s":
+			http.Error(w, "no", http.StatusUnauthorized)
+		}
+	}))
+	defer server.Close()
+	dir := t.TempDir()
+	write := func(name, text string, mode os.FileMode) {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), mode); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chmod(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	look := func() string {
+		r := &doctor.Report{}
+		r.Sidecar(t.Context(), dir, time.Now())
+		r.Ready(t.Context(), strings.TrimPrefix(server.URL, "http://"))
+		var bad []string
+		for _, f := range r.Findings {
+			if f.Level != doctor.OK && !strings.Contains(f.Text, "not enrolled") {
+				bad = append(bad, f.Text)
+			}
+		}
+		return strings.Join(bad, "; ")
+	}
+	if got := look(); !strings.Contains(got, "it does not run") {
+		t.Errorf("not running: %q", got)
+	}
+	write("endpoint.json", `{"url":"`+server.URL+`","secret":"s"}`, 0o600)
+	write("local-secret", "s", 0o600)
+	if got := look(); got != "" {
+		t.Errorf("all is well: %q", got)
+	}
+	stale = true
+	if got := look(); !strings.Contains(got, "denies every call") {
+		t.Errorf("stale: %q", got)
+	}
+	stale = false
+	write("local-secret", "s", 0o644)
+	if got := look(); !strings.Contains(got, "others can read") {
+		t.Errorf("open to others: %q", got)
+	}
+	write("local-secret", "s", 0o600)
+	write("endpoint.json", `{"url":"`+server.URL+`","secret":"t"}`, 0o600)
+	if got := look(); !strings.Contains(got, "does not know its own secret") {
+		t.Errorf("another secret: %q", got)
+	}
+}
