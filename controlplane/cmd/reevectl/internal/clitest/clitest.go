@@ -4,7 +4,6 @@ package clitest
 import (
 	"context"
 	"net"
-	"testing"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -12,7 +11,12 @@ import (
 )
 
 // Serve serves in memory until the test ends.
-func Serve(t *testing.T, register func(*grpc.Server)) *grpc.ClientConn {
+func Serve(t interface {
+	Helper()
+	Fatal(args ...any)
+	Cleanup(end func())
+}, register func(*grpc.Server),
+) *grpc.ClientConn {
 	t.Helper()
 	listener := bufconn.Listen(1 << 16)
 	server := grpc.NewServer()

@@ -84,6 +84,7 @@ func Tools(ctx context.Context, s Source) ([]*structpb.Struct, error) {
 // asAgents claims what agents' clients can: some servers have tools for those
 // alone. That is not to say that anything is done for a server here.
 var asAgents = &mcp.ClientOptions{
+	//nolint:staticcheck // agents' clients claim sampling still, and what they are shown is what is pinned
 	CreateMessageHandler: func(context.Context, *mcp.CreateMessageRequest) (*mcp.CreateMessageResult, error) {
 		return nil, errReading
 	},
