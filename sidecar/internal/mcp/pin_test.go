@@ -251,3 +251,33 @@ func TestRepinned(t *testing.T) {
 	}
 	g.records.await(t, "instance-1 WITHDRAWN definition_changed")
 }
+
+// Real servers of every kind are asked as they want to be: what one is found to
+// list can be accepted, and is then reached.
+func TestPinnedOnRealServers(t *testing.T) {
+	for name, options := range generations {
+		t.Run(name, func(t *testing.T) {
+			server := httptest.NewServer(newDesk(t).handler(t, options))
+			t.Cleanup(server.Close)
+			w := &watcher{}
+			g := newRigAt(t, server.URL, func(c *mcp.Config) { c.Observer = w }, allow("all", "tool support/*"))
+			g.apply(t, nil, pin(t, "greet", item("greet", "Other.")))
+			s := g.client(t, nil)
+			if _, err := toolText(t, s, "greet", greeting{"Ann"}); err == nil || !strings.Contains(err.Error(), "is not the one that was accepted") {
+				t.Fatalf("another definition: %v", err)
+			}
+			_, definition, ok := strings.Cut(w.all(), "support greet ")
+			if !ok {
+				t.Fatalf("taken note of: %s", w.all())
+			}
+			g.apply(t, nil, pin(t, "greet", definition))
+			if got, err := toolText(t, s, "greet", greeting{"Ann"}); err != nil || got != "hello Ann" {
+				t.Errorf("accepted: %q, %v", got, err)
+			}
+			listed, err := s.ListTools(t.Context(), nil)
+			if err != nil || len(listed.Tools) != 4 {
+				t.Errorf("listed %d tools, %v", len(listed.Tools), err)
+			}
+		})
+	}
+}
