@@ -193,7 +193,9 @@ func TestSession(t *testing.T) {
 			k.hear()
 			if way == "signal" {
 				k.kill()
-				<-k.ended
+				if err := <-k.ended; err != nil {
+					t.Error(err)
+				}
 				k.ended <- nil
 			} else if err := k.end(); err != nil {
 				t.Error(err)
@@ -281,7 +283,7 @@ func TestEnd(t *testing.T) {
 	<-gone
 	k.say(ping)
 	<-arrived
-	k.in.Close()
+	_ = k.in.Close()                  // a pipe
 	time.Sleep(50 * time.Millisecond) // it has seen the end
 	close(goOn)
 	if line := k.hear(); line != `{"jsonrpc":"2.0","id":"p","result":{}}` {
@@ -354,12 +356,12 @@ func TestEndAtOnce(t *testing.T) {
 			k.say(c.request)
 			<-arrived
 			began := time.Now()
-			k.in.Close()
+			_ = k.in.Close() // a pipe
 			eventually(t, "the session is ended", func() bool { return len(s.asked(http.MethodDelete, "/v1/sessions/s-1")) == 1 })
 			if took := time.Since(began); took > c.most {
 				t.Errorf("it took %v", took)
 			}
-			k.out.Close()
+			_ = k.out.Close() // a pipe
 		})
 	}
 }

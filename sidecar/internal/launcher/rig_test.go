@@ -31,7 +31,6 @@ type sidecar struct {
 
 	mu       sync.Mutex
 	endpoint launcher.Endpoint
-	handler  http.Handler
 	requests []*http.Request // without their bodies
 	server   *httptest.Server
 }
@@ -127,15 +126,16 @@ func (s *sidecar) start(configure ...func(*launcher.Config)) *talk {
 	k := &talk{t: s.t, in: inW, out: outR, lines: bufio.NewReaderSize(outR, 1<<20), kill: kill, ended: make(chan error, 1)}
 	go func() {
 		k.ended <- launcher.Run(ctx, cfg)
-		outW.Close()
+		_ = outW.Close() // a pipe
 		door.Close()
 	}()
 	s.t.Cleanup(func() {
 		kill()
-		inW.Close()
-		outR.Close()
+		_ = inW.Close()  // a pipe
+		_ = outR.Close() // a pipe
 		select {
-		case <-k.ended:
+		case err := <-k.ended:
+			s.t.Log(err) // the pipes are closed
 		case <-time.After(10 * time.Second):
 			s.t.Error("the launcher does not end")
 		}
@@ -177,7 +177,7 @@ func (k *talk) hear() string {
 
 // end ends the input, and returns how Run ended.
 func (k *talk) end() error {
-	k.in.Close()
+	_ = k.in.Close() // a pipe
 	err := <-k.ended
 	k.ended <- err
 	return err

@@ -203,18 +203,19 @@ func FuzzOpen(f *testing.F) {
 
 func TestAnswerTo(t *testing.T) {
 	t.Parallel()
+	long := strings.Repeat("x", 2000)
 	for text, want := range map[string]int64{
-		`{"jsonrpc":"2.0","id":12,"result":{"` + strings.Repeat("x", 2000) + `"}}`: 12,
-		`{"result":{"` + strings.Repeat("x", 2000) + `"},"jsonrpc":"2.0","id":13}`: 13,
-		`{"result":"` + strings.Repeat("x", 2000) + `"}`:                           -1,
-		strings.Repeat("x", 2000): -1,
+		`{"jsonrpc":"2.0","id":12,"result":{"` + long + `"}}`: 12,
+		`{"result":{"` + long + `"},"jsonrpc":"2.0","id":13}`: 13,
+		`{"result":"` + long + `"}`:                           -1,
+		long:                                                  -1,
 	} {
 		_, err := wire.NewReader(strings.NewReader(text), 1000).Next()
-		var long *wire.TooLongError
-		if !errors.As(err, &long) {
+		var tooLong *wire.TooLongError
+		if !errors.As(err, &tooLong) {
 			t.Fatal(err)
 		}
-		if id, ok := long.AnswerTo(); ok != (want >= 0) || ok && id != want {
+		if id, ok := tooLong.AnswerTo(); ok != (want >= 0) || ok && id != want {
 			t.Errorf("%.40s…: got %d, %t", text, id, ok)
 		}
 	}
