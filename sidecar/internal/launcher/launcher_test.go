@@ -128,10 +128,11 @@ func TestRestart(t *testing.T) {
 	s := &sidecar{t: t}
 	s.run("one", "tcp", till(false))
 	k := s.start()
-	for _, secret := range []string{"one", "two", "three"} {
-		if secret != "one" {
+	for i, where := range []string{"", "tcp", "again"} {
+		secret := fmt.Sprintf("secret-%d", i)
+		if where != "" {
 			s.stop()
-			s.run(secret, "tcp", till(false))
+			s.run(secret, where, till(false))
 			k.say(ping)
 			if line := k.hear(); !strings.Contains(line, `"id":"p","error":`) {
 				t.Errorf("with the session of before: %s", line)

@@ -40,7 +40,10 @@ type sidecar struct {
 func (s *sidecar) run(secret, network string, handler http.Handler) {
 	s.t.Helper()
 	address := "127.0.0.1:0"
-	if network == "unix" {
+	switch network {
+	case "again": // where it was before
+		network, address = "tcp", s.server.Listener.Addr().String()
+	case "unix":
 		address = filepath.Join(s.t.TempDir(), "door")
 	}
 	listener, err := (&net.ListenConfig{}).Listen(s.t.Context(), network, address)
