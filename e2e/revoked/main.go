@@ -4,7 +4,12 @@
 // tool, against them. It also holds each wait against the longest bound that may
 // count, unless the control plane that was asked was stopped, dead or cut off from
 // the store (package waits); and the answers of the admin API against each other
-// (package history). Then it switches each mechanism off that P2 rests on, to
+// (package history). Agents also call in sessions, all sidecars of an agent in the
+// same ones, and under limits: a session is ended as other authority is taken, only
+// one sidecar may ever be allowed calls in it, and no limit may be exceeded, whoever
+// is killed. A restored store has the counts and the claims of its backup, so that
+// claims, and limits that sidecars share, are not judged after it; what a sidecar
+// counts by itself is. Then it switches each mechanism off that P2 rests on, to
 // show that it would find such a call: a negative control is red if it does.
 //
 //	make revoked                               200 schedules, and the controls

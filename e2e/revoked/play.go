@@ -22,7 +22,7 @@ import (
 type totals struct {
 	schedules, allows, late int
 	// other is how much else was wrong: calls without a record, waits that took
-	// too long.
+	// too long, sessions that two sidecars used, limits that were exceeded.
 	other int
 }
 
@@ -99,17 +99,18 @@ func playOn(ctx context.Context, s settings, name, kind string, take func() (int
 			r.overdue = nil
 		}
 	}
-	allows, late, unrecorded, err := r.finish(ctx)
+	v, err := r.finish(ctx)
 	if err != nil {
 		return t, err
 	}
-	t.allows, t.late, t.other = allows, t.late+len(late), t.other+len(unrecorded)
-	for _, sentence := range late {
+	t.allows, t.late, t.other = v.allows, t.late+len(v.late), t.other+len(v.wrong)
+	for _, sentence := range v.late {
 		say(out, "LATE: %s\n", sentence)
 	}
-	for _, sentence := range unrecorded {
-		say(out, "P3: %s\n", sentence)
+	for _, sentence := range v.wrong {
+		say(out, "%s\n", sentence)
 	}
+	say(out, "%s: %s\n", kind, v.work)
 	say(out, "%s: disturbed for %v, recovered for %v, checked for %v\n", kind,
 		r.spent[0].Round(time.Second), r.spent[1].Round(time.Second), r.spent[2].Round(time.Second))
 	for _, line := range r.judge.Summary(r.waited) {

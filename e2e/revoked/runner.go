@@ -49,12 +49,17 @@ type runner struct {
 	// made, and settled those of which it was.
 	uncertain int
 	settled   atomic.Int64
+	// played are the schedules with sessions and limits, and restored when the
+	// store was put back in those that do that.
+	played   []*script.Schedule
+	restored map[*script.Schedule]time.Time
 }
 
 func newRunner(c *cluster.Cluster, bound time.Duration, out io.Writer) *runner {
 	return &runner{
 		Cluster: c, out: out, began: time.Now(), judge: waits.New(bound),
 		seen: make([]int, len(c.Journals)), late: make(map[string]bool),
+		restored: make(map[*script.Schedule]time.Time),
 	}
 }
 
@@ -66,6 +71,9 @@ func (r *runner) play(ctx context.Context, s *script.Schedule) (late []string, e
 		if err := r.giveSlow(ctx); err != nil {
 			return nil, err
 		}
+	}
+	if err := r.setToWork(ctx, s); err != nil {
+		return nil, fmt.Errorf("%w in\n%v%s", err, s, r.tails())
 	}
 	var backup string
 	if s.Restore {
@@ -87,6 +95,7 @@ func (r *runner) play(ctx context.Context, s *script.Schedule) (late []string, e
 		return nil, fmt.Errorf("%w in\n%v%s", errors.Join(err, wrong), s, r.tails())
 	}
 	if s.Restore {
+		r.restored[s] = time.Now()
 		if err := r.restoreStore(ctx, backup); err != nil {
 			return nil, fmt.Errorf("%w in\n%v", err, s)
 		}
@@ -101,6 +110,7 @@ func (r *runner) play(ctx context.Context, s *script.Schedule) (late []string, e
 	if err := r.recover(ctx, s, taken); err != nil {
 		return nil, fmt.Errorf("%w in\n%v%s", err, s, r.tails())
 	}
+	r.dismiss(ctx, s)
 	recovered := time.Now()
 	defer func() {
 		r.spent[0] += disturbed.Sub(began)
@@ -132,6 +142,15 @@ func (r *runner) disturb(ctx context.Context, s *script.Schedule) ([]*oracle.Rev
 			}
 			return nil
 		})
+	}
+	for _, one := range s.Sessions {
+		if one.Amid {
+			group.Go(func() error {
+				pause(ctx, one.At)
+				r.startOnce(ctx, one)
+				return nil
+			})
+		}
 	}
 	var mu sync.Mutex // guards what follows, and r's counts
 	var taken []*oracle.Revocation
@@ -166,7 +185,9 @@ func (r *runner) disturb(ctx context.Context, s *script.Schedule) ([]*oracle.Rev
 func (r *runner) recover(ctx context.Context, s *script.Schedule, taken []*oracle.Revocation) error {
 	now := time.Now()
 	for _, t := range taken {
-		t.Restored = now
+		if t.Sessions == nil || s.Restore { // what has ended goes on by a restore alone
+			t.Restored = now
+		}
 	}
 	var err error
 	unanswered := false

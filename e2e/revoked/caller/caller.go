@@ -43,6 +43,17 @@ type Agent struct {
 	calls   int
 	allowed map[string]time.Time // by target, when the newest allowed call began
 	reasons map[string]int       // how often calls were denied, by why
+	tasks   []Task
+	done    int             // how many calls of tasks were begun
+	made    map[string]bool // digests of the calls of tasks
+}
+
+// A Task is a call that is made again and again.
+type Task struct {
+	// Target is the server and the tool, "server/tool".
+	Target string
+	// Session is the id of the session that the call names; empty for none.
+	Session string
 }
 
 // patience is how long a call may take: longer than most faults last.
@@ -60,6 +71,7 @@ func New(socket, prefix string, secret func() (string, error)) *Agent {
 		prefix:  prefix,
 		allowed: make(map[string]time.Time),
 		reasons: make(map[string]int),
+		made:    make(map[string]bool),
 	}
 }
 
@@ -77,6 +89,59 @@ func (a *Agent) Run(ctx context.Context, pause time.Duration, targets []string) 
 	}
 }
 
+// Work does the tasks that the agent is assigned in turn, one call at a time with
+// a pause between, until ctx ends.
+func (a *Agent) Work(ctx context.Context, pause time.Duration) {
+	ticker := time.NewTicker(pause)
+	defer ticker.Stop()
+	for ctx.Err() == nil {
+		if t, id, ok := a.next(); ok {
+			a.call(ctx, t, id)
+		}
+		select {
+		case <-ctx.Done():
+		case <-ticker.C:
+		}
+	}
+}
+
+// next returns the next task, if there is one, and the id of its call. The session
+// is part of it.
+func (a *Agent) next() (t Task, id string, ok bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.tasks) == 0 {
+		return t, "", false
+	}
+	t = a.tasks[a.done%len(a.tasks)]
+	a.done++
+	a.calls++
+	id = fmt.Sprintf("%s-%d@%s", a.prefix, a.calls, t.Session)
+	a.made[Digest(id)] = true
+	return t, id, true
+}
+
+// Assign adds tasks.
+func (a *Agent) Assign(tasks ...Task) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.tasks = append(a.tasks, tasks...)
+}
+
+// Dismiss takes all tasks back; calls that are under way go on.
+func (a *Agent) Dismiss() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.tasks = nil
+}
+
+// Made reports whether a call with these arguments was made for a task.
+func (a *Agent) Made(digest string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.made[digest]
+}
+
 // Close closes what is idle.
 func (a *Agent) Close() { a.client.CloseIdleConnections() }
 
@@ -84,11 +149,18 @@ func (a *Agent) Close() { a.client.CloseIdleConnections() }
 func (a *Agent) Call(ctx context.Context, target string) Call {
 	a.mu.Lock()
 	a.calls++
-	c := Call{ID: fmt.Sprintf("%s-%d", a.prefix, a.calls), Target: target}
+	id := fmt.Sprintf("%s-%d", a.prefix, a.calls)
+	a.mu.Unlock()
+	return a.call(ctx, Task{Target: target}, id)
+}
+
+func (a *Agent) call(ctx context.Context, t Task, id string) Call {
+	a.mu.Lock()
 	secret := a.known
 	a.mu.Unlock()
+	c := Call{ID: id, Target: t.Target}
 	c.Begin = time.Now()
-	err := a.send(ctx, &c, secret)
+	err := a.send(ctx, &c, t.Session, secret)
 	c.End = time.Now()
 
 	a.mu.Lock()
@@ -100,7 +172,7 @@ func (a *Agent) Call(ctx context.Context, target string) Call {
 			a.known = secret
 		}
 	case c.Allowed:
-		a.allowed[target] = c.Begin
+		a.allowed[t.Target] = c.Begin
 	case c.Reason != "":
 		a.reasons[c.Reason]++
 	case err != nil:
@@ -126,7 +198,7 @@ func (a *Agent) Reasons() map[string]int {
 
 var errSecret = errors.New("the sidecar does not take the secret")
 
-func (a *Agent) send(ctx context.Context, c *Call, secret string) error {
+func (a *Agent) send(ctx context.Context, c *Call, session, secret string) error {
 	server, tool, _ := strings.Cut(c.Target, "/")
 	body := fmt.Sprintf(`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":%q,"arguments":%s,`+
 		`"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}}}`,
@@ -141,6 +213,9 @@ func (a *Agent) send(ctx context.Context, c *Call, secret string) error {
 	req.Header.Set("Mcp-Protocol-Version", "2026-07-28")
 	req.Header.Set("Mcp-Method", "tools/call")
 	req.Header.Set("Mcp-Name", tool)
+	if session != "" {
+		req.Header.Set("Reeve-Session", session)
+	}
 	resp, err := a.client.Do(req)
 	if err != nil {
 		return err

@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -109,7 +110,7 @@ func (c *Cluster) resources() []*adminv1.Resource {
 		all = append(all, &adminv1.Resource{Kind: &adminv1.Resource_Server{Server: &grantv1.Server{
 			Name: name, Upstream: &grantv1.Server_Http_{Http: &grantv1.Server_Http{Url: "http://" + c.tools[i] + "/mcp"}},
 		}}})
-		for _, tool := range append([]string{ByLabel, Slow}, Direct...) {
+		for _, tool := range slices.Concat([]string{ByLabel, Slow, Purposeful, OnBehalf}, Direct, Limited) {
 			all = append(all, &adminv1.Resource{Kind: &adminv1.Resource_Tool{Tool: &grantv1.Tool{
 				Name: name + "/tools/" + tool, Effect: grantv1.Tool_READ, Reach: grantv1.Tool_CLOSED,
 			}}})
@@ -124,7 +125,7 @@ func (c *Cluster) resources() []*adminv1.Resource {
 			}
 		}
 	}
-	return all
+	return append(all, sessional()...)
 }
 
 // fill puts everything into the store, in one change.

@@ -131,6 +131,10 @@ func (c *Cluster) start(ctx context.Context) error {
 				s.Caller.Run(running, 30*time.Millisecond, Targets())
 				return nil
 			})
+			c.running.Go(func() error {
+				s.Caller.Work(running, 60*time.Millisecond)
+				return nil
+			})
 		}
 	}
 	return c.AwaitAllowed(ctx)

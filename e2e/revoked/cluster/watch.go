@@ -59,27 +59,14 @@ func (c *Cluster) Arrivals(n []int) ([]oracle.Arrival, []int) {
 		arrivals := j.Since(n[i])
 		n[i] += len(arrivals)
 		for _, a := range arrivals {
+			agent, session := callOf(a.ID)
 			all = append(all, oracle.Arrival{
-				Unit: oracle.Unit{Agent: c.agentOf(a.ID), Target: Servers[i] + "/" + a.Tool},
-				ID:   a.ID, Digest: caller.Digest(a.ID), Time: a.Time,
+				Unit: oracle.Unit{Agent: agent, Target: Servers[i] + "/" + a.Tool},
+				ID:   a.ID, Digest: caller.Digest(a.ID), Session: session, Time: a.Time,
 			})
 		}
 	}
 	return all, n
-}
-
-// agentOf returns the agent of a call by its id, {cluster}-{sidecar}-{number}.
-func (c *Cluster) agentOf(id string) string {
-	parts := strings.Split(id, "-")
-	if len(parts) != 3 {
-		return "nobody"
-	}
-	for i, agent := range crew {
-		if parts[1] == fmt.Sprint(i) {
-			return agent
-		}
-	}
-	return "nobody"
 }
 
 // overlap is by how much the log's order may differ from that of the records'
@@ -105,15 +92,22 @@ func (c *Cluster) Allows(ctx context.Context, replica int, since time.Time) ([]o
 		}
 		for _, l := range page.GetDecisions() {
 			d := l.GetRecord().GetDecision()
-			all = append(all, oracle.Allow{
+			status := l.GetOutcome().GetStatus()
+			a := oracle.Allow{
 				Unit: oracle.Unit{
 					Agent:  strings.TrimPrefix(l.GetRecord().GetAgent(), Namespace+"/agents/"),
 					Target: d.GetServer() + "/" + d.GetTarget(),
 				},
 				ID: d.GetId(), Digest: hex.EncodeToString(d.GetArgumentsDigest()), Time: l.GetRecord().GetTime().AsTime(),
-				Withdrawn: l.GetOutcome().GetStatus() == decisionv1.Outcome_WITHDRAWN,
-				Cut:       l.GetOutcome().GetStatus() == decisionv1.Outcome_CUT,
-			})
+				Session: d.GetSession(), Grant: d.GetGrant(), Sidecar: oracle.Nobody,
+				Withdrawn: status == decisionv1.Outcome_WITHDRAWN,
+				Broken:    status == decisionv1.Outcome_FAILED || status == decisionv1.Outcome_CANCELLED,
+				Cut:       status == decisionv1.Outcome_CUT,
+			}
+			if a.Session != "" || slices.Contains(Limited, d.GetTarget()) {
+				a.Sidecar = c.sidecarOf(a.Digest)
+			}
+			all = append(all, a)
 		}
 		// The log is read from its end: a filter by time would read all of it.
 		if page.GetNextPageToken() == "" || len(all) > 0 && all[len(all)-1].Time.Before(since.Add(-overlap)) {

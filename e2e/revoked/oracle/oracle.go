@@ -20,8 +20,10 @@ type Unit struct{ Agent, Target string }
 type Revocation struct {
 	// Name says what was done, for people.
 	Name string
-	// Covers are the units that it took.
-	Covers map[Unit]bool
+	// Covers are the units that it took, and Sessions the resource names of the
+	// sessions that it ended.
+	Covers   map[Unit]bool
+	Sessions map[string]bool
 	// Returned is when the wait for it returned.
 	Returned time.Time
 	// Restored is directly before anyone began to give the authority back; zero
@@ -29,9 +31,9 @@ type Revocation struct {
 	Restored time.Time
 }
 
-// holds reports whether nothing of u may be allowed at an instant.
-func (r *Revocation) holds(u Unit, at time.Time, allowance time.Duration) bool {
-	return r.Covers[u] && at.After(r.Returned.Add(allowance)) && (r.Restored.IsZero() || at.Before(r.Restored))
+// holds reports whether nothing of what was taken may be allowed at an instant.
+func (r *Revocation) holds(at time.Time, allowance time.Duration) bool {
+	return at.After(r.Returned.Add(allowance)) && (r.Restored.IsZero() || at.Before(r.Restored))
 }
 
 // An Allow is a record of a decision to allow.
@@ -39,18 +41,30 @@ type Allow struct {
 	Unit
 	// ID is the decision's, and Digest that of the arguments.
 	ID, Digest string
+	// Session and Grant are the resource names of the session that the call was
+	// made in, and of the grant that settled it; empty for none.
+	Session, Grant string
+	// Sidecar is whose agent made the call, as the agent says: [Nobody] if none
+	// did. It is only known of calls in a session or under a limited grant.
+	Sidecar int
 	// Time is the record's.
 	Time time.Time
-	// Withdrawn is whether an outcome says that nothing was sent, and Cut that
-	// the call was cut.
-	Withdrawn, Cut bool
+	// Withdrawn is whether an outcome says that nothing was sent, Broken that it
+	// came to nothing, so that perhaps nothing was, and Cut that the call was cut.
+	Withdrawn, Broken, Cut bool
 }
+
+// Nobody is the sidecar of a call that no agent made.
+const Nobody = -1
 
 // An Arrival is a call as a tool's journal has it.
 type Arrival struct {
 	Unit
 	// ID is the call's own, and Digest that of its arguments.
 	ID, Digest string
+	// Session is the resource name of the session that the agent named; empty for
+	// none.
+	Session string
 	// Time is when it arrived.
 	Time time.Time
 }
@@ -58,29 +72,37 @@ type Arrival struct {
 // Late returns a sentence for each allow and each arrival that P2 forbids.
 func Late(revocations []*Revocation, allows []Allow, arrivals []Arrival) []string {
 	byUnit := make(map[Unit][]*Revocation)
+	bySession := make(map[string][]*Revocation)
 	for _, r := range revocations {
 		for u := range r.Covers {
 			byUnit[u] = append(byUnit[u], r)
 		}
+		for s := range r.Sessions {
+			bySession[s] = append(bySession[s], r)
+		}
 	}
 	var late []string
-	for _, a := range allows {
-		for _, r := range byUnit[a.Unit] {
-			if r.holds(a.Unit, a.Time, 0) {
-				late = append(late, fmt.Sprintf("decision %s allowed %s %s at %s, %v after the wait for %q had returned",
-					a.ID, a.Agent, a.Target, clock(a.Time), a.Time.Sub(r.Returned), r.Name))
+	tell := func(what string, u Unit, session string, at time.Time, allowance time.Duration) {
+		for _, r := range slices.Concat(byUnit[u], bySession[session]) {
+			if r.holds(at, allowance) {
+				late = append(late, fmt.Sprintf("%s at %s, %v after the wait for %q had returned", what, clock(at), at.Sub(r.Returned), r.Name))
 			}
 		}
+	}
+	for _, a := range allows {
+		tell(fmt.Sprintf("decision %s allowed %s %s%s", a.ID, a.Agent, a.Target, in(a.Session)), a.Unit, a.Session, a.Time, 0)
 	}
 	for _, a := range arrivals {
-		for _, r := range byUnit[a.Unit] {
-			if r.holds(a.Unit, a.Time, Transit) {
-				late = append(late, fmt.Sprintf("call %s of %s to %s arrived at %s, %v after the wait for %q had returned",
-					a.ID, a.Agent, a.Target, clock(a.Time), a.Time.Sub(r.Returned), r.Name))
-			}
-		}
+		tell(fmt.Sprintf("call %s of %s to %s arrived", a.ID, a.Agent, a.Target), a.Unit, a.Session, a.Time, Transit)
 	}
 	return late
+}
+
+func in(session string) string {
+	if session == "" {
+		return ""
+	}
+	return " in " + session
 }
 
 func clock(t time.Time) string { return t.Format("15:04:05.000000") }
@@ -98,6 +120,8 @@ func Unrecorded(allows []Allow, arrivals []Arrival) []string {
 		switch i := slices.IndexFunc(records, func(r Allow) bool { return r.Unit == a.Unit }); {
 		case i < 0:
 			wrong = append(wrong, fmt.Sprintf("call %s of %s to %s arrived at %s without a record", a.ID, a.Agent, a.Target, clock(a.Time)))
+		case records[i].Session != a.Session:
+			wrong = append(wrong, fmt.Sprintf("call %s arrived, and record %s says that it was made in session %q", a.ID, records[i].ID, records[i].Session))
 		case records[i].Withdrawn:
 			wrong = append(wrong, fmt.Sprintf("call %s arrived, and record %s says that it was withdrawn", a.ID, records[i].ID))
 		}

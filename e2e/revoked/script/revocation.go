@@ -29,6 +29,9 @@ type Revocation struct {
 	Through, Waiter int
 	// Covers are the units that it takes.
 	Covers map[oracle.Unit]bool
+	// Sessions is called once, directly before it is taken, and returns the
+	// resource names of the sessions that it ends; nil for none.
+	Sessions func() map[string]bool
 	// Command is what reevectl is told, which takes it and waits; if set, Take is
 	// not.
 	Command []string
@@ -46,10 +49,10 @@ func (r *Revocation) String() string {
 	return fmt.Sprintf("%6v take %s through r%d, wait at r%d", r.At.Round(time.Millisecond), r.Name, r.Through, r.Waiter)
 }
 
-// units returns those that are given by default and that match.
+// units returns those that agents may have and that match.
 func units(match func(oracle.Unit) bool) map[oracle.Unit]bool {
 	covers := make(map[oracle.Unit]bool)
-	for _, u := range cluster.Given() {
+	for _, u := range cluster.Units() {
 		if match(u) {
 			covers[u] = true
 		}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/reeve-authz/reeve/e2e/revoked/cluster"
+	grantv1 "github.com/reeve-authz/reeve/gen/reeve/grant/v1"
 )
 
 // A Schedule is what goes wrong, and what is revoked meanwhile.
@@ -16,6 +17,10 @@ type Schedule struct {
 	Title       string
 	Faults      []*Fault
 	Revocations []*Revocation
+	// Sessions are started, and agents call in them until all is well again.
+	Sessions []*Session
+	// Limited are grants with limits, which are of this schedule only.
+	Limited []*grantv1.Grant
 	// Calm is taken before anything goes wrong; nil for nothing.
 	Calm *Revocation
 	// Slow is whether the grant with a long bound is there.
@@ -62,6 +67,10 @@ func New(seed uint64, number int, c *cluster.Cluster, without []string) *Schedul
 	for range 1 + rng.IntN(4) {
 		s.Revocations = append(s.Revocations, newRevocation(rng))
 	}
+	s.Sessions, s.Limited = newSessions(rng, len(c.Replicas)), newLimited(rng, number)
+	for range 1 + rng.IntN(2) {
+		s.Revocations = append(s.Revocations, ending(rng, s.Sessions))
+	}
 	if s.Slow = number%slowEvery >= slowEvery-slowOf && number%2 == 0; s.Slow {
 		s.Revocations = append(s.Revocations, slowDeletion())
 	}
@@ -87,6 +96,12 @@ func (s *Schedule) String() string {
 	}
 	if s.Calm != nil {
 		fmt.Fprintf(&b, "  before: take %s through r%d, wait at r%d\n", s.Calm.Name, s.Calm.Through, s.Calm.Waiter)
+	}
+	for _, one := range s.Sessions {
+		fmt.Fprintf(&b, "  %v\n", one)
+	}
+	for _, g := range s.Limited {
+		fmt.Fprintf(&b, "  before: give %s, %v\n", g.GetName(), g.GetLimits())
 	}
 	for _, f := range s.Faults {
 		fmt.Fprintf(&b, "  %v\n", f)
