@@ -16,6 +16,7 @@ import (
 	"github.com/reeve-authz/reeve/controlplane/internal/ca"
 	"github.com/reeve-authz/reeve/controlplane/internal/store"
 	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
+	grantv1 "github.com/reeve-authz/reeve/gen/reeve/grant/v1"
 	"github.com/reeve-authz/reeve/sidecar/identity"
 )
 
@@ -25,13 +26,16 @@ const (
 	// bootstrapTTL is how long its certificate lasts: long enough to make
 	// administrators of one's own.
 	bootstrapTTL = 30 * 24 * time.Hour
+	// defaultNamespace is there from the start; it may be deleted.
+	defaultNamespace = "namespaces/default"
 )
 
 // errAdministered reports that there are administrators already.
 var errAdministered = errors.New("there are administrators already")
 
-// bootstrap makes the first administrator of a store that has none, and leaves
-// its key and certificate in the data directory. If it dies between the two,
+// bootstrap makes the first administrator of a store that has none, and the
+// namespace that reevectl means when it is told of none, and leaves the former's
+// key and certificate in the data directory. If it dies between the two,
 // RecoverAdmin mends it.
 func (c *Config) bootstrap(ctx context.Context, s *store.Store, authority *ca.Authority, adminAddress string, log *slog.Logger) error {
 	page, err := s.List(ctx, "admins/", "", 1, 0)
@@ -46,7 +50,11 @@ func (c *Config) bootstrap(ctx context.Context, s *store.Store, authority *ca.Au
 		if err == nil && len(admins) > 0 {
 			err = errAdministered
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		now := timestamppb.Now()
+		return tx.Put(defaultNamespace, &grantv1.Namespace{Name: defaultNamespace, CreateTime: now, UpdateTime: now})
 	})
 	if errors.Is(err, errAdministered) {
 		return nil // another control plane of this store was first

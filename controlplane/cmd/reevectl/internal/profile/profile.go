@@ -74,6 +74,20 @@ func Load(path string) (*File, error) {
 	return f, nil
 }
 
+// OrLocal returns the file that a control plane of this user wrote at its first
+// start into its default data directory, or f if there is none.
+func (f *File) OrLocal(getenv func(string) string) (*File, error) {
+	base := getenv("XDG_DATA_HOME")
+	if base == "" {
+		base = filepath.Join(getenv("HOME"), ".local", "share")
+	}
+	local, err := Load(filepath.Join(base, "reeve", "controlplane", "bootstrap", "context.yaml"))
+	if err != nil || len(local.Contexts) == 0 {
+		return f, err
+	}
+	return local, nil
+}
+
 var (
 	yamlLine    = regexp.MustCompile(`line \d+`)
 	yamlUnknown = regexp.MustCompile(`line \d+: field (\S+) not found`)

@@ -98,6 +98,35 @@ func TestDefaultPath(t *testing.T) {
 	}
 }
 
+func TestOrLocal(t *testing.T) {
+	t.Parallel()
+	home := t.TempDir()
+	getenv := func(name string) string { return map[string]string{"HOME": home}[name] }
+	mine, err := profile.Load(profile.DefaultPath(getenv))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := mine.OrLocal(getenv); err != nil || got != mine {
+		t.Errorf("without a control plane of this machine: %+v, %v", got, err)
+	}
+	dir := filepath.Join(home, ".local/share/reeve/controlplane/bootstrap")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	text := "contexts: [{name: bootstrap, address: 127.0.0.1:7443, certificate: admin.pem, key: k.pem, ca: ca.pem}]"
+	if err := os.WriteFile(filepath.Join(dir, "context.yaml"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got, err := mine.OrLocal(getenv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := got.Pick("")
+	if err != nil || c.Name != "bootstrap" || c.Certificate != filepath.Join(dir, "admin.pem") {
+		t.Errorf("with one: %+v, %v", c, err)
+	}
+}
+
 func TestDialRefusesBadFiles(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -75,6 +75,9 @@ func (s *Session) File() (*profile.File, error) {
 // Chosen returns the context that the flags or the environment choose.
 func (s *Session) Chosen() (profile.Context, error) {
 	f, err := s.File()
+	if err == nil && s.Config == "" && len(f.Contexts) == 0 {
+		f, err = f.OrLocal(s.Getenv)
+	}
 	if err != nil {
 		return profile.Context{}, err
 	}
