@@ -17,17 +17,32 @@ import (
 // maxMisfits is how many conditions are named that do not fit a definition.
 const maxMisfits = 10
 
+// maxEffort is how much one edit checks: for each condition and each tool that it
+// is about 1, and 1 more for every effortBytes of the condition. It takes some
+// seconds at the most, in which no other change is made, a revocation neither.
+const (
+	maxEffort   = 1_000_000
+	effortBytes = 64
+)
+
 // conditions checks the conditions of grants against the tools that these cover,
-// in the state after an edit. What it has read it reads once.
+// in the state after an edit. What it has read it reads once, and what it has
+// found out of one condition and the same targets it knows of the others.
 type conditions struct {
 	*Edit
-	parsed map[string]*grant.Tool // by resource name
+	effort   int
+	listed   map[string][]condition.ToolSchema // by namespace and a target's text
+	verdicts map[string]error                  // by namespace, targets and condition
+	parsed   map[string]*grant.Tool            // by resource name
 }
 
 // fit checks the conditions of the grants that were put, and of those that cover
 // a tool that was put.
 func (e *Edit) fit() error {
-	c := &conditions{Edit: e, parsed: make(map[string]*grant.Tool)}
+	c := &conditions{
+		Edit: e, listed: make(map[string][]condition.ToolSchema), verdicts: make(map[string]error),
+		parsed: make(map[string]*grant.Tool),
+	}
 	var tools []grant.Name
 	written := make(map[string]bool)
 	for _, m := range e.put {
@@ -88,49 +103,78 @@ func (c *conditions) check(g *grantv1.Grant) error {
 	if g.GetCondition() == "" {
 		return nil
 	}
-	covered, err := c.covered(g)
-	if err != nil || len(covered) == 0 {
-		return err
-	}
-	return c.Conditions.Check(g.GetCondition(), covered)
-}
-
-// covered returns the tools that a grant covers, in order of name. What it covers
-// beside tools has arguments of which nothing is known, as have those of a tool
-// that is not pinned.
-func (c *conditions) covered(g *grantv1.Grant) ([]condition.ToolSchema, error) {
 	n, err := grant.ParseName(g.GetName())
 	if err != nil {
-		return nil, err
+		return err
 	}
-	found := make(map[string]condition.ToolSchema)
+	key := n.Namespace
 	for _, target := range g.GetTargets() {
 		kind, text := noun.TargetOf(target)
+		key += "\x00" + kind + " " + text
+	}
+	key += "\x00\x00" + g.GetCondition()
+	if verdict, known := c.verdicts[key]; known {
+		return verdict
+	}
+	covered, err := c.covered(n.Namespace, g.GetTargets())
+	if err != nil {
+		return err
+	}
+	if c.effort += len(covered) * (1 + len(g.GetCondition())/effortBytes); c.effort > maxEffort {
+		return refusal.Impossible("too many conditions are about too many tools to be checked in one change, for which all others wait: " +
+			"name servers or tools in the targets of grants with conditions, in place of *")
+	}
+	if len(covered) > 0 {
+		err = c.Conditions.Check(g.GetCondition(), covered)
+	}
+	c.verdicts[key] = err
+	return err
+}
+
+// covered returns the tools that targets cover, in order of name. What they cover
+// beside tools has arguments of which nothing is known, as have those of a tool
+// that is not pinned.
+func (c *conditions) covered(namespace string, targets []*grantv1.Target) ([]condition.ToolSchema, error) {
+	var covered []condition.ToolSchema
+	for _, target := range targets {
+		kind, text := noun.TargetOf(target)
 		if kind != "tool" {
-			found[kind+" "+text] = condition.ToolSchema{Name: kind + " " + text}
+			covered = append(covered, condition.ToolSchema{Name: kind + " " + text})
 			continue
 		}
-		resources, err := c.tools(n.Namespace, text)
+		tools, err := c.list(namespace, text)
 		if err != nil {
 			return nil, err
 		}
-		for _, r := range resources {
-			t, err := c.parse(r)
-			if err != nil {
-				return nil, err
-			}
-			if t != nil {
-				name := t.Server() + "/" + t.ID()
-				found[name] = condition.ToolSchema{Name: name, Schema: t.Arguments()}
-			}
+		covered = append(covered, tools...)
+	}
+	byName := func(a, b condition.ToolSchema) int { return strings.Compare(a.Name, b.Name) }
+	slices.SortStableFunc(covered, byName)
+	return slices.CompactFunc(covered, func(a, b condition.ToolSchema) bool { return a.Name == b.Name }), nil
+}
+
+// list returns the tools that a target means, and what their arguments are.
+func (c *conditions) list(namespace, text string) ([]condition.ToolSchema, error) {
+	key := namespace + " " + text
+	if found, known := c.listed[key]; known {
+		return found, nil
+	}
+	resources, err := c.tools(namespace, text)
+	if err != nil {
+		return nil, err
+	}
+	found := []condition.ToolSchema{}
+	for _, r := range resources {
+		t, err := c.parse(r)
+		if err != nil {
+			return nil, err
+		}
+		if t != nil {
+			found = append(found, condition.ToolSchema{Name: t.Server() + "/" + t.ID(), Schema: t.Arguments()})
 		}
 	}
-	var covered []condition.ToolSchema
-	for _, t := range found {
-		covered = append(covered, t)
-	}
-	slices.SortFunc(covered, func(a, b condition.ToolSchema) int { return strings.Compare(a.Name, b.Name) })
-	return covered, nil
+	c.listed[key] = found
+	return found, nil
 }
 
 // tools reads the tools that a target means: one, those of a server, or all.
