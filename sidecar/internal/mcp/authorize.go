@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"strconv"
 
 	decisionv1 "github.com/reeve-authz/reeve/gen/reeve/decision/v1"
 	"github.com/reeve-authz/reeve/sidecar/grant"
@@ -70,7 +71,7 @@ func (x *exchange) authorize(ctx context.Context) *refusal {
 		p := x.h.config.Enforcer.Admit(x.server, x.session)
 		x.permits = append(x.permits, p)
 		if !p.Decision.Allow {
-			return denied(p, p.Decision)
+			return x.denied(p, p.Decision)
 		}
 	}
 	for _, c := range x.origin.Calls {
@@ -81,7 +82,7 @@ func (x *exchange) authorize(ctx context.Context) *refusal {
 		p := x.decide(ctx, c)
 		if !p.Decision.Allow {
 			x.withdraw(ctx, p.Decision)
-			return denied(p, p.Decision)
+			return x.denied(p, p.Decision)
 		}
 		x.permits = append(x.permits, p)
 	}
@@ -116,11 +117,12 @@ func (x *exchange) withdraw(ctx context.Context, d pdp.Decision) {
 
 // checkPin refuses a call of a pinned tool that the server does not list as it was
 // accepted. Of a tool that is not pinned, or that is denied anyway, the server is
-// not asked.
+// not asked; if that changes before the call has left, it does not leave.
 func (x *exchange) checkPin(ctx context.Context, c pdp.Call) *refusal {
 	if c.Kind != pdp.Tool || x.origin.Rule.Kind != pdp.Tool {
 		return nil
 	}
+	x.pinned = pinned{views: x.h.config.Views, server: c.Server, tool: c.Name}
 	v := x.h.config.Views.View()
 	tool := v.Snapshot.Tool(c.Server, c.Name)
 	if tool == nil || !tool.Pinned() {
@@ -130,19 +132,19 @@ func (x *exchange) checkPin(ctx context.Context, c pdp.Call) *refusal {
 	if !pdp.Visible(v.Snapshot, c, at) {
 		return nil
 	}
-	x.pinned = &pinned{views: x.h.config.Views, call: c, digest: tool.Digest()}
 	err := x.h.lists.Check(ctx, x.list(), c.Name, tool.Digest(), at.Bound)
 	if err == nil {
+		x.pinned.digest = tool.Digest()
 		return nil
 	}
 	if errors.Is(err, pin.ErrChanged) {
 		p := x.h.config.Enforcer.Refuse(ctx, c, pdp.DefinitionChanged)
-		return denied(p, p.Decision)
+		return x.denied(p, p.Decision)
 	}
 	x.h.log.WarnContext(ctx, "definition not checked", slog.String("server", x.server), slog.Any("error", err))
 	p := x.h.config.Enforcer.Refuse(ctx, c, pdp.Unavailable)
-	refused := denied(p, p.Decision)
-	refused.message = "Denied: server " + x.server + " could not be asked whether the tool is still the one that was accepted. Retry later."
+	refused := x.denied(p, p.Decision)
+	refused.message = "Denied: server " + strconv.Quote(x.server) + " could not be asked whether the tool is still the one that was accepted. Retry later."
 	return refused
 }
 
@@ -155,11 +157,13 @@ func (x *exchange) list() own.Place {
 	return own.Place{Server: x.server, Session: x.key.ID, Version: version}
 }
 
-// A pinned allows a call for as long as the definition is the accepted one that
-// its server's list was held against.
+// A pinned allows a call of a tool for as long as the definition that was accepted
+// of it is the one that its server's list was held against, or while none was. The
+// zero pinned is of no tool.
 type pinned struct {
-	views  pep.Views
-	call   pdp.Call
+	views        pep.Views
+	server, tool string
+	// digest is of the definition; empty if the server was not asked.
 	digest string
 }
 
@@ -167,7 +171,7 @@ var errRepinned = errors.New("another definition was accepted meanwhile")
 
 // Recheck implements [wire.Permit].
 func (p *pinned) Recheck() error {
-	if t := p.views.View().Snapshot.Tool(p.call.Server, p.call.Name); t == nil || t.Digest() != p.digest {
+	if t := p.views.View().Snapshot.Tool(p.server, p.tool); t == nil || t.Digest() != p.digest {
 		return errRepinned
 	}
 	return nil
@@ -210,8 +214,8 @@ func (x *exchange) needed() []wire.Permit {
 	if x.asked != nil {
 		all = append(all, x.asked)
 	}
-	if x.pinned != nil {
-		all = append(all, x.pinned)
+	if x.pinned.views != nil {
+		all = append(all, &x.pinned)
 	}
 	return all
 }

@@ -52,8 +52,10 @@ type exchange struct {
 	// if it answers none, or one that needed no permit.
 	asked *pep.Permit
 	// pinned holds while the definition is the accepted one that the server's list
-	// was held against; nil if the message is of no pinned tool.
-	pinned *pinned
+	// was held against; zero if the message calls no tool.
+	pinned pinned
+	// left says that something of the message may have left.
+	left bool
 	// ticket is what the message uses up: what the server had the agent keep; nil
 	// if nothing.
 	ticket *state.Ticket
@@ -200,7 +202,7 @@ func (x *exchange) forward(ctx context.Context, method string, text []byte) outc
 			return false
 		}
 		resp, begun, err = x.send(ctx, x.needed(), server, method, text, method == http.MethodPost)
-		if !begun {
+		if x.left = begun; !begun {
 			x.ticket.Return()
 		}
 		return begun
@@ -209,7 +211,7 @@ func (x *exchange) forward(ctx context.Context, method string, text []byte) outc
 		if x.listening() {
 			return outcomeCut
 		}
-		return x.refuse(denied(denial, denial.Decision))
+		return x.refuse(x.denied(denial, denial.Decision))
 	}
 	if err != nil {
 		status, o, refused := x.failure(ctx, err)

@@ -1,6 +1,7 @@
 package mcp_test
 
 import (
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -10,6 +11,8 @@ import (
 	"time"
 
 	"github.com/reeve-authz/reeve/sidecar/internal/mcp"
+	"github.com/reeve-authz/reeve/sidecar/internal/pep"
+	"github.com/reeve-authz/reeve/sidecar/internal/replica"
 )
 
 // watcher takes note of withheld definitions.
@@ -250,6 +253,81 @@ func TestRepinned(t *testing.T) {
 		t.Errorf("%s", body)
 	}
 	g.records.await(t, "instance-1 WITHDRAWN definition_changed")
+}
+
+// P1: a tool is pinned, or what would have been denied anyway is allowed, after it
+// was seen whether the server must be asked: the call does not leave unasked.
+func TestPinnedMeanwhile(t *testing.T) {
+	good := item("greet", "Greets.")
+	t.Run("pinned", func(t *testing.T) {
+		s := newShop(item("greet", "Other."))
+		g := newRig(t, s, allow("all", "tool support/*"))
+		var once sync.Once
+		g.records.onDecide = func(string) { once.Do(func() { g.apply(t, nil, pin(t, "greet", good)) }) }
+		if _, body := g.post(t, call(1, "greet", `{}`)); !strings.Contains(body, denied) || s.count("tools/call") != 0 {
+			t.Errorf("%s", body)
+		}
+	})
+	t.Run("allowed", func(t *testing.T) {
+		s := newShop(item("greet", "Other."))
+		server := httptest.NewServer(s)
+		t.Cleanup(server.Close)
+		views := &early{}
+		g := newRigAt(t, server.URL, func(c *mcp.Config) { views.Views, c.Views = c.Views, views })
+		g.apply(t, nil, pin(t, "greet", good))
+		views.first = g.replica.View()
+		g.apply(t, nil, allow("all", "tool support/*"))
+		if _, body := g.post(t, call(1, "greet", `{}`)); !strings.Contains(body, denied) || s.count("tools/call") != 0 {
+			t.Errorf("%s", body)
+		}
+	})
+}
+
+// early shows a view for as long as nothing was decided by a newer one.
+type early struct {
+	pep.Views
+	first *replica.View
+	shown atomic.Int64
+}
+
+func (e *early) View() *replica.View {
+	if e.first != nil && e.shown.Add(1) <= 2 { // for headers, and for the pin
+		return e.first
+	}
+	return e.Views.View()
+}
+
+// P3: another definition is accepted when part of the call has left: it is cut, and
+// not recorded as one of which nothing has.
+func TestRepinnedWhileWriting(t *testing.T) {
+	const long = 12 << 20 // more than the kernel takes for a server that does not read
+	good := item("greet", "Greets.")
+	began, goOn := make(chan struct{}), make(chan struct{})
+	s := newShop(good)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength < long {
+			s.ServeHTTP(w, r)
+			return
+		}
+		close(began)
+		<-goOn
+		_, _ = io.Copy(io.Discard, r.Body)
+	}))
+	t.Cleanup(server.Close)
+	g := newRigAt(t, server.URL, func(c *mcp.Config) { c.MaxBody = 2 * long }, allow("all", "tool support/*"))
+	g.apply(t, nil, pin(t, "greet", good))
+	answered := make(chan string, 1)
+	go func() {
+		_, body := g.post(t, call(1, "greet", `{"name":"`+strings.Repeat("n", long)+`"}`))
+		answered <- body
+	}()
+	<-began
+	g.apply(t, nil, pin(t, "greet", item("greet", "Other.")))
+	close(goOn)
+	if body := <-answered; !strings.Contains(body, denied) {
+		t.Errorf("%.300s", body)
+	}
+	g.records.await(t, "instance-1 CUT")
 }
 
 // Real servers of every kind are asked as they want to be: what one is found to

@@ -175,7 +175,7 @@ func (x *exchange) may(ctx context.Context, method string, text []byte) *refusal
 func (x *exchange) once(ctx context.Context, c pdp.Call) *refusal {
 	p := x.h.config.Enforcer.Authorize(ctx, c)
 	if !p.Forward(ctx, func(context.Context, *grant.Server) bool { return true }) {
-		return denied(p, p.Decision)
+		return x.denied(p, p.Decision)
 	}
 	p.End(ctx, decisionv1.Outcome_OK)
 	return nil
@@ -274,7 +274,7 @@ func (x *exchange) reply(m *message.Message) outcome {
 	if d, taken := permit.Taken(); taken {
 		status = decisionv1.Outcome_CUT
 		x.tell(ctx, m.ID, &refusal{code: message.CodeDenied, message: "The agent may no longer be asked."})
-		return x.refuse(denied(permit, d))
+		return x.refuse(x.denied(permit, d))
 	}
 	x.asked = permit
 	o := x.pass(ctx, m)
