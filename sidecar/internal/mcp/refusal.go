@@ -55,10 +55,14 @@ func failed(server, problem string) *refusal {
 
 // denied refuses a call for the reason of d, which is its permit's or what its
 // permit was cut for.
-func denied(p *pep.Permit, d pdp.Decision) *refusal {
+func (x *exchange) denied(p *pep.Permit, d pdp.Decision) *refusal {
 	status := http.StatusForbidden
-	if d.Reason == pdp.Stale || d.Reason == pdp.Unavailable {
+	switch d.Reason {
+	case pdp.Stale, pdp.Unavailable:
 		status = http.StatusServiceUnavailable
+	case pdp.RateLimited:
+		status = http.StatusTooManyRequests
+	default:
 	}
 	members := []strictjson.Member{{Key: "reason", Value: d.Reason.String()}}
 	if p.ID != "" {
@@ -69,12 +73,12 @@ func denied(p *pep.Permit, d pdp.Decision) *refusal {
 	}
 	return &refusal{
 		status: status, code: message.CodeDenied,
-		message: sentence(p.Call, d), data: strictjson.NewObject(members...),
+		message: x.sentence(p.Call, d), data: strictjson.NewObject(members...),
 	}
 }
 
 // sentence says to an agent why its call was denied, and what it can do.
-func sentence(c pdp.Call, d pdp.Decision) string {
+func (x *exchange) sentence(c pdp.Call, d pdp.Decision) string {
 	thing := kindWord(c.Kind) + " " + strconv.Quote(c.Name) + " of server " + strconv.Quote(c.Server)
 	if c.Kind == 0 {
 		thing = "server " + strconv.Quote(c.Server)
@@ -86,6 +90,18 @@ func sentence(c pdp.Call, d pdp.Decision) string {
 		return fmt.Sprintf("Denied: %s is forbidden by %s. Do not retry; go on without it.", thing, d.Grant)
 	case pdp.ConditionFalse:
 		return fmt.Sprintf("Denied: you may use %s, but not with these arguments or at this moment: the condition of %s does not hold. Change the arguments, or ask whoever runs you.", thing, d.Grant)
+	case pdp.ArgumentsInvalid:
+		return fmt.Sprintf("Denied: the arguments of %s are not what it takes%s. Change them, and try again.", thing, x.problem(c))
+	case pdp.SessionRequired:
+		return fmt.Sprintf("Denied: you may use %s only in a session that is as %s asks for, and this call is in %s. Do not retry; ask whoever runs you to start you in such a session.", thing, d.Grant, sessionWord(c.Session, "none", " which is not"))
+	case pdp.SessionEnded:
+		return fmt.Sprintf("Denied: %s has ended, or is not yours. Do not retry; stop, and ask whoever runs you for a new one.", sessionWord(c.Session, "the session", ""))
+	case pdp.SessionClaimed:
+		return fmt.Sprintf("Denied: %s is used through another sidecar, or could not be claimed for this one. Retry in a few seconds; if it is still denied, ask whoever runs you for a new session.", sessionWord(c.Session, "the session", ""))
+	case pdp.LimitReached:
+		return fmt.Sprintf("Denied: all calls of %s that %s allows have been made. Do not retry; ask whoever runs you for more, or go on without it.", thing, limiter(c, d))
+	case pdp.RateLimited:
+		return fmt.Sprintf("Denied: %s was called as often as %s allows in such a time. Wait, then retry; call it less often.", thing, limiter(c, d))
 	case pdp.Expired:
 		return fmt.Sprintf("Denied: your grant for %s has expired. Do not retry; ask whoever runs you to renew %s.", thing, d.Grant)
 	case pdp.NotYetValid:
@@ -99,7 +115,7 @@ func sentence(c pdp.Call, d pdp.Decision) string {
 	case pdp.UnknownServer:
 		return fmt.Sprintf("Denied: there is no server %q for you in the catalogue.", c.Server)
 	case pdp.Unavailable:
-		return "Denied: the decision could not be recorded, and nothing is done without a record. Retry later; the operator has been told."
+		return "Denied: the call could not be recorded, or not counted where it must be, and nothing is done without. Retry later; the operator has been told."
 	case pdp.Malformed:
 		if problem := grant.URIProblem(c.Name); c.Kind == pdp.Resource && problem != "" {
 			return fmt.Sprintf("Denied: the URI %q can be read in more than one way: %s.", c.Name, problem)
@@ -114,6 +130,35 @@ func sentence(c pdp.Call, d pdp.Decision) string {
 	default:
 		return fmt.Sprintf("Denied: %s (%s).", thing, d.Reason)
 	}
+}
+
+// problem continues a sentence with what is wrong with the arguments of a call of
+// a pinned tool, without their values; with nothing if they are good by now.
+func (x *exchange) problem(c pdp.Call) string {
+	tool := x.h.config.Views.View().Snapshot.Tool(c.Server, c.Name)
+	if tool == nil || !tool.Pinned() {
+		return ""
+	}
+	if err := tool.Arguments().Check(c.Args); err != nil {
+		return ": " + err.Error()
+	}
+	return ""
+}
+
+// sessionWord names a session, and says more of it; none stands for no session.
+func sessionWord(id, none, more string) string {
+	if id == "" {
+		return none
+	}
+	return "session " + strconv.Quote(id) + more
+}
+
+// limiter names whose limits denied a call: a grant's, or its session's.
+func limiter(c pdp.Call, d pdp.Decision) string {
+	if d.Grant == "" {
+		return sessionWord(c.Session, "the session", "")
+	}
+	return d.Grant
 }
 
 func kindWord(k pdp.Kind) string {
@@ -197,7 +242,7 @@ func (x *exchange) failure(ctx context.Context, err error) (decisionv1.Outcome_S
 				p = other
 			}
 		}
-		return decisionv1.Outcome_CUT, outcomeCut, denied(p, cut.Decision)
+		return decisionv1.Outcome_CUT, outcomeCut, x.denied(p, cut.Decision)
 	case errors.Is(context.Cause(ctx), errDraining):
 		return decisionv1.Outcome_CANCELLED, outcomeCancelled, failed(x.server, "is not listened to any more: the sidecar is stopping.")
 	case x.r.Context().Err() != nil:
@@ -207,7 +252,10 @@ func (x *exchange) failure(ctx context.Context, err error) (decisionv1.Outcome_S
 	}
 	if errors.Is(err, errRepinned) {
 		d := pdp.Decision{Reason: pdp.DefinitionChanged}
-		refused := denied(x.permits[0], d)
+		refused := x.denied(x.permits[0], d)
+		if x.left {
+			return decisionv1.Outcome_CUT, outcomeCut, refused
+		}
 		x.withdraw(ctx, d)
 		return decisionv1.Outcome_WITHDRAWN, outcomeDenied, refused
 	}

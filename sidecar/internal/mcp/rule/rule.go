@@ -42,9 +42,12 @@ type Rule struct {
 // rules are the methods that have one of their own. Any other needs a grant of
 // the method.
 var rules = map[string]Rule{
-	"initialize":                       {Free: true, Begins: true, Claims: true},
-	"ping":                             {Free: true},
-	"server/discover":                  {Free: true, Claims: true},
+	"initialize":      {Free: true, Begins: true, Claims: true},
+	"ping":            {Free: true},
+	"server/discover": {Free: true, Claims: true},
+	// What the server then tells is told to this agent alone, and is free itself.
+	// Clients send it first of all, and give up on a server that denies it.
+	"logging/setLevel":                 {Free: true},
 	"notifications/initialized":        {Free: true},
 	"notifications/cancelled":          {Free: true},
 	"notifications/progress":           {Free: true},
