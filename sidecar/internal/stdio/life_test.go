@@ -265,8 +265,8 @@ func TestStubborn(t *testing.T) {
 	began := time.Now()
 	g.do(t.Context(), http.MethodDelete, s, "", allowed)
 	eventually(t, "both have ended", func() bool { return !alive(answer.Result.PID) && !alive(answer.Result.Child) })
-	if took := time.Since(began); took < 3*time.Second || took > 8*time.Second {
-		t.Errorf("it took %v", took)
+	if took := time.Since(began); took < 3*time.Second {
+		t.Errorf("ended after %v, before it was killed", took)
 	}
 }
 

@@ -91,7 +91,7 @@ func scriptServer() {
 		line, err := in.ReadString('\n')
 		if err != nil {
 			if slices.Contains(os.Args, "stubborn") {
-				select {}
+				<-time.After(time.Hour) // select {} alone is a deadlock, of which it would die
 			}
 			return
 		}
