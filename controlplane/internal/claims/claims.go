@@ -39,8 +39,10 @@ type Server struct {
 	log      *slog.Logger
 	validate protovalidate.Validator
 	requests metric.Int64Counter
+	opens    *limiter
 	changes  *limiter
 	draws    *limiter
+	opened   openings
 	line     chan struct{} // as many as there may be in line, by sending
 }
 
@@ -57,6 +59,7 @@ func NewServer(s keeper, now func() time.Time, log *slog.Logger, meter metric.Me
 	}
 	return &Server{
 		store: s, now: now, log: log, validate: validate, requests: requests,
+		opens:   newLimiter(opensPerSecond, opensAtOnce),
 		changes: newLimiter(changesPerSecond, changesAtOnce), draws: newLimiter(drawsPerSecond, drawsAtOnce),
 		line: make(chan struct{}, changesInLine),
 	}, nil
@@ -64,7 +67,7 @@ func NewServer(s keeper, now func() time.Time, log *slog.Logger, meter metric.Me
 
 // OpenSession implements [grantv1.ClaimsServer].
 func (s *Server) OpenSession(ctx context.Context, r *grantv1.OpenSessionRequest) (*grantv1.OpenSessionResponse, error) {
-	return answer(ctx, s, grantv1.Claims_OpenSession_FullMethodName, r, s.changes, s.open)
+	return answer(ctx, s, grantv1.Claims_OpenSession_FullMethodName, r, s.opens, s.open)
 }
 
 // ClaimSession implements [grantv1.ClaimsServer].

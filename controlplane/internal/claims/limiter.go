@@ -9,8 +9,11 @@ import (
 
 // How often one agent may ask, in the long run and at once. A change is kept for
 // ever, in the chain of changes, and stands in line with those of administrators;
-// a draw is neither.
+// a draw is neither. Sessions that are there can be claimed and ended once each,
+// but there is no end to opening others: an agent that never rests adds some 10 MB
+// a day to the store so.
 const (
+	opensPerSecond, opensAtOnce     = 0.2, 128
 	changesPerSecond, changesAtOnce = 1, 128
 	drawsPerSecond, drawsAtOnce     = 50, 500
 	// changesInLine is how many changes of all agents stand at a time in the line

@@ -25,8 +25,7 @@ const (
 )
 
 // open opens a session, or returns the one that the request opened before. If
-// that one has ended meanwhile it is opened again, as it would be by another
-// request.
+// that one is over meanwhile there is none: what has ended is not opened again.
 func (s *Server) open(ctx context.Context, c caller, r *grantv1.OpenSessionRequest) (*grantv1.OpenSessionResponse, error) {
 	ttl := defaultTTL
 	if r.GetTtl() != nil {
@@ -49,8 +48,11 @@ func (s *Server) open(ctx context.Context, c caller, r *grantv1.OpenSessionReque
 		return nil, fmt.Errorf("%w: %w", errInvalid, err)
 	}
 	session, revision, err := s.change(ctx, c, wanted.GetName(), func(tx *store.Tx, found *grantv1.Session) (*grantv1.Session, error) {
-		if found != nil {
+		switch {
+		case found != nil && now.Before(found.GetExpireTime().AsTime()):
 			return found, nil
+		case found != nil, s.opened.knows(wanted.GetName(), now):
+			return nil, errNoSession
 		}
 		if err := hasRoom(ctx, tx, c, now); err != nil {
 			return nil, err
@@ -60,6 +62,7 @@ func (s *Server) open(ctx context.Context, c caller, r *grantv1.OpenSessionReque
 	if err != nil {
 		return nil, err
 	}
+	s.opened.note(session.GetName(), now)
 	return &grantv1.OpenSessionResponse{Session: session, Revision: revision}, nil
 }
 

@@ -118,10 +118,11 @@ func (s *Sweeper) sweepSessions(ctx context.Context) error {
 
 // sweepDrawn removes the counts that nothing can be drawn from any more.
 func (s *Sweeper) sweepDrawn(ctx context.Context) error {
-	current := &incarnations{store: s.store, known: make(map[string]string)}
 	for after, more := (store.Count{}), true; more; {
 		var page []store.Drawn
 		var err error
+		// Of what was read before the page, a count in it may be newer.
+		current := &incarnations{store: s.store, known: make(map[string]string)}
 		if page, more, err = s.store.Drawns(ctx, after, sweepReads); err != nil {
 			return err
 		}

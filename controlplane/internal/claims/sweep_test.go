@@ -13,6 +13,7 @@ import (
 
 	"github.com/reeve-authz/reeve/controlplane/internal/store"
 	grantv1 "github.com/reeve-authz/reeve/gen/reeve/grant/v1"
+	storev1 "github.com/reeve-authz/reeve/gen/reeve/store/v1"
 	"github.com/reeve-authz/reeve/sidecar/grant"
 )
 
@@ -121,4 +122,39 @@ func TestSweepsGoOn(t *testing.T) {
 			t.Errorf("%d sweeps in an hour, then %v", sweeps, err)
 		}
 	})
+}
+
+// shifting is a store in which, between two pages of counts, a grant is made anew
+// and drawn from.
+type shifting struct {
+	sweepable
+	uid  string // of the grant
+	gone []store.Count
+}
+
+func (s *shifting) Get(context.Context, string) (store.Resource, error) {
+	return store.Resource{Message: &grantv1.Grant{Uid: s.uid}}, nil
+}
+
+func (s *shifting) Drawns(_ context.Context, after store.Count, _ int) (all []store.Drawn, more bool, err error) {
+	if after != (store.Count{}) {
+		s.uid = "b"
+	}
+	return []store.Drawn{{Count: store.Count{GrantUID: s.uid}, Drawn: &storev1.Drawn{Grant: "g"}}}, s.uid == "a", nil
+}
+
+func (s *shifting) DeleteDrawn(_ context.Context, gone []store.Count) error {
+	s.gone = append(s.gone, gone...)
+	return nil
+}
+
+// P6: what was drawn from a grant that was made anew during a sweep stays drawn.
+func TestSweepDrawnMeanwhile(t *testing.T) {
+	s := &shifting{uid: "a"}
+	if err := NewSweeper(s, nil, time.Now, slog.New(slog.DiscardHandler)).sweepDrawn(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if len(s.gone) > 0 || s.uid != "b" {
+		t.Errorf("swept %v, which is drawn from", s.gone)
+	}
 }
