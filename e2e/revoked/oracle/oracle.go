@@ -107,6 +107,23 @@ func in(session string) string {
 
 func clock(t time.Time) string { return t.Format("15:04:05.000000") }
 
+// around tells of the agent's records directly before and after a call: whether
+// numbers between them are missing tells a record that was lost from one that was
+// never made.
+func around(allows []Allow, a Arrival) string {
+	var before, after Allow
+	for _, r := range allows {
+		switch {
+		case r.Agent != a.Agent:
+		case !r.Time.After(a.Time) && r.Time.After(before.Time):
+			before = r
+		case r.Time.After(a.Time) && (after.ID == "" || r.Time.Before(after.Time)):
+			after = r
+		}
+	}
+	return fmt.Sprintf("the agent's allows around it are %s at %s and %s at %s", before.ID, clock(before.Time), after.ID, clock(after.Time))
+}
+
 // Unrecorded returns the arrivals that no record explains: P3. Records follow
 // calls to the log, so that one that is missing may be on its way.
 func Unrecorded(allows []Allow, arrivals []Arrival) []string {
@@ -119,7 +136,8 @@ func Unrecorded(allows []Allow, arrivals []Arrival) []string {
 		records := recorded[a.Digest]
 		switch i := slices.IndexFunc(records, func(r Allow) bool { return r.Unit == a.Unit }); {
 		case i < 0:
-			wrong = append(wrong, fmt.Sprintf("call %s of %s to %s arrived at %s without a record", a.ID, a.Agent, a.Target, clock(a.Time)))
+			wrong = append(wrong, fmt.Sprintf("call %s of %s to %s arrived at %s without a record; %s",
+				a.ID, a.Agent, a.Target, clock(a.Time), around(allows, a)))
 		case records[i].Session != a.Session:
 			wrong = append(wrong, fmt.Sprintf("call %s arrived, and record %s says that it was made in session %q", a.ID, records[i].ID, records[i].Session))
 		case records[i].Withdrawn:
