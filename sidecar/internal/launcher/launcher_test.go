@@ -330,8 +330,8 @@ func TestEndAtOnce(t *testing.T) {
 		request string
 		most    time.Duration
 	}{
-		"listening": {`{"jsonrpc":"2.0","id":"l","method":"subscriptions/listen","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}`, 2 * time.Second},
-		"deaf":      {ping, 8 * time.Second},
+		"listening": {`{"jsonrpc":"2.0","id":"l","method":"subscriptions/listen","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}`, 4 * time.Second},
+		"deaf":      {ping, 20 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			arrived := make(chan struct{}, 1)
