@@ -21,8 +21,13 @@ const (
 	maxPlaces = 1024
 	// listWithin is how long a server may take to list its tools.
 	listWithin = 10 * time.Second
-	// maxTools is how many tools are remembered of one list.
-	maxTools = 10_000
+	// maxTools is how many tools are remembered of one list, and maxHeld of all
+	// together; any other list is forgotten for one more. maxName is the longest
+	// name, in bytes, that a tool of the catalogue can have.
+	maxTools, maxHeld, maxName = 10_000, 100_000, 128
+	// maxRounds is how often a server is asked for one call, if its list changes
+	// each time before it has been read.
+	maxRounds = 3
 )
 
 // ErrChanged is for a tool that the server does not list as it was accepted: with
@@ -54,6 +59,7 @@ type Lists struct {
 	mu     sync.Mutex
 	closed bool
 	places map[own.Place]*place
+	held   int // tools, in the lists of all places
 	under  map[*asking]struct{}
 }
 
@@ -100,9 +106,9 @@ func (l *Lists) Close() {
 // digest, by a list that was asked for less than bound ago. If there is none, it
 // is asked for one first, once for all who wait; and ahead of time, in the
 // background, when half of bound has passed. It returns nil, ErrChanged, or why
-// that cannot be known.
+// that cannot be known: also if the list changes faster than it can be read.
 func (l *Lists) Check(ctx context.Context, at own.Place, tool, digest string, bound time.Duration) error {
-	for {
+	for range maxRounds {
 		l.mu.Lock()
 		if l.closed {
 			l.mu.Unlock()
@@ -125,16 +131,18 @@ func (l *Lists) Check(ctx context.Context, at own.Place, tool, digest string, bo
 			return fmt.Errorf("check definition: %w", context.Cause(ctx))
 		case <-a.done:
 		}
-		if a.err != nil {
-			return fmt.Errorf("check definition: %w", a.err)
-		}
 		l.mu.Lock()
 		dropped := a.dropped
 		l.mu.Unlock()
-		if !dropped {
+		switch {
+		case dropped:
+		case a.err != nil:
+			return fmt.Errorf("check definition: %w", a.err)
+		default:
 			return compare(a.digests, tool, digest)
 		}
 	}
+	return errors.New("check definition: the server's list changes faster than it can be read")
 }
 
 func compare(digests map[string]string, tool, digest string) error {
@@ -152,9 +160,26 @@ func (l *Lists) Drop(server string) {
 		if at.Server != server {
 			continue
 		}
-		p.digests = nil
+		l.keep(p, nil)
 		if p.asking != nil {
+			p.asking.cancel()
 			p.asking.dropped, p.asking = true, nil
+		}
+	}
+}
+
+// keep has digests be what is known of p, and forgets other lists if that is too
+// much. l.mu must be held.
+func (l *Lists) keep(p *place, digests map[string]string) {
+	l.held += len(digests) - len(p.digests)
+	p.digests = digests
+	for _, other := range l.places {
+		if l.held <= maxHeld {
+			return
+		}
+		if other != p {
+			l.held -= len(other.digests)
+			other.digests = nil
 		}
 	}
 }
@@ -186,6 +211,7 @@ func (l *Lists) place(at own.Place) *place {
 	if len(l.places) >= maxPlaces {
 		for other, p := range l.places {
 			if p.asking == nil {
+				l.keep(p, nil)
 				delete(l.places, other)
 				break
 			}
@@ -214,7 +240,8 @@ func (l *Lists) ask(ctx context.Context, at own.Place, p *place) *asking {
 		if !a.dropped {
 			p.asking = nil
 			if a.err == nil {
-				p.digests, p.asked = a.digests, asked
+				l.keep(p, a.digests)
+				p.asked = asked
 			}
 		}
 		l.mu.Unlock()
@@ -229,8 +256,8 @@ func (l *Lists) list(ctx context.Context, at own.Place) (map[string]string, erro
 	var tooMany error
 	err := l.lister.Tools(ctx, at, func(item []byte) {
 		o, name := read(item)
-		if o == nil {
-			return // no agent is shown it
+		if o == nil || len(name) > maxName {
+			return // no agent is shown it, or it is in no catalogue
 		}
 		if len(digests) >= maxTools {
 			tooMany = fmt.Errorf("list tools of %s: it has more than %d", at.Server, maxTools)

@@ -3,6 +3,8 @@ package pin_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -167,6 +169,61 @@ func TestUnknown(t *testing.T) {
 		go func() { time.Sleep(time.Second); l.Close() }()
 		if err := l.Check(t.Context(), at, "refund", digest, bound); err == nil {
 			t.Error("believed when the sidecar stopped")
+		}
+	})
+}
+
+// A server that says without end that its list has changed has one call ask it a
+// few times, and what was asked in vain ends at once.
+func TestStorm(t *testing.T) {
+	s := &server{items: []string{good}, took: time.Second}
+	run(t, s, func(t *testing.T, l *pin.Lists, digest string) {
+		t.Helper()
+		storm, stop := context.WithCancel(t.Context())
+		var storming sync.WaitGroup
+		storming.Go(func() {
+			for storm.Err() == nil {
+				time.Sleep(100 * time.Millisecond)
+				l.Drop("desk")
+			}
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := l.Check(ctx, at, "refund", digest, bound); err == nil || errors.Is(err, pin.ErrChanged) || ctx.Err() != nil {
+			t.Errorf("%v", err)
+		}
+		if n := s.count(); n > 3 {
+			t.Errorf("asked %d times for one call", n)
+		}
+		stop()
+		storming.Wait()
+		if err := l.Check(t.Context(), at, "refund", digest, bound); err != nil {
+			t.Errorf("after the storm: %v", err)
+		}
+	})
+}
+
+// However many lists there are and however long, only so much is remembered; what
+// is forgotten is asked for again.
+func TestMuch(t *testing.T) {
+	s := &server{items: []string{good}}
+	for i := range 9_000 {
+		s.items = append(s.items, fmt.Sprintf(`{"name":"t%d"}`, i))
+	}
+	s.items = append(s.items, `{"name":"`+strings.Repeat("n", 129)+`"}`)
+	run(t, s, func(t *testing.T, l *pin.Lists, digest string) {
+		t.Helper()
+		for i := range 14 {
+			if err := l.Check(t.Context(), own.Place{Server: "desk", Session: strconv.Itoa(i)}, "refund", digest, bound); err != nil {
+				t.Fatal(err)
+			}
+			if n := l.Held(); n > 100_000 || n%9_001 != 0 {
+				t.Fatalf("%d tools are remembered", n)
+			}
+		}
+		l.Drop("desk")
+		if n := l.Held(); n != 0 {
+			t.Errorf("%d tools are remembered of nothing", n)
 		}
 	})
 }
