@@ -19,6 +19,7 @@ import (
 	"buf.build/go/protovalidate"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/reeve-authz/reeve/controlplane/internal/store"
@@ -94,7 +95,7 @@ func (s *Server) ReportTools(ctx context.Context, req *grantv1.ReportToolsReques
 	if !s.cfg.Reaches(peer.Name, server) {
 		return nil, status.Errorf(codes.PermissionDenied, "server: no grant of %s reaches %q", peer.Name, req.GetServer())
 	}
-	if !s.limits.allow(peer.Name, len(req.GetTools()), s.cfg.Now()) {
+	if !s.limits.allow(peer.Name, len(req.GetTools()), proto.Size(req), s.cfg.Now()) {
 		return nil, status.Error(codes.ResourceExhausted, "too many tools reported: report each definition once, and less often")
 	}
 	seen, err := s.read(peer.Name, server, req.GetTools())
