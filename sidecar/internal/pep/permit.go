@@ -39,6 +39,8 @@ type Permit struct {
 	// taken is set when the permit has been cut, once.
 	taken atomic.Pointer[CutError]
 
+	// settling is held while the call is counted once more.
+	settling sync.Mutex
 	// counting guards receipts, of what has counted the call, and returned, that
 	// they were given back.
 	counting sync.Mutex

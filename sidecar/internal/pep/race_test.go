@@ -1,10 +1,14 @@
 package pep_test
 
 import (
+	"runtime"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	decisionv1 "github.com/reeve-authz/reeve/gen/reeve/decision/v1"
 	"github.com/reeve-authz/reeve/sidecar/internal/quota"
+	"github.com/reeve-authz/reeve/sidecar/internal/replica"
 	"github.com/reeve-authz/reeve/sidecar/pdp"
 )
 
@@ -53,6 +57,46 @@ func TestLosesARace(t *testing.T) {
 				t.Errorf("%+v after %d takes, want %s after %d", d, r.takes, c.want, c.takes)
 			}
 		})
+	}
+}
+
+// A together is counts whose takes wait a while for another.
+type together struct {
+	*quota.Quota
+	taking atomic.Int64
+}
+
+func (c *together) Take(wants ...quota.Want) (quota.Receipt, quota.Room) {
+	c.taking.Add(1)
+	for i := 0; i < 100_000 && c.taking.Load() == 1; i++ {
+		runtime.Gosched()
+	}
+	return c.Quota.Take(wants...)
+}
+
+// A call that is looked at twice at the same moment, by who writes it and by who
+// has taken its grant, counts once against what it then rests on.
+func TestCountedOnce(t *testing.T) {
+	g := newRig(t)
+	counts := &together{Quota: g.count(t, nil)}
+	g.Limit(counts, nil)
+	g.apply(t, nil, limited("zwei", upTo(2)))
+	p := g.Authorize(t.Context(), refund)
+	p.Forward(t.Context(), begun)
+	g.replica.OnCut(func(*replica.View) {}) // the test looks instead
+	g.apply(t, []string{grantName})
+	var looking sync.WaitGroup
+	for range 2 {
+		looking.Go(func() {
+			if err := p.Recheck(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	looking.Wait()
+	p.End(t.Context(), decisionv1.Outcome_OK)
+	if p = g.Authorize(t.Context(), refund); !p.Decision.Allow {
+		t.Errorf("the second of two: %+v", p.Decision)
 	}
 }
 

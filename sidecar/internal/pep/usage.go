@@ -195,15 +195,24 @@ func (p *Permit) count(v *replica.View, d pdp.Decision) quota.Room {
 func (p *Permit) again(v *replica.View, at pdp.At) pdp.Decision {
 	u := p.enforcer.usage(p)
 	defer p.enforcer.usages.Put(u)
-	u.own, u.asked = true, false
-	own := at
-	own.Usage = u
-	d := pdp.Decide(v.Snapshot, p.Call, own)
-	if d.Allow || !u.asked {
+	if d := p.byOwn(u, v, at); d.Allow || !u.asked {
 		return d
 	}
-	d, _ = p.take(u, v, at)
+	// Two may find this out at once: only one of them counts the call.
+	p.settling.Lock()
+	defer p.settling.Unlock()
+	if d := p.byOwn(u, v, at); d.Allow || !u.asked {
+		return d
+	}
+	d, _ := p.take(u, v, at)
 	return d
+}
+
+// byOwn decides by what the permit has taken itself.
+func (p *Permit) byOwn(u *usage, v *replica.View, at pdp.At) pdp.Decision {
+	u.own, u.asked = true, false
+	at.Usage = u
+	return pdp.Decide(v.Snapshot, p.Call, at)
 }
 
 // drawAll has calls drawn for each of wants.
