@@ -92,12 +92,14 @@ func (m *Manager) post(w http.ResponseWriter, r *http.Request) {
 		m.refuse(w, r, http.StatusUnsupportedMediaType, "INVALID_REQUEST", "Content-Type must be application/json.")
 		return
 	}
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout)) // not every listener has deadlines
+	control := http.NewResponseController(w)
+	_ = control.SetReadDeadline(time.Now().Add(bodyTimeout)) // not every listener has deadlines
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {
 		m.refuse(w, r, http.StatusBadRequest, "INVALID_REQUEST", fmt.Sprintf("The request broke off, or is longer than %d bytes.", maxBody))
 		return
 	}
+	_ = control.SetReadDeadline(time.Time{}) // what passes it ends the request, read or not
 	wanted, problem := parseWanted(body)
 	if problem != "" {
 		m.refuse(w, r, http.StatusBadRequest, "INVALID_REQUEST", problem)
@@ -187,7 +189,9 @@ func (m *Manager) fail(w http.ResponseWriter, r *http.Request, err error) {
 		}
 	}
 	m.cfg.Log.WarnContext(r.Context(), "session request failed", slog.Any("error", err))
-	m.refuse(w, r, http.StatusServiceUnavailable, "UNAVAILABLE", err.Error())
+	// The agent is not to learn where the control plane is.
+	m.refuse(w, r, http.StatusServiceUnavailable, "UNAVAILABLE",
+		"The control plane could not be asked, or what it did has not arrived here. Retry later; the sidecar's log says more.")
 }
 
 func (m *Manager) refuse(w http.ResponseWriter, r *http.Request, status int, reason, message string) {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/reeve-authz/reeve/sidecar/internal/session"
 )
@@ -100,6 +101,43 @@ func TestAPIRefuses(t *testing.T) {
 	g.plane.set(func(b *behaviour) { b.fails = refuse(codes.ResourceExhausted) })
 	if code, body := g.ask(t, http.MethodPost, "/v1/sessions", "{}"); code != http.StatusTooManyRequests || !strings.Contains(body, "TOO_MANY_SESSIONS") {
 		t.Errorf("%d %s", code, body)
+	}
+}
+
+// timed is a listener that has deadlines.
+type timed struct {
+	*httptest.ResponseRecorder
+	deadlines []time.Time
+}
+
+func (w *timed) SetReadDeadline(at time.Time) error {
+	w.deadlines = append(w.deadlines, at)
+	return nil
+}
+
+// A request must arrive in time, and may then take longer: a deadline that stays
+// would end it.
+func TestAPIDeadline(t *testing.T) {
+	g := newRig(t)
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/v1/sessions", strings.NewReader("{}"))
+	r.Header.Set("Content-Type", "application/json")
+	w := &timed{ResponseRecorder: httptest.NewRecorder()}
+	g.Handler().ServeHTTP(w, r)
+	if w.Code != http.StatusCreated || len(w.deadlines) != 2 || w.deadlines[0].IsZero() || !w.deadlines[1].IsZero() {
+		t.Errorf("%d, deadlines %v", w.Code, w.deadlines)
+	}
+}
+
+// The agent is told that something failed, and not what of the fleet.
+func TestAPIFails(t *testing.T) {
+	g := newRig(t)
+	g.plane.set(func(b *behaviour) {
+		b.fails = func(int) error { return status.Error(codes.Internal, "dial tcp 10.0.0.7:7443: connection refused") }
+	})
+	for _, c := range []struct{ method, path string }{{"POST", "/v1/sessions"}, {"DELETE", "/v1/sessions/s"}} {
+		if code, body := g.ask(t, c.method, c.path, "{}"); code != http.StatusServiceUnavailable || !strings.Contains(body, "UNAVAILABLE") || strings.Contains(body, "10.0.0.7") {
+			t.Errorf("%s: %d %s", c.method, code, body)
+		}
 	}
 }
 
