@@ -35,7 +35,7 @@ func (s *apply) ApplyResources(
 		results, changed = nil, false
 		edit := s.Begin(ctx, tx)
 		for _, m := range resources {
-			_, action, err := edit.Put(m, editor.Intent{Create: true, Update: true})
+			_, action, err := edit.Put(m, editor.Intent{Create: true, Update: true, KeepPins: true})
 			if err != nil {
 				return err
 			}

@@ -85,6 +85,16 @@ func TestPin(t *testing.T) {
 			t.Errorf("%s was taken", name)
 		}
 	}
+	// A file that says nothing of the definition leaves the pin.
+	applied := tool(w.tool, nil)
+	applied.Description = "pays back"
+	if _, err = adminv1.NewApplyClient(conn).ApplyResources(t.Context(), file(applied)); err != nil {
+		t.Fatal(err)
+	}
+	if got, err = tools.GetTool(t.Context(), &adminv1.GetToolRequest{Name: w.tool}); err != nil || got.GetDigest() == "" ||
+		got.GetDefinition() == nil || got.GetDescription() != "pays back" {
+		t.Errorf("applied without a definition: %v, %v", got, err)
+	}
 	// Without the definition there is no pin.
 	got, err = tools.UpdateTool(t.Context(), &adminv1.UpdateToolRequest{Tool: tool(w.tool, nil)})
 	if err != nil || got.GetDigest() != "" || got.GetInputSchema() != "" {

@@ -62,6 +62,8 @@ type Intent struct {
 	Create, Update bool
 	// Paths are the fields to update; none is all.
 	Paths []string
+	// KeepPins says that a tool whose definition is not given stays pinned as it is.
+	KeepPins bool
 	// Admitted says that the method which was called is itself the right to do
 	// this.
 	Admitted bool
@@ -112,6 +114,9 @@ func (e *Edit) Put(m noun.Resource, want Intent) (noun.Resource, Action, error) 
 	next := proto.CloneOf(before)
 	if err := mask.Merge(next, m, want.Paths, fixed); err != nil {
 		return nil, none, refusal.Invalid("%s: %w", noun.Label(before), err)
+	}
+	if want.KeepPins {
+		keepPin(before, next)
 	}
 	if proto.Equal(next, before) {
 		return before, Unchanged, nil

@@ -22,3 +22,12 @@ func pin(m noun.Resource) error {
 	t.Digest, t.InputSchema = parsed.Digest(), parsed.InputSchema()
 	return nil
 }
+
+// keepPin leaves a tool pinned as it is if nothing is said of its definition, as
+// files say nothing that were written before it was pinned.
+func keepPin(before, next noun.Resource) {
+	was, ok := before.(*grantv1.Tool)
+	if is, _ := next.(*grantv1.Tool); ok && is.GetDefinition() == nil {
+		is.Definition, is.Digest, is.InputSchema = was.GetDefinition(), was.GetDigest(), was.GetInputSchema()
+	}
+}
