@@ -126,9 +126,10 @@ $(MCP_TOOLS)/.installed: .tools/mcp/package.json .tools/mcp/package-lock.json .t
 	touch $@
 
 .PHONY: conformance
-conformance: build $(MCP_TOOLS)/.installed ## MCP's own conformance suites, directly and through the sidecar: no check may differ (needs npm and python3)
+conformance: build $(MCP_TOOLS)/.installed ## MCP's own conformance suites, directly and through the sidecar: no check may differ; and the README's own agent (needs npm and python3)
 	$(GO) build -o $(BUILD)/bin/ github.com/modelcontextprotocol/go-sdk/conformance/everything-server ./e2e/conformance
 	$(BUILD)/bin/conformance -bin $(BUILD)/bin -tools $(MCP_TOOLS)
+	REEVE_MCP_TOOLS=$(MCP_TOOLS) $(GO) test -count=1 -timeout 5m -run '^TestNewcomer$$' ./e2e
 
 .PHONY: build
 build: ## Build the binaries into .build/bin

@@ -39,38 +39,61 @@ func TestTour(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	readme, err := os.ReadFile("../README.md")
+	walk(t, newShell(t), readme(t, "## A five-minute tour", 8), ready)
+}
+
+// A block is code of the README to type, or text that comes of it.
+type block struct {
+	code bool
+	text string
+}
+
+// readme returns the blocks of a section of the README, which are so many at the
+// least.
+func readme(t *testing.T, heading string, atLeast int) []block {
+	t.Helper()
+	text, err := os.ReadFile("../README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	tour := section(string(readme), "## A five-minute tour")
-	blocks := regexp.MustCompile("(?ms)^```(sh|text)\n(.*?)^```$").FindAllStringSubmatch(tour, -1)
-	if len(blocks) < 8 {
-		t.Fatalf("the README's tour has %d blocks; is it still where it was?", len(blocks))
+	var blocks []block
+	for _, found := range regexp.MustCompile("(?ms)^```(sh|text)\n(.*?)^```$").FindAllStringSubmatch(section(string(text), heading), -1) {
+		blocks = append(blocks, block{found[1] == "sh", found[2]})
 	}
-	sh := newShell(t)
+	if len(blocks) < atLeast {
+		t.Fatalf("%q of the README has %d blocks; is it still where it was?", heading, len(blocks))
+	}
+	return blocks
+}
+
+// walk types blocks of code, and holds what comes against the text behind each.
+// What must come of a client's call that is denied is a failure. When a program has
+// been started that ready has, it waits until that serves.
+func walk(t *testing.T, sh *shell, blocks []block, ready map[string]string) {
+	t.Helper()
 	var out, typed string
-	for _, block := range blocks {
-		if block[1] == "text" {
-			err := matchText(block[2], out)
+	for i, b := range blocks {
+		if !b.code {
+			err := matchText(b.text, out)
 			// Records go up a moment after the call, and this types faster than
 			// people: what only reads may be asked again.
 			for tries := 0; err != nil && strings.HasPrefix(typed, "reevectl decisions") && tries < 50; tries++ {
 				out, _ = sh.run(t, typed)
-				err = matchText(block[2], out)
+				err = matchText(b.text, out)
 			}
 			if err != nil {
-				t.Errorf("%v\nThe README says\n%s\nand what came is\n%s", err, block[2], out)
+				t.Errorf("%v\nThe README says\n%s\nand what came is\n%s", err, b.text, out)
 			}
 			continue
 		}
 		var code string
-		typed = block[2]
-		if out, code = sh.run(t, typed); code != "0" {
-			t.Fatalf("exit code %s of\n%s\n%s", code, block[2], out)
+		typed = b.text
+		denied := strings.HasPrefix(typed, "npx ") && i+1 < len(blocks) && strings.Contains(blocks[i+1].text, "Denied: ")
+		if out, code = sh.run(t, typed); (code != "0") != denied {
+			t.Fatalf("exit code %s of\n%s\n%s", code, typed, out)
 		}
 		for program, url := range ready {
-			if strings.Contains(block[2], program) {
+			if strings.Contains(typed, program) {
 				eventually(t, program+" serves", func() bool {
 					resp, err := http.Get(url)
 					return err == nil && resp.Body.Close() == nil && resp.StatusCode == http.StatusOK
@@ -131,7 +154,7 @@ type shell struct {
 
 const prompt = "reeve-tour-done"
 
-func newShell(t *testing.T) *shell {
+func newShell(t *testing.T, env ...string) *shell {
 	t.Helper()
 	cmd := exec.Command("bash", "--norc", "--noprofile")
 	cmd.Dir = ".."
@@ -143,6 +166,7 @@ func newShell(t *testing.T) *shell {
 		}
 		cmd.Env = append(cmd.Env, name+"="+strings.TrimSpace(string(value)))
 	}
+	cmd.Env = append(cmd.Env, env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -173,7 +197,7 @@ func (s *shell) run(t *testing.T, block string) (out, code string) {
 	if _, err := fmt.Fprintf(s.in, "%s\nprintf '%%s %%d\\n' %s $?\n", block, prompt); err != nil {
 		t.Fatal(err)
 	}
-	watchdog := time.AfterFunc(2*time.Minute, func() { panic("the tour hangs in:\n" + block) })
+	watchdog := time.AfterFunc(5*time.Minute, func() { panic("the tour hangs in:\n" + block) })
 	defer watchdog.Stop()
 	var b strings.Builder
 	for {
