@@ -9,8 +9,9 @@ import (
 // A counter is freed when what it counts is not held and was not for a while: a
 // grant may come back, over a stream from another replica or because a label did,
 // and must not come back with all its calls. It is freed
-//   - expiredFor after it stopped being held, if it has expired by then: what comes
-//     back expired allows nothing;
+//   - expiredFor after it stopped being held, if it has expired by then, since what
+//     comes back expired allows nothing, or is a session's, since none comes back:
+//     an agent opens and ends them as often as it likes, and must not fill the file;
 //   - unheldFor after it stopped being held, whatever it is;
 //   - makeWayAfter, if it is the one not held for the longest and there is no room
 //     for another.
@@ -67,7 +68,7 @@ func (q *Quota) Keep(held iter.Seq[Want]) {
 // out reports whether a counter is freed.
 func (s *slot) out(now int64) bool {
 	since := time.Duration(now - s.unheld)
-	return since >= unheldFor || since >= expiredFor && s.expire != 0 && s.expire <= now
+	return since >= unheldFor || since >= expiredFor && (s.kind == sessionKind || s.expire != 0 && s.expire <= now)
 }
 
 // free frees a counter. The caller holds mu.

@@ -61,6 +61,27 @@ func TestKeep(t *testing.T) {
 	}
 }
 
+// An agent that opens sessions and ends them for as long as it likes does not take
+// the room of what is limited: once in two seconds is what it may.
+func TestManySessions(t *testing.T) {
+	c, m := newClock(), &memory{}
+	q := openMemory(t, m, c, discard())
+	for i := range 12 * 3600 / 2 {
+		w := calls("", 1)
+		w.Key = SessionKey(fmt.Sprint(i), c.now())
+		w.Expire = c.now().Add(24 * time.Hour)
+		if _, room := q.Take(w); room != Free {
+			t.Fatalf("session %d: %v", i, room)
+		}
+		if c.add(2 * time.Second); i%300 == 0 {
+			held(q) // as every 10 minutes
+		}
+		if i%7_000 == 0 {
+			q = openMemory(t, m, c, discard())
+		}
+	}
+}
+
 // The file is bounded: with no room for another counter what has none is denied,
 // until what was longest not held may make way.
 func TestBounded(t *testing.T) {

@@ -144,7 +144,7 @@ func (q *Quota) make(w *Want) (*slot, error) {
 		index, fresh = q.unused[n-1], false
 	}
 	s := &slot{index: index}
-	s.owner = w.Key.owner()
+	s.owner, s.kind = w.Key.owner(), w.Key.kind
 	if !w.Expire.IsZero() {
 		s.expire = w.Expire.UnixNano()
 	}

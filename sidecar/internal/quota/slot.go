@@ -102,6 +102,8 @@ type state struct {
 	// expire is when what is limited ends, and unheld since when it is not held
 	// any more; 0 if it is. Both in nanoseconds since 1970.
 	expire, unheld int64
+	// kind is that of the key; 0 where that was not written down.
+	kind byte
 }
 
 // An owner is the digest of a key.
@@ -123,6 +125,7 @@ func (s *state) appendState(b []byte, index int64) []byte {
 	}
 	b = le.AppendUint64(b, s.oldest)
 	b = le.AppendUint64(b, s.next)
+	b = append(b, s.kind)
 	b = append(b, make([]byte, at+stateSize-len(b))...)
 	seal(b[at:])
 	return b
@@ -146,7 +149,7 @@ func parseState(b []byte, index int64) (state, error) {
 		*n = int64(le.Uint64(b[at:])) //nolint:gosec // the same 64 bits
 		at += 8
 	}
-	s.oldest, s.next = le.Uint64(b[at:]), le.Uint64(b[at+8:])
+	s.oldest, s.next, s.kind = le.Uint64(b[at:]), le.Uint64(b[at+8:]), b[at+16]
 	if s.used < 0 || s.drawn < 0 || s.next < s.oldest || s.next-s.oldest > instants {
 		return s, errDamaged
 	}

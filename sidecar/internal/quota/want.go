@@ -14,13 +14,16 @@ type Key struct {
 	made int64
 }
 
+// The kinds of keys.
+const grantKind, sessionKind = 'g', 's'
+
 // GrantKey is the key of an incarnation of a grant.
-func GrantKey(uid string) Key { return Key{kind: 'g', id: uid} }
+func GrantKey(uid string) Key { return Key{kind: grantKind, id: uid} }
 
 // SessionKey is the key of the session that was opened under this resource name
 // at this instant.
 func SessionKey(name string, opened time.Time) Key {
-	return Key{kind: 's', id: name, made: opened.UnixNano()}
+	return Key{kind: sessionKind, id: name, made: opened.UnixNano()}
 }
 
 func (k Key) owner() owner {
