@@ -36,7 +36,8 @@ const (
 // sidecar will hold what it was given; it acts on nothing before.
 type ClaimsClient interface {
 	// OpenSession opens a session of the caller's agent, claimed by the caller.
-	// RESOURCE_EXHAUSTED if the agent has too many.
+	// RESOURCE_EXHAUSTED if the agent has too many, or opens them too often.
+	// NOT_FOUND if the request is repeated and its session is over.
 	OpenSession(ctx context.Context, in *OpenSessionRequest, opts ...grpc.CallOption) (*OpenSessionResponse, error)
 	// ClaimSession binds a session to the caller. It may be repeated.
 	// FAILED_PRECONDITION if another sidecar has claimed it, NOT_FOUND if the
@@ -108,7 +109,8 @@ func (c *claimsClient) DrawCalls(ctx context.Context, in *DrawCallsRequest, opts
 // sidecar will hold what it was given; it acts on nothing before.
 type ClaimsServer interface {
 	// OpenSession opens a session of the caller's agent, claimed by the caller.
-	// RESOURCE_EXHAUSTED if the agent has too many.
+	// RESOURCE_EXHAUSTED if the agent has too many, or opens them too often.
+	// NOT_FOUND if the request is repeated and its session is over.
 	OpenSession(context.Context, *OpenSessionRequest) (*OpenSessionResponse, error)
 	// ClaimSession binds a session to the caller. It may be repeated.
 	// FAILED_PRECONDITION if another sidecar has claimed it, NOT_FOUND if the
