@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strconv"
 
 	decisionv1 "github.com/reeve-authz/reeve/gen/reeve/decision/v1"
@@ -90,13 +91,16 @@ func (x *exchange) authorize(ctx context.Context) *refusal {
 }
 
 // decide has a call of the exchange decided. What only goes on of an earlier call
-// is not counted again.
+// is not counted again, and what is that call again, only elsewhere.
 func (x *exchange) decide(ctx context.Context, c pdp.Call) *pep.Permit {
-	// A GET that has a call resumes its answer.
-	if x.ticket != nil || x.r.Method == http.MethodGet || x.continues(c) {
+	switch {
+	case x.r.Method == http.MethodGet || x.continues(c): // a GET that has a call resumes its answer
 		return x.h.config.Enforcer.Continue(ctx, c)
+	case x.ticket != nil:
+		return x.h.config.Enforcer.Retry(ctx, c, x.ticket.Counted)
+	default:
+		return x.h.config.Enforcer.Authorize(ctx, c)
 	}
-	return x.h.config.Enforcer.Authorize(ctx, c)
 }
 
 // continues reports whether a call of the exchange is the one that began a task
@@ -106,6 +110,15 @@ func (x *exchange) continues(c pdp.Call) bool {
 		return c.Kind != pdp.Method || c.Name != x.origin.Method
 	}
 	return x.origin.Method == rule.Listen && c.Kind != pdp.Resource && c.Name != "tasks/get"
+}
+
+// counted returns what has counted the calls of the exchange.
+func (x *exchange) counted() pep.Counted {
+	all := x.origin.Counted
+	for _, p := range x.permits {
+		all = append(slices.Clip(all), p.Counted()...)
+	}
+	return all
 }
 
 // withdraw gives back what was allowed of a message that will not be sent.

@@ -64,8 +64,6 @@ type exchange struct {
 	// event is the server's id of the last event that was passed on, after which
 	// a stream that listens resumes.
 	event string
-	// size is the length of the message, in bytes.
-	size int
 
 	// writing guards begun and what is written of a stream of events.
 	writing sync.Mutex
@@ -180,8 +178,8 @@ func (x *exchange) read() (*message.Message, *refusal) {
 		return nil, &refusal{status: http.StatusBadRequest, code: message.CodeInvalidRequest, message: "The message broke off."}
 	}
 	_ = control.SetReadDeadline(time.Time{})
-	x.size = buf.Len()
-	x.long = x.size > maxKept
+	x.origin.Size = buf.Len()
+	x.long = x.origin.Size > maxKept
 	m, err := message.Parse(buf.Bytes(), x.h.limits)
 	var invalid *message.Error
 	if errors.As(err, &invalid) {

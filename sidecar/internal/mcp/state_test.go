@@ -80,3 +80,22 @@ func TestRequestState(t *testing.T) {
 		t.Errorf("granted again: %s", got)
 	}
 }
+
+// P1: what answers for good is not asked again: a state in it is no way to have
+// the call made again uncounted.
+func TestStateOfFinalResult(t *testing.T) {
+	for _, kind := range []string{``, `"resultType":"complete",`, `"resultType":"task",`, `"resultType":"input_required","ResultType":"complete",`} {
+		s := newShop()
+		s.answers["tools/call"] = `{` + kind + `"content":[],"requestState":"x"}`
+		g := newRig(t, s, allow("greet", "tool support/greet"))
+		_, body := g.post(t, call(1, "greet", `{}`))
+		var m struct{ Result struct{ RequestState string } }
+		if err := json.Unmarshal([]byte(body), &m); err != nil {
+			t.Fatal(err)
+		}
+		again := strings.Replace(call(2, "greet", `{}`), `"arguments"`, `"requestState":"`+m.Result.RequestState+`","arguments"`, 1)
+		if _, body := g.post(t, again); !strings.Contains(body, "-32602") || s.count("tools/call") != 1 {
+			t.Errorf("%s: %s", kind, body)
+		}
+	}
+}

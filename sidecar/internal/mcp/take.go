@@ -78,7 +78,7 @@ func (x *exchange) response(ctx context.Context, a *message.Answer, text []byte)
 	}
 	if len(x.origin.Calls) == 1 && !x.origin.Rule.Task {
 		if id, begun := task.Of(a); begun {
-			x.h.tasks.Begin(id, x.origin.Calls[0], x.size)
+			x.h.tasks.Begin(id, x.origin.Calls[0], x.origin.Size)
 		}
 	}
 	var changes []message.Change
@@ -89,8 +89,9 @@ func (x *exchange) response(ctx context.Context, a *message.Answer, text []byte)
 	if err != nil {
 		return taken{err: err}
 	}
-	if given != "" {
-		sealed := strictjson.Append(nil, x.h.states.Seal(x.binding(), given))
+	// What else says so is not asked again: it would not be counted.
+	if kind, _ := a.ResultString("resultType"); given != "" && kind == "input_required" {
+		sealed := strictjson.Append(nil, x.h.states.Seal(x.binding(), given, x.counted()))
 		changes = append(changes, message.Change{Name: message.ParamState, Value: sealed})
 	}
 	t.text = a.Private(nil, changes...)

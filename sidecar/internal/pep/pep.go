@@ -83,6 +83,13 @@ func (e *Enforcer) Continue(ctx context.Context, call pdp.Call) *Permit {
 	return e.authorize(ctx, &Permit{Call: call, continues: true, enforcer: e})
 }
 
+// Retry is Authorize for a call that was let through before and is made again,
+// because it was not answered yet. It is not counted again where it was, and is
+// where another grant allows it now.
+func (e *Enforcer) Retry(ctx context.Context, call pdp.Call, before Counted) *Permit {
+	return e.authorize(ctx, &Permit{Call: call, before: before, enforcer: e})
+}
+
 func (e *Enforcer) authorize(ctx context.Context, p *Permit) *Permit {
 	began := time.Now()
 	p.Decision = p.settle(ctx)

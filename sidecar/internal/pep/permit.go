@@ -30,7 +30,9 @@ type Permit struct {
 	admitted bool
 	// continues is set if the call was counted when it was allowed before.
 	continues bool
-	began     time.Time
+	// before is what had counted the call when it was let through before.
+	before Counted
+	began  time.Time
 	// cancel ends the context of the call. It is set before the permit is open.
 	cancel context.CancelCauseFunc
 	// sent is closed when the call is not being sent any more. It is set before

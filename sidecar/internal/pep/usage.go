@@ -238,45 +238,6 @@ func (e *Enforcer) usage(p *Permit) *usage {
 	return u
 }
 
-// has reports whether the permit has counted a call under k.
-func (p *Permit) has(k quota.Key) bool {
-	if p.continues {
-		return true // when it was allowed before
-	}
-	p.counting.Lock()
-	defer p.counting.Unlock()
-	for i := range p.receipts {
-		if p.receipts[i].Has(k) {
-			return true
-		}
-	}
-	return false
-}
-
-// keep keeps what was counted, until it is given back.
-func (p *Permit) keep(r quota.Receipt) {
-	p.counting.Lock()
-	returned := p.returned
-	if !returned {
-		p.receipts = append(p.receipts, r)
-	}
-	p.counting.Unlock()
-	if returned {
-		p.enforcer.counts.GiveBack(&r)
-	}
-}
-
-// giveBack says that the call is not made: what counted it does not any more.
-func (p *Permit) giveBack() {
-	p.counting.Lock()
-	receipts := p.receipts
-	p.receipts, p.returned = nil, true
-	p.counting.Unlock()
-	for i := range receipts {
-		p.enforcer.counts.GiveBack(&receipts[i])
-	}
-}
-
 // Limited returns what of a snapshot has limits.
 func Limited(s *grant.Snapshot) iter.Seq[quota.Want] {
 	return func(yield func(quota.Want) bool) {

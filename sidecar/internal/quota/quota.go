@@ -75,6 +75,17 @@ func (r *Receipt) Has(k Key) bool {
 	return r.counted[0].slot != nil && r.counted[0].key == k || r.counted[1].slot != nil && r.counted[1].key == k
 }
 
+// Keys returns the keys under which the receipt counts a call.
+func (r *Receipt) Keys() []Key {
+	var keys []Key
+	for i := range r.counted {
+		if r.counted[i].slot != nil {
+			keys = append(keys, r.counted[i].key)
+		}
+	}
+	return keys
+}
+
 // Look returns whether a call could be counted under k. It allocates nothing for
 // a key that was looked at before.
 func (q *Quota) Look(w *Want) Room {

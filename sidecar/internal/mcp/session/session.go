@@ -63,9 +63,12 @@ type Origin struct {
 	Rule rule.Rule
 	// Calls are what was decided for it.
 	Calls []pdp.Call
-	// Method and Params are of the message.
+	// Counted is what has counted them.
+	Counted pep.Counted
+	// Method and Params are of the message, and Size is its length in bytes.
 	Method string
 	Params *strictjson.Object
+	Size   int
 }
 
 // Sessions are the sessions that servers began with this agent through this

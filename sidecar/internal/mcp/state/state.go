@@ -14,6 +14,7 @@ import (
 	"sync"
 
 	"github.com/reeve-authz/reeve/sidecar/internal/mcp/message"
+	"github.com/reeve-authz/reeve/sidecar/internal/pep"
 	"github.com/reeve-authz/reeve/sidecar/strictjson"
 )
 
@@ -65,26 +66,28 @@ type Sealer struct {
 	secret [sha256.Size]byte
 
 	mu sync.Mutex
-	// unspent are the numbers of the states that the agent may use, and order is
+	// unspent are the numbers of the states that the agent may use, with what has
+	// counted the call, and order is
 	// them in a ring, the oldest at next once it is full.
-	unspent map[number]struct{}
+	unspent map[number]pep.Counted
 	order   []number
 	next    int
 }
 
 // New returns a Sealer.
 func New() *Sealer {
-	s := &Sealer{unspent: make(map[number]struct{})}
+	s := &Sealer{unspent: make(map[number]pep.Counted)}
 	_, _ = rand.Read(s.secret[:]) // never fails
 	return s
 }
 
-// Seal returns state in a form that the agent can bring back, once.
-func (s *Sealer) Seal(b Binding, state string) string {
+// Seal returns state in a form that the agent can bring back, once. counted is
+// what has counted the call.
+func (s *Sealer) Seal(b Binding, state string, counted pep.Counted) string {
 	var n number
 	_, _ = rand.Read(n[:]) // never fails
 	s.mu.Lock()
-	s.keep(n)
+	s.keep(n, counted)
 	s.mu.Unlock()
 	head := append(n[:], s.mac(b, n, state)...)
 	return base64.RawURLEncoding.EncodeToString(head) + "." + state
@@ -103,14 +106,18 @@ func (s *Sealer) Open(b Binding, sealed string) (state string, t *Ticket, err er
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, ok := s.unspent[n]; !ok {
+	counted, ok := s.unspent[n]
+	if !ok {
 		return "", nil, ErrSpent
 	}
-	return state, &Ticket{s, n}, nil
+	return state, &Ticket{counted, s, n}, nil
 }
 
 // A Ticket is the one use of a state. A nil Ticket needs nothing.
 type Ticket struct {
+	// Counted is what has counted the call that the state was given for.
+	Counted pep.Counted
+
 	sealer *Sealer
 	number number
 }
@@ -137,11 +144,11 @@ func (t *Ticket) Return() {
 	}
 	t.sealer.mu.Lock()
 	defer t.sealer.mu.Unlock()
-	t.sealer.keep(t.number)
+	t.sealer.keep(t.number, t.Counted)
 }
 
 // keep makes n one that may be used. s.mu must be held.
-func (s *Sealer) keep(n number) {
+func (s *Sealer) keep(n number, counted pep.Counted) {
 	if len(s.order) < maxOutstanding {
 		s.order = append(s.order, n)
 	} else {
@@ -149,7 +156,7 @@ func (s *Sealer) keep(n number) {
 		s.order[s.next] = n
 		s.next = (s.next + 1) % maxOutstanding
 	}
-	s.unspent[n] = struct{}{}
+	s.unspent[n] = counted
 }
 
 func (s *Sealer) mac(b Binding, n number, state string) []byte {

@@ -33,7 +33,7 @@ func TestForeign(t *testing.T) {
 	t.Parallel()
 	s := state.New()
 	const text = "opaque.to=everyone ü"
-	sealed := s.Seal(binding(t), text)
+	sealed := s.Seal(binding(t), text, nil)
 	for name, change := range map[string]func(*state.Binding){
 		"server":    func(b *state.Binding) { b.Server = "other" },
 		"upstream":  func(b *state.Binding) { b.Upstream = "s2" },
@@ -83,7 +83,7 @@ func TestForeign(t *testing.T) {
 func TestOnce(t *testing.T) {
 	t.Parallel()
 	s := state.New()
-	sealed := s.Seal(binding(t), "x")
+	sealed := s.Seal(binding(t), "x", nil)
 	var spent atomic.Int64
 	var all sync.WaitGroup
 	for range 64 {
@@ -103,15 +103,15 @@ func TestOnce(t *testing.T) {
 func TestForgets(t *testing.T) {
 	t.Parallel()
 	s := state.New()
-	first := s.Seal(binding(t), "first")
+	first := s.Seal(binding(t), "first", nil)
 	for range 4095 {
-		s.Seal(binding(t), "x")
+		s.Seal(binding(t), "x", nil)
 	}
 	_, ticket, err := s.Open(binding(t), first)
 	if err != nil {
 		t.Fatalf("before the last: %v", err)
 	}
-	s.Seal(binding(t), "last")
+	s.Seal(binding(t), "last", nil)
 	if _, _, err := s.Open(binding(t), first); !errors.Is(err, state.ErrSpent) {
 		t.Errorf("after: %v", err)
 	}
@@ -122,7 +122,7 @@ func TestForgets(t *testing.T) {
 
 func FuzzOpen(f *testing.F) {
 	s := state.New()
-	sealed := s.Seal(binding(f), "state")
+	sealed := s.Seal(binding(f), "state", nil)
 	f.Add(sealed)
 	f.Add("AAAA.state")
 	f.Fuzz(func(t *testing.T, text string) {
