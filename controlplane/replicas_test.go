@@ -354,7 +354,7 @@ func TestReplicas(t *testing.T) {
 	}
 	change("bob")
 	last, took := h.await(0)
-	if last.GetApplied() != 3 || len(last.GetUnheardReplicas()) != 0 || took > 2*time.Second {
+	if last.GetApplied() != 3 || len(last.GetUnheardReplicas()) != 0 || took > 5*time.Second {
 		t.Errorf("in force after %s: %v", took, last)
 	}
 	t.Logf("in force after %s", took)

@@ -110,6 +110,9 @@ func (s *stage) catalogue(ctx context.Context, id string) error {
 	if _, err := s.stack.Reevectl(ctx, "tool", "import", id, "-n", stack.Namespace, "--effect", "write", "--reach", "open-world"); err != nil {
 		return err
 	}
+	if _, err := s.stack.Reevectl(ctx, "delete", "tool", fmt.Sprintf("namespaces/%s/servers/%s/tools/%s", stack.Namespace, id, misused)); err != nil {
+		return err
+	}
 	unpinned := fmt.Sprintf("kind: Tool\nname: namespaces/%s/servers/%s/tools/%s\neffect: WRITE\nreach: OPEN_WORLD\n", stack.Namespace, id, misused)
 	_, err := s.stack.ReevectlIn(ctx, bytes.NewReader([]byte(unpinned)), "apply", "-f", "-", "--wait")
 	return err
