@@ -129,8 +129,8 @@ func (x *exchange) untilDrained(ctx context.Context, listen func(context.Context
 	return listen(ctx)
 }
 
-// settled is how long what is held must have stayed the same before the agent is
-// told, so that many changes are one.
+// settled is how long after a change the agent is told, so that many changes at once
+// are one.
 const settled = 100 * time.Millisecond
 
 // watch tells the agent, on a stream that listens, when it may see something else
