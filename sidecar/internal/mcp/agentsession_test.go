@@ -2,6 +2,7 @@ package mcp_test
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -103,6 +104,38 @@ func TestAgentSession(t *testing.T) {
 		}
 	}
 	if _, body := g.post(t, callGreet, "Reeve-Session", "s-1"); !strings.Contains(body, "session_ended") {
+		t.Errorf("after the end: %s", body)
+	}
+}
+
+// P6: the rest of an answer is in the session that was asked in, whatever session
+// is named when it is resumed, and ends with it.
+func TestResumedInSession(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		if r.Method == http.MethodPost {
+			_, _ = io.WriteString(w, "id: e1\ndata:\n\n") // and breaks off
+			return
+		}
+		_, _ = io.WriteString(w, `data: {"jsonrpc":"2.0","id":1,"result":{"tools":[`+item("greet", "Greets.")+`]}}`+"\n\n")
+	}))
+	t.Cleanup(server.Close)
+	refunds := allow("refunds", "tool support/greet")
+	refunds.Session = &grantv1.SessionRequirement{Purposes: []string{"refunds"}}
+	g := newRigAt(t, server.URL, func(*mcp.Config) {})
+	g.replica.ClaimsAs(claimant)
+	g.apply(t, nil, refunds, running("s-1", claimant))
+	_, body := g.post(t, `{"jsonrpc":"2.0","id":1,"method":"tools/list"}`, "Reeve-Session", "s-1")
+	_, rest, _ := strings.Cut(body, "id: ")
+	event, _, ok := strings.Cut(rest, "\n")
+	if !ok {
+		t.Fatalf("no event: %s", body)
+	}
+	if _, body := g.do(t, http.MethodGet, http.NoBody, "Last-Event-Id", event); !strings.Contains(body, `"greet"`) {
+		t.Errorf("while it goes on: %s", body)
+	}
+	g.apply(t, []string{"namespaces/default/agents/clerk/sessions/s-1"})
+	if _, body := g.do(t, http.MethodGet, http.NoBody, "Last-Event-Id", event); !strings.Contains(body, "session_ended") {
 		t.Errorf("after the end: %s", body)
 	}
 }

@@ -221,7 +221,7 @@ func (x *exchange) tag(event string) string {
 		return ""
 	}
 	if x.stream == 0 {
-		x.origin.Counted = x.counted()
+		x.origin.Session, x.origin.Counted = x.session, x.counted()
 		x.stream = x.h.sessions.Resumable(x.key, x.origin)
 	}
 	if x.stream == 0 {

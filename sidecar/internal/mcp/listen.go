@@ -36,6 +36,7 @@ func (x *exchange) get() outcome {
 	case x.origin.ID.IsZero():
 		return x.untilDrained(ctx, x.listen)
 	}
+	x.session = x.origin.Session // the rest of an answer is in no other than its beginning
 	if refused := x.authorize(ctx); refused != nil {
 		return x.refuse(refused)
 	}

@@ -63,7 +63,9 @@ type Origin struct {
 	Rule rule.Rule
 	// Calls are what was decided for it.
 	Calls []pdp.Call
-	// Counted is what has counted them.
+	// Session is the id of the agent's session that it was sent in; empty for none.
+	Session string
+	// Counted is what has counted the calls.
 	Counted pep.Counted
 	// Method and Params are of the message, and Size is its length in bytes.
 	Method string
