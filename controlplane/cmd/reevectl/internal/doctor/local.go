@@ -59,7 +59,7 @@ func (r *Report) private(what, path string) {
 
 // enrolled looks at the sidecar's certificate.
 func (r *Report) enrolled(what, dir string, now time.Time) {
-	text, err := os.ReadFile(filepath.Join(dir, "svid.pem"))
+	text, err := os.ReadFile(filepath.Join(dir, "identity", "svid.pem"))
 	if errors.Is(err, fs.ErrNotExist) {
 		r.fail(what, "reevectl token create AGENT", "it is not enrolled")
 		return
