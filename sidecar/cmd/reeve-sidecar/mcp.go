@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/reeve-authz/reeve/sidecar"
 	"github.com/reeve-authz/reeve/sidecar/internal/launcher"
@@ -52,7 +53,7 @@ are made in none.
   reeve-sidecar mcp --server tickets
 
   # In a session of its own, of at most an hour and 20 calls
-  reeve-sidecar mcp --server tickets --session-purpose "triage of the morning" \
+  reeve-sidecar mcp --server tickets --session-purpose triage \
     --session-ttl 1h --session-max-calls 20
 
   # The configuration for a client
@@ -88,7 +89,13 @@ func (o *mcpOptions) run(c *cobra.Command) error {
 	case o.server == "" || strings.ContainsAny(o.server, "/?#%"):
 		return fmt.Errorf("%w: --server must name a server of the catalogue, as in --server tickets", errUsage)
 	case o.print != "":
-		return printClient(c.OutOrStdout(), o.print, o.server, o.stateFlag(c))
+		more := o.stateFlag(c)
+		c.Flags().Visit(func(f *pflag.Flag) {
+			if strings.HasPrefix(f.Name, "session") {
+				more = append(more, "--"+f.Name, f.Value.String())
+			}
+		})
+		return printClient(c.OutOrStdout(), o.print, o.server, more)
 	case o.session != "" && o.opens():
 		return fmt.Errorf("%w: --session names a session that is open; leave it out to open one by --session-purpose", errUsage)
 	}

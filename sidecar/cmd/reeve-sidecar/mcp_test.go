@@ -43,6 +43,11 @@ func TestPrintConfig(t *testing.T) {
 	if err != nil || !strings.Contains(out, `"--state-dir"`) || !strings.Contains(out, `"/var/lib/reeve"`) {
 		t.Errorf("with a state directory: %s, %v", out, err)
 	}
+	out, err = runs(t, "", "mcp", "--server", "tickets", "--print-config", "generic", "--session-purpose", "triage", "--session-max-calls", "3")
+	var compact bytes.Buffer
+	if want := `"--session-max-calls","3","--session-purpose","triage"]`; err != nil || json.Compact(&compact, []byte(out)) != nil || !strings.Contains(compact.String(), want) {
+		t.Errorf("with a session: %s, %v", out, err)
+	}
 }
 
 func TestMCPUsage(t *testing.T) {

@@ -76,7 +76,7 @@ func sessionStartCommand() *cobra.Command {
 		Short: "Open a session and print its id",
 		Long: `Open a session of the agent's own and print its id. Grants that ask for a session
 apply in it only if they accept those that agents open themselves.`,
-		Example: `  reeve-sidecar session start --purpose "triage of the morning" --ttl 1h
+		Example: `  reeve-sidecar session start --purpose triage --ttl 1h
   id=$(reeve-sidecar session start --ttl 10m --max-calls 5)`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {

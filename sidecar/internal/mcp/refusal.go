@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 
 	decisionv1 "github.com/reeve-authz/reeve/gen/reeve/decision/v1"
 	"github.com/reeve-authz/reeve/sidecar/grant"
@@ -91,7 +92,7 @@ func (x *exchange) sentence(c pdp.Call, d pdp.Decision) string {
 	case pdp.ConditionFalse:
 		return fmt.Sprintf("Denied: you may use %s, but not with these arguments or at this moment: the condition of %s does not hold. Change the arguments, or ask whoever runs you.", thing, d.Grant)
 	case pdp.ArgumentsInvalid:
-		return fmt.Sprintf("Denied: the arguments of %s are not what it takes%s. Change them, and try again.", thing, x.problem(c))
+		return fmt.Sprintf("Denied: the arguments of %s are not what it takes%s Change them, and try again.", thing, x.problem(c))
 	case pdp.SessionRequired:
 		return fmt.Sprintf("Denied: you may use %s only in a session that is as %s asks for, and this call is in %s. Do not retry; ask whoever runs you to start you in such a session.", thing, d.Grant, sessionWord(c.Session, "none", " which is not"))
 	case pdp.SessionEnded:
@@ -133,16 +134,21 @@ func (x *exchange) sentence(c pdp.Call, d pdp.Decision) string {
 }
 
 // problem continues a sentence with what is wrong with the arguments of a call of
-// a pinned tool, without their values; with nothing if they are good by now.
+// a pinned tool, without their values, and ends it.
 func (x *exchange) problem(c pdp.Call) string {
 	tool := x.h.config.Views.View().Snapshot.Tool(c.Server, c.Name)
 	if tool == nil || !tool.Pinned() {
-		return ""
+		return "."
 	}
-	if err := tool.Arguments().Check(c.Args); err != nil {
+	err := tool.Arguments().Check(c.Args)
+	switch {
+	case err == nil:
+		return "."
+	case strings.HasSuffix(err.Error(), "?"):
 		return ": " + err.Error()
+	default:
+		return ": " + err.Error() + "."
 	}
-	return ""
 }
 
 // sessionWord names a session, and says more of it; none stands for no session.

@@ -3,6 +3,7 @@ package guard
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"buf.build/go/protovalidate"
 	"google.golang.org/protobuf/proto"
@@ -45,6 +46,9 @@ func TestValid(t *testing.T) {
 		"no kind":               {&adminv1.ApplyResourcesRequest{Resources: []*adminv1.Resource{{}}}, "resources[0].kind is required: give a namespace"},
 		"a field of a request":  {&adminv1.GetGrantRequest{}, "name is required"},
 		"a token for too short": {&adminv1.CreateJoinTokenRequest{Agent: "a", Ttl: durationpb.New(1)}, "ttl must be from 1 minute to 7 days"},
+		"a session for too long": {
+			&adminv1.StartSessionRequest{Parent: "namespaces/n/agents/a", Ttl: durationpb.New(48 * time.Hour)}, "ttl must be from 1 second to 24 hours",
+		},
 		"a part of a resource": {
 			&adminv1.UpdateGrantRequest{Grant: grant, UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"condition"}}}, "",
 		},

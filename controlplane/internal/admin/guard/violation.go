@@ -15,7 +15,8 @@ import (
 )
 
 // advice says what to do about a rule that was broken, where the rule's own
-// words do not. Keys are field name and rule id.
+// words do not. Keys are field name, with its message
+// if others have one of that name, and rule id.
 var advice = map[[2]string]string{
 	{"expire_time", "required"}:             `is required, for all authority ends: add expireTime: "2027-01-31T00:00:00Z"`,
 	{"targets", "repeated.min_items"}:       "must have at least one target: add targets: [{tool: server/tool}]",
@@ -26,6 +27,7 @@ var advice = map[[2]string]string{
 	{"freshness_bound", "duration.gte_lte"}: "must be from 1 second to 15 minutes",
 	{"resources", "repeated.max_items"}: "must be 60 at the most, for they are changed in one transaction: " +
 		"split the file",
+	{"StartSessionRequest.ttl", "duration.gte_lte"}: "must be from 1 second to 24 hours",
 }
 
 // Invalid turns the verdict of protovalidate into a status that names every
@@ -66,10 +68,15 @@ func explain(v *protovalidate.Violation) string {
 		return v.Proto.GetMessage()
 	}
 	last := path[len(path)-1].GetFieldName()
+	field := v.FieldDescriptor
+	if field != nil {
+		if said, ok := advice[[2]string{string(field.Parent().Name()) + "." + last, rule}]; ok {
+			return said
+		}
+	}
 	if said, ok := advice[[2]string{last, rule}]; ok {
 		return said
 	}
-	field := v.FieldDescriptor
 	switch {
 	case field != nil && field.Enum() != nil:
 		return "must be one of " + strings.Join(enumWords(field.Enum()), ", ")

@@ -114,7 +114,7 @@ func (r *Report) agents(n *Namespace, sidecars []*adminv1.Sidecar) {
 		}
 	}
 	if good > 0 {
-		r.ok("agents", "%s of %s a sidecar", count(good, "has", "have"), n.ID)
+		r.ok("agents of "+n.ID, "%s a sidecar", count(good, "has", "have"))
 	}
 }
 
@@ -147,7 +147,7 @@ func (r *Report) grants(n *Namespace, now time.Time) {
 		}
 	}
 	if good > 0 {
-		r.ok("grants", "%s of %s nothing to look at", count(good, "has", "have"), n.ID)
+		r.ok("grants of "+n.ID, "%s in order", count(good, "is", "are"))
 	}
 }
 

@@ -41,7 +41,7 @@ func (r *Report) tools(n *Namespace, now time.Time) {
 	r.observed(n)
 	r.confusable(n)
 	if good > 0 {
-		r.ok("tools", "%s of %s pinned", count(good, "is", "are"), n.ID)
+		r.ok("tools of "+n.ID, "%s pinned", count(good, "is", "are"))
 	}
 }
 
