@@ -29,7 +29,7 @@ func (r *Report) Sidecar(ctx context.Context, dir string, now time.Time) {
 		r.fail(what, "give the directory that reeve-sidecar run --state-dir has", "%s", err)
 		return
 	}
-	for _, name := range []string{"", "key.pem", "local-secret", "endpoint.json"} {
+	for _, name := range []string{"", "identity", filepath.Join("identity", "key.pem"), "local-secret", "endpoint.json", "quota"} {
 		path := filepath.Join(dir, name)
 		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
 			r.private("file", path)

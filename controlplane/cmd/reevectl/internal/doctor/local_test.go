@@ -1,6 +1,12 @@
 package doctor_test
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -39,13 +45,16 @@ func TestSidecar(t *testing.T) {
 	if err := os.Chmod(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.Mkdir(filepath.Join(dir, "identity"), 0o700); err != nil {
+		t.Fatal(err)
+	}
 	look := func() string {
 		r := &doctor.Report{}
 		r.Sidecar(t.Context(), dir, time.Now())
 		r.Ready(t.Context(), strings.TrimPrefix(server.URL, "http://"))
 		var bad []string
 		for _, f := range r.Findings {
-			if f.Level != doctor.OK && !strings.Contains(f.Text, "not enrolled") {
+			if f.Level != doctor.OK {
 				bad = append(bad, f.Text)
 			}
 		}
@@ -56,6 +65,15 @@ func TestSidecar(t *testing.T) {
 	}
 	write("endpoint.json", `{"url":"`+server.URL+`","secret":"s"}`, 0o600)
 	write("local-secret", "s", 0o600)
+	if got := look(); got != "it is not enrolled" {
+		t.Errorf("not enrolled: %q", got)
+	}
+	write("identity/key.pem", "k", 0o600)
+	write("identity/svid.pem", certificate(t, time.Now().Add(-time.Minute)), 0o600)
+	if got := look(); !strings.Contains(got, "its certificate ended") {
+		t.Errorf("an old certificate: %q", got)
+	}
+	write("identity/svid.pem", certificate(t, time.Now().Add(time.Hour)), 0o600)
 	if got := look(); got != "" {
 		t.Errorf("all is well: %q", got)
 	}
@@ -73,4 +91,19 @@ func TestSidecar(t *testing.T) {
 	if got := look(); !strings.Contains(got, "does not know its own secret") {
 		t.Errorf("another secret: %q", got)
 	}
+}
+
+// certificate is one that ends then, in PEM.
+func certificate(t *testing.T, ends time.Time) string {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: ends.Add(-2 * time.Hour), NotAfter: ends}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
 }
