@@ -84,7 +84,40 @@ func (e *Explainer) ExplainCall(ctx context.Context, req *adminv1.ExplainCallReq
 	for _, f := range findings {
 		resp.Findings = append(resp.Findings, finding(f))
 	}
+	resp.Notes = notes(held, call, decision)
 	return resp, nil
+}
+
+// notes says what is wrong with the arguments, or what limits an allowed call
+// counts against.
+func notes(held *grant.Snapshot, call pdp.Call, d pdp.Decision) []string {
+	if d.Reason == pdp.ArgumentsInvalid {
+		tool := held.Tool(call.Server, call.Name)
+		if tool == nil || !tool.Pinned() {
+			return nil
+		}
+		if err := tool.Arguments().Check(call.Args); err != nil && call.Args == nil {
+			return []string{"no arguments were given, and the tool asks for some: " + err.Error()}
+		} else if err != nil {
+			return []string{err.Error()}
+		}
+		return nil
+	}
+	var all []string
+	left := func(of string, words []string) {
+		if len(words) > 0 {
+			all = append(all, of+": "+strings.Join(words, ", ")+"; how many are left, the sidecar knows")
+		}
+	}
+	if entry, _ := held.Lookup(d.Grant); d.Allow && entry != nil {
+		if g, ok := entry.(*grant.Grant); ok {
+			left(d.Grant, limitWords(g.Message().GetLimits(), scopes[g.Message().GetLimits().GetScope()]))
+		}
+	}
+	if s := held.Session(call.Session); d.Allow && s != nil {
+		left(s.Name(), limitWords(s.Message().GetLimits(), ""))
+	}
+	return all
 }
 
 // newest returns a view of the newest state.

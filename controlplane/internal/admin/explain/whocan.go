@@ -119,13 +119,22 @@ func provisos(g *grantv1.Grant, open bool) []string {
 	if open {
 		words = append(words, "if "+g.GetCondition())
 	}
-	limits := g.GetLimits()
+	return append(words, limitWords(g.GetLimits(), scopes[g.GetLimits().GetScope()])...)
+}
+
+// scopes say whose calls are counted together.
+var scopes = map[grantv1.Limits_Scope]string{
+	grantv1.Limits_SCOPE_UNSPECIFIED: " through one sidecar",
+	grantv1.Limits_SIDECAR:           " through one sidecar",
+	grantv1.Limits_AGENT:             " of the agent",
+	grantv1.Limits_ALL:               " of all agents together",
+}
+
+// limitWords says how many calls may be made, and whose.
+func limitWords(limits *grantv1.Limits, whose string) []string {
+	var words []string
 	if n := limits.GetMaxCalls(); n > 0 {
-		of := map[grantv1.Limits_Scope]string{grantv1.Limits_AGENT: " of the agent", grantv1.Limits_ALL: " of all agents together"}[limits.GetScope()]
-		if of == "" {
-			of = " through one sidecar"
-		}
-		words = append(words, fmt.Sprintf("at most %d calls%s", n, of))
+		words = append(words, fmt.Sprintf("at most %d calls%s", n, whose))
 	}
 	if r := limits.GetRate(); r != nil {
 		words = append(words, fmt.Sprintf("at most %d calls in %s", r.GetCalls(), r.GetPer().AsDuration()))

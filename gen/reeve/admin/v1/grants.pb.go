@@ -856,7 +856,10 @@ type ExplainCallResponse struct {
 	// The revision it was decided at.
 	Revision int64 `protobuf:"varint,4,opt,name=revision,proto3" json:"revision,omitempty"`
 	// Every grant of the agent whose target covers the call, in order of name.
-	Findings      []*ExplainCallResponse_Finding `protobuf:"bytes,5,rep,name=findings,proto3" json:"findings,omitempty"`
+	Findings []*ExplainCallResponse_Finding `protobuf:"bytes,5,rep,name=findings,proto3" json:"findings,omitempty"`
+	// What else there is to know, in words: what is wrong with the arguments, and
+	// limits, of which the agent's sidecar alone knows how many calls are left.
+	Notes         []string `protobuf:"bytes,6,rep,name=notes,proto3" json:"notes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -922,6 +925,13 @@ func (x *ExplainCallResponse) GetRevision() int64 {
 func (x *ExplainCallResponse) GetFindings() []*ExplainCallResponse_Finding {
 	if x != nil {
 		return x.Findings
+	}
+	return nil
+}
+
+func (x *ExplainCallResponse) GetNotes() []string {
+	if x != nil {
+		return x.Notes
 	}
 	return nil
 }
@@ -1145,13 +1155,14 @@ const file_reeve_admin_v1_grants_proto_rawDesc = "" +
 	"\x06target\x18\x02 \x01(\v2\x16.reeve.grant.v1.TargetB\x06\xbaH\x03\xc8\x01\x01R\x06target\x12'\n" +
 	"\targuments\x18\x03 \x01(\fB\t\xbaH\x06z\x04\x18\x80\x80@R\targuments\x12.\n" +
 	"\x04time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\"\n" +
-	"\asession\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\asession\"\xb5\x03\n" +
+	"\asession\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\asession\"\xcb\x03\n" +
 	"\x13ExplainCallResponse\x12=\n" +
 	"\averdict\x18\x01 \x01(\x0e2#.reeve.decision.v1.Decision.VerdictR\averdict\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x14\n" +
 	"\x05grant\x18\x03 \x01(\tR\x05grant\x12\x1a\n" +
 	"\brevision\x18\x04 \x01(\x03R\brevision\x12G\n" +
-	"\bfindings\x18\x05 \x03(\v2+.reeve.admin.v1.ExplainCallResponse.FindingR\bfindings\x1a\xcb\x01\n" +
+	"\bfindings\x18\x05 \x03(\v2+.reeve.admin.v1.ExplainCallResponse.FindingR\bfindings\x12\x14\n" +
+	"\x05notes\x18\x06 \x03(\tR\x05notes\x1a\xcb\x01\n" +
 	"\aFinding\x12\x14\n" +
 	"\x05grant\x18\x01 \x01(\tR\x05grant\x124\n" +
 	"\x06effect\x18\x02 \x01(\x0e2\x1c.reeve.grant.v1.Grant.EffectR\x06effect\x12\x18\n" +

@@ -94,6 +94,11 @@ func (a *app) explained(w io.Writer, resp *adminv1.ExplainCallResponse) error {
 	if _, err := fmt.Fprintf(w, "%s: %s%s (revision %d)\n", verdict, resp.GetReason(), by, resp.GetRevision()); err != nil {
 		return err
 	}
+	for _, note := range resp.GetNotes() {
+		if _, err := fmt.Fprintf(w, "note: %s\n", output.Visible(note)); err != nil {
+			return err
+		}
+	}
 	if len(resp.GetFindings()) == 0 {
 		return nil
 	}
