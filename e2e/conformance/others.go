@@ -60,7 +60,7 @@ func (s *stage) catalogueOther(ctx context.Context, o other) error {
 	if _, err := s.stack.ReevectlIn(ctx, bytes.NewReader(server), "apply", "-f", "-"); err != nil {
 		return err
 	}
-	if _, err := s.stack.Reevectl(ctx, "tool", "import", o.id, "-n", stack.Namespace, "--effect", "write", "--reach", "closed"); err != nil {
+	if _, err := s.stack.Reevectl(ctx, "tool", "import", o.id, "-n", stack.Namespace, "--launch", "--effect", "write", "--reach", "closed"); err != nil {
 		return err
 	}
 	_, err = s.stack.ReevectlIn(ctx, bytes.NewReader([]byte(o.grants)), "apply", "-f", "-", "--wait")

@@ -132,6 +132,19 @@ func CommandLine(words []string) string {
 	return strings.Join(quoted, " ")
 }
 
+// LaunchLine is all that a server is started by, as one would type it: its
+// directory, what is in its environment, and its command.
+func LaunchLine(s *grantv1.Server_Stdio) string {
+	var line strings.Builder
+	if dir := s.GetWorkingDir(); dir != "" {
+		line.WriteString("cd " + CommandLine([]string{dir}) + " && ")
+	}
+	for _, key := range slices.Sorted(maps.Keys(s.GetEnv())) {
+		line.WriteString(key + "=" + CommandLine([]string{s.GetEnv()[key]}) + " ")
+	}
+	return line.String() + CommandLine(s.GetCommand())
+}
+
 func needsQuotes(r rune) bool {
 	return !strings.ContainsRune("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789@%+=:,./_-", r)
 }

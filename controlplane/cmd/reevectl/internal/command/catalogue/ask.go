@@ -22,12 +22,22 @@ func (a *app) ask(without []*pins.Item) error {
 	if len(without) == 0 {
 		return nil
 	}
-	in, ok := a.In.(*os.File)
-	if !ok || output.Width(a.Err) == 0 || !term.IsTerminal(int(in.Fd())) {
+	in := a.terminal()
+	if in == nil {
 		return cli.Usage("%s: new, and not classified: give --effect and --reach for all new tools, or each its own: --classify %s=read,closed",
 			names(without), without[0].Name)
 	}
 	return classify(bufio.NewScanner(in), a.Err, without)
+}
+
+// terminal is where somebody answers what is asked on standard error; nil if nobody
+// does.
+func (a *app) terminal() io.Reader {
+	in, ok := a.In.(*os.File)
+	if !ok || output.Width(a.Err) == 0 || !term.IsTerminal(int(in.Fd())) {
+		return nil
+	}
+	return in
 }
 
 // names names the first few tools.

@@ -43,13 +43,16 @@ A tool that is pinned to another definition is left as it is unless --accept is
 given, which takes the role of an approver.
 
 The server is reached as the catalogue says: over HTTP from here, or started
-here by its line. With --observed it is not asked: what sidecars saw and
-withheld is taken instead. A header that it wants goes into a file, not on the
+here by its line. Others may have written that line, and it runs as you: it is
+started only with --launch, or after a yes on a terminal that it was shown on.
+With --observed the server is not asked: what sidecars saw and withheld is taken
+instead. A header that it wants goes into a file, not on the
 command line, which everyone on the machine can read.`,
 		Example: `  reevectl tool import desk
   reevectl tool import desk --effect write --reach closed \
     --classify refund=destructive
   reevectl tool import desk --header-file token.txt --dry-run=server
+  reevectl tool import files --launch
   reevectl tool import desk --observed --accept --reason 'reviewed' --wait`,
 		Args:              cli.Exactly(1, "SERVER"),
 		ValidArgsFunction: a.IDs(kind.Server, 1),

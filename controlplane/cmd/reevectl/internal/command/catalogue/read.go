@@ -36,6 +36,7 @@ const (
 // reading is how a server's tools are read.
 type reading struct {
 	observed        bool
+	launch          bool
 	url, headerFile string
 	within          time.Duration
 }
@@ -43,6 +44,7 @@ type reading struct {
 func (r *reading) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.BoolVar(&r.observed, "observed", false, "take what sidecars saw, instead of asking the server")
+	f.BoolVar(&r.launch, "launch", false, "start a server that speaks over standard input and output:\nits line runs here, as you")
 	f.StringVar(&r.url, "url", "", "where to reach the server from here, if not as the catalogue says")
 	f.StringVar(&r.headerFile, "header-file", "", "file of headers to send, \"Name: value\" a line")
 	_ = cmd.MarkFlagFilename("header-file") // there is such a flag
@@ -60,8 +62,8 @@ func (a *app) compare(ctx context.Context, conn session.Conn, name string, r *re
 		return nil, err
 	}
 	if r.observed {
-		if r.url != "" || r.headerFile != "" {
-			return nil, cli.Usage("--observed asks no server: leave --url and --header-file out")
+		if r.url != "" || r.headerFile != "" || r.launch {
+			return nil, cli.Usage("--observed asks no server: leave --url, --header-file and --launch out")
 		}
 		return compareObserved(ctx, conn, name, stored)
 	}
@@ -81,7 +83,7 @@ func (a *app) compare(ctx context.Context, conn session.Conn, name string, r *re
 			kind.Short(name), source.URL, output.Visible(err.Error()))
 	case err != nil:
 		return nil, fmt.Errorf("read tools of %s, started by %s: %w: if it cannot be started here, take what sidecars saw with --observed",
-			kind.Short(name), resources.CommandLine(source.Command), err)
+			kind.Short(name), output.Visible(resources.CommandLine(source.Command)), err)
 	}
 	return pins.Compare(stored, served)
 }
@@ -108,7 +110,9 @@ func (a *app) source(server *grantv1.Server, r *reading) (live.Source, error) {
 	if r.headerFile != "" {
 		return s, cli.Usage("--header-file is of a server that is reached over HTTP")
 	}
-	a.Say("starting: %s", output.Visible(resources.CommandLine(stdio.GetCommand())))
+	if err := a.mayLaunch(server, r.launch); err != nil {
+		return s, err
+	}
 	s.Command, s.Env, s.Dir = stdio.GetCommand(), stdio.GetEnv(), stdio.GetWorkingDir()
 	return s, nil
 }
