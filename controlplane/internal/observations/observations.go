@@ -1,5 +1,5 @@
-// Package observations keeps what sidecars saw of servers' tools and withheld, for
-// an administrator to compare with what was accepted. It changes nothing that
+// Package observations keeps what sidecars saw of servers' tools that is not what
+// was accepted, for an administrator to compare with it. It changes nothing that
 // anyone may do.
 //
 // Who reports is the agent of the connection's certificate alone, and what is
@@ -105,7 +105,7 @@ func (s *Server) ReportTools(ctx context.Context, req *grantv1.ReportToolsReques
 	if err := s.keep(ctx, server, seen); err != nil {
 		return nil, s.statusOf(ctx, err)
 	}
-	s.cfg.Log.WarnContext(ctx, "tools withheld",
+	s.cfg.Log.InfoContext(ctx, "tools reported",
 		slog.String("agent", peer.Name), slog.String("server", server), slog.Int("tools", len(seen)))
 	return &grantv1.ReportToolsResponse{}, nil
 }
@@ -185,6 +185,10 @@ func (s *Server) keep(ctx context.Context, server string, seen []sight) error {
 		pin, listed := pinned[o.GetTool()]
 		switch {
 		case listed && pin == o.digest:
+			if !known[o.GetTool()] {
+				continue // as each sidecar reports once when it starts
+			}
+			known[o.GetTool()] = false
 			err = s.cfg.Store.DropObservation(ctx, o.GetTool())
 		case known[o.GetTool()]:
 			err = s.replace(ctx, o)

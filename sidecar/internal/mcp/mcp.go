@@ -59,7 +59,7 @@ type Config struct {
 	Views pep.Views
 	// Claims is asked before a call is decided that names a session; nil is never.
 	Claims Claims
-	// Observer is told of definitions that are withheld; nil is nobody.
+	// Observer is told how servers define their tools; nil is nobody.
 	Observer Observer
 	// Launcher reaches the servers that the sidecar starts; nil is none, and
 	// calls to them fail.
@@ -80,14 +80,8 @@ type Claims interface {
 	Ensure(ctx context.Context, session string)
 }
 
-// An Observer takes note of what servers say of their tools. It is called by many
-// goroutines at once, as often as a definition is seen, and must not block.
-type Observer interface {
-	// Withheld says that server, by id, lists tool with another definition than
-	// the one that is pinned, which was withheld from the agent. definition is in
-	// canonical form, and is kept.
-	Withheld(server, tool, definition string)
-}
+// An Observer takes note of what servers say of their tools.
+type Observer = pin.Observer
 
 // A Launcher reaches the servers that are started by the sidecar.
 type Launcher = wire.Launcher
@@ -136,6 +130,9 @@ func New(cfg Config) (*Handler, error) {
 		began := time.Now()
 		cfg.Clock = func() time.Duration { return time.Since(began) }
 	}
+	if cfg.Observer == nil {
+		cfg.Observer = nobody{}
+	}
 	draining := make(chan struct{})
 	h := &Handler{
 		drain:    sync.OnceFunc(func() { close(draining) }),
@@ -155,7 +152,7 @@ func New(cfg Config) (*Handler, error) {
 		scanners: sync.Pool{New: func() any { return new(message.Scanner) }},
 		readers:  sync.Pool{New: func() any { return new(sse.Reader) }},
 	}
-	h.lists = pin.New(own.New(h.wire, cfg.Enforcer), h.accepted, h.withheld, cfg.Clock)
+	h.lists = pin.New(own.New(h.wire, cfg.Enforcer), h.accepted, cfg.Observer, cfg.Clock)
 	return h, nil
 }
 
@@ -167,12 +164,12 @@ func (h *Handler) accepted(server, tool string) string {
 	return ""
 }
 
-// withheld takes note of a definition that is another than the accepted one.
-func (h *Handler) withheld(server, tool, definition string) {
-	if h.config.Observer != nil {
-		h.config.Observer.Withheld(server, tool, definition)
-	}
-}
+// nobody is the Observer that takes note of nothing.
+type nobody struct{}
+
+func (nobody) Withheld(_, _, _, _ string)      {}
+func (nobody) Unpinned(_, _, _, _ string) bool { return true }
+func (nobody) Accepted(_, _, _, _ string)      {}
 
 // toServer are the headers that an agent's request keeps, and ofMessage those that
 // describe its message. Whatever else it sends stays here, credentials above all.

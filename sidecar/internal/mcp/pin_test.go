@@ -15,14 +15,24 @@ import (
 	"github.com/reeve-authz/reeve/sidecar/internal/replica"
 )
 
-// watcher takes note of withheld definitions.
+// watcher takes note of withheld and of unpinned definitions.
 type watcher struct {
 	later atomic.Int64 // what the clock shows
 	mu    sync.Mutex
 	seen  []string
+	fresh []string // of tools that are not pinned
 }
 
-func (w *watcher) Withheld(server, tool, definition string) {
+func (w *watcher) Unpinned(server, tool, _, definition string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.fresh = append(w.fresh, server+" "+tool+" "+definition)
+	return true
+}
+
+func (w *watcher) Accepted(string, string, string, string) {}
+
+func (w *watcher) Withheld(server, tool, _, definition string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.seen = append(w.seen, server+" "+tool+" "+definition)
@@ -357,5 +367,25 @@ func TestPinnedOnRealServers(t *testing.T) {
 				t.Errorf("listed %d tools, %v", len(listed.Tools), err)
 			}
 		})
+	}
+}
+
+// What a server lists is taken note of, whether the agent is shown it or not, also
+// if nothing of the server is pinned; each definition once.
+func TestUnpinnedNoted(t *testing.T) {
+	s := newShop(item("add", "Adds."), item("hidden", "Hides."))
+	server := httptest.NewServer(s)
+	t.Cleanup(server.Close)
+	w := &watcher{}
+	g := newRigAt(t, server.URL, func(c *mcp.Config) { c.Observer = w }, allow("all", "tool support/add"))
+	for range 2 {
+		if _, listed := g.post(t, `{"jsonrpc":"2.0","id":2,"method":"tools/list"}`); strings.Contains(listed, "hidden") || !strings.Contains(listed, "add") {
+			t.Errorf("listed: %s", listed)
+		}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if got := strings.Join(w.fresh, "\n"); len(w.fresh) != 2 || !strings.Contains(got, "support add {") || !strings.Contains(got, "support hidden {") {
+		t.Errorf("taken note of: %s", got)
 	}
 }

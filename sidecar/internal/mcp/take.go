@@ -112,8 +112,9 @@ func (x *exchange) listed() *message.List {
 		all := visible(pdp.Method, x.origin.Method)
 		l.Visible = func(id string, _ []byte) bool { return all || x.seesTask(id) }
 	case r.Kind == pdp.Tool:
+		passing := x.h.lists.Passing(x.server)
 		l.Visible = func(name string, item []byte) bool {
-			return visible(pdp.Tool, name) && x.h.lists.Item(x.server, name, item)
+			return passing.Item(name, item, visible(pdp.Tool, name))
 		}
 	default:
 		l.Visible = func(name string, _ []byte) bool { return visible(r.Kind, name) }

@@ -65,17 +65,22 @@ func run(t *testing.T, test func(r *observe.Reporter, p *plane)) {
 	})
 }
 
+// digestOf is what tells one definition from another.
+func digestOf(definition string) string {
+	return strconv.Itoa(len(definition)) + definition[:min(len(definition), 40)]
+}
+
 // Each definition is reported once, however often it is seen.
 func TestOnce(t *testing.T) {
 	run(t, func(r *observe.Reporter, p *plane) {
 		for range 100 {
-			r.Withheld("desk", "refund", `{"a":1}`)
+			r.Withheld("desk", "refund", digestOf(`{"a":1}`), `{"a":1}`)
 			synctest.Wait()
 		}
 		time.Sleep(time.Hour)
-		r.Withheld("desk", "refund", `{"a":1}`)
-		r.Withheld("desk", "refund", `{"a":2}`)
-		r.Withheld("mail", "refund", `{"a":1}`)
+		r.Withheld("desk", "refund", digestOf(`{"a":1}`), `{"a":1}`)
+		r.Withheld("desk", "refund", digestOf(`{"a":2}`), `{"a":2}`)
+		r.Withheld("mail", "refund", digestOf(`{"a":1}`), `{"a":1}`)
 		time.Sleep(time.Hour)
 		calls, got := p.seen()
 		if calls != 3 || strings.Count(got, "desk refund") != 2 || !strings.Contains(got, `desk refund {"a":2}`) || !strings.Contains(got, `mail refund {"a":1}`) {
@@ -88,7 +93,7 @@ func TestOnce(t *testing.T) {
 func TestTriesAgain(t *testing.T) {
 	run(t, func(r *observe.Reporter, p *plane) {
 		p.fail(status.Error(codes.Unavailable, "away"))
-		r.Withheld("desk", "refund", `{}`)
+		r.Withheld("desk", "refund", digestOf(`{}`), `{}`)
 		time.Sleep(time.Hour)
 		if calls, _ := p.seen(); calls < 10 || calls > 30 {
 			t.Errorf("%d calls in an hour", calls)
@@ -100,7 +105,7 @@ func TestTriesAgain(t *testing.T) {
 		}
 		before, _ := p.seen()
 		p.fail(status.Error(codes.PermissionDenied, "no"))
-		r.Withheld("desk", "mail", `{}`)
+		r.Withheld("desk", "mail", digestOf(`{}`), `{}`)
 		time.Sleep(time.Hour)
 		if calls, _ := p.seen(); calls != before+1 {
 			t.Errorf("%d calls of what is refused", calls-before)
@@ -113,16 +118,83 @@ func TestBounded(t *testing.T) {
 	run(t, func(r *observe.Reporter, p *plane) {
 		p.fail(status.Error(codes.Unavailable, "away"))
 		for i := range 1000 {
-			r.Withheld("desk", "tool"+strconv.Itoa(i), `{}`)
+			r.Withheld("desk", "tool"+strconv.Itoa(i), digestOf(`{}`), `{}`)
 		}
-		r.Withheld("desk", strings.Repeat("x", 129), `{}`)
-		r.Withheld("desk", "huge", strings.Repeat("x", 65<<10))
+		r.Withheld("desk", strings.Repeat("x", 129), digestOf(`{}`), `{}`)
+		r.Withheld("desk", "huge", digestOf(strings.Repeat("x", 65<<10)), strings.Repeat("x", 65<<10))
 		time.Sleep(time.Minute)
 		p.fail(nil)
 		time.Sleep(time.Hour)
 		calls, got := p.seen()
 		if n := strings.Count(got, "desk "); n > 256+64 || n < 256 || strings.Contains(got, "huge") || calls < 4 {
 			t.Errorf("%d reported in %d calls", n, calls)
+		}
+	})
+}
+
+// What was reported of a tool is followed by each change of it, also back to what
+// was accepted, unless the server lists that beside another.
+func TestChanges(t *testing.T) {
+	run(t, func(r *observe.Reporter, p *plane) {
+		const good, bad = `{"a":1}`, `{"a":2}`
+		expect := func(want ...string) {
+			t.Helper()
+			time.Sleep(time.Minute)
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			if got := strings.Join(p.reports, ", "); got != strings.Join(want, ", ") {
+				t.Errorf("reported %q, want %q", got, want)
+			}
+			p.reports = nil
+		}
+		accepted := func() { r.Accepted("desk", "refund", digestOf(good), good) }
+		withheld := func() { r.Withheld("desk", "refund", digestOf(bad), bad) }
+		accepted() // an earlier process may have reported another
+		expect("desk refund " + good)
+		accepted()
+		expect()
+		withheld()
+		accepted()
+		expect("desk refund " + bad)
+		withheld()
+		accepted()
+		expect()
+		accepted()
+		expect("desk refund " + good)
+		withheld()
+		expect("desk refund " + bad)
+	})
+}
+
+// A server with very many unpinned tools is not heard of without end, and keeps
+// nothing from being reported that is withheld.
+func TestManyUnpinned(t *testing.T) {
+	run(t, func(r *observe.Reporter, p *plane) {
+		for range 100 {
+			for i := range 10_000 {
+				r.Unpinned("desk", "tool"+strconv.Itoa(i), "d", `{}`)
+			}
+			for i := range 300 {
+				r.Accepted("mail", "tool"+strconv.Itoa(i), "d", `{}`)
+			}
+			time.Sleep(10 * time.Second)
+		}
+		_, got := p.seen()
+		if unpinned, accepted := strings.Count(got, "desk "), strings.Count(got, "mail "); unpinned != 256 || accepted != 300 {
+			t.Errorf("%d unpinned ones reported, and %d others", unpinned, accepted)
+		}
+	})
+	run(t, func(r *observe.Reporter, p *plane) {
+		for i := range 256 {
+			r.Unpinned("desk", "tool"+strconv.Itoa(i), "d", `{}`)
+		}
+		if r.Unpinned("mail", "send", "d", `{}`) {
+			t.Error("there is room for more")
+		}
+		r.Withheld("mail", "refund", "d", `{"bad":1}`)
+		time.Sleep(6 * time.Second)
+		if _, got := p.seen(); !strings.Contains(got, "mail refund") {
+			t.Errorf("what is withheld waits")
 		}
 	})
 }

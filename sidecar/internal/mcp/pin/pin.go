@@ -43,16 +43,13 @@ type Lister interface {
 // if it is not pinned.
 type Pinned func(server, tool string) string
 
-// Withheld takes note of a definition, in canonical form, that is another than
-// the one that was accepted.
-type Withheld func(server, tool, definition string)
-
 // Lists remembers what servers listed and when they were asked. It is safe for
 // concurrent use.
 type Lists struct {
 	lister   Lister
 	pinned   Pinned
-	withheld Withheld
+	observer Observer
+	passed   passed
 	clock    func() time.Duration
 	running  sync.WaitGroup // of the requests under way; Close waits for them
 
@@ -87,8 +84,8 @@ type asking struct {
 
 // New returns Lists that remember nothing. clock must go on while the machine
 // sleeps. Close must be called.
-func New(lister Lister, pinned Pinned, withheld Withheld, clock func() time.Duration) *Lists {
-	return &Lists{lister: lister, pinned: pinned, withheld: withheld, clock: clock, places: make(map[own.Place]*place), under: make(map[*asking]struct{})}
+func New(lister Lister, pinned Pinned, observer Observer, clock func() time.Duration) *Lists {
+	return &Lists{lister: lister, pinned: pinned, observer: observer, passed: newPassed(), clock: clock, places: make(map[own.Place]*place), under: make(map[*asking]struct{})}
 }
 
 // Close ends what is under way. Nothing can be checked after it.
@@ -184,25 +181,6 @@ func (l *Lists) keep(p *place, digests map[string]string) {
 	}
 }
 
-// Item reports whether an item of tools/list that passes to the agent may be seen
-// by what was accepted of its tool. If not, what was remembered of the server is
-// forgotten.
-func (l *Lists) Item(server, tool string, item []byte) bool {
-	pinned := l.pinned(server, tool)
-	if pinned == "" {
-		return true
-	}
-	digest, definition, err := schema.Digest(item)
-	if err == nil && digest == pinned {
-		return true
-	}
-	if err == nil {
-		l.withheld(server, tool, definition)
-	}
-	l.Drop(server)
-	return false
-}
-
 // place returns what is known of a list. l.mu must be held.
 func (l *Lists) place(at own.Place) *place {
 	if p := l.places[at]; p != nil {
@@ -264,8 +242,8 @@ func (l *Lists) list(ctx context.Context, at own.Place) (map[string]string, erro
 			return
 		}
 		digest, definition, err := schema.DigestObject(o)
-		if pinned := l.pinned(at.Server, name); err == nil && pinned != "" && pinned != digest {
-			l.withheld(at.Server, name, definition)
+		if err == nil {
+			l.observe(at.Server, name, digest, definition, l.pinned(at.Server, name))
 		}
 		if _, twice := digests[name]; twice {
 			digest = ""

@@ -72,7 +72,7 @@ func run(t *testing.T, s *server, test func(t *testing.T, l *pin.Lists, digest s
 		}
 		began := time.Now()
 		l := pin.New(s, func(_, tool string) string { return map[string]string{"refund": digest}[tool] },
-			func(string, string, string) {}, func() time.Duration { return time.Since(began) })
+			&notes{}, func() time.Duration { return time.Since(began) })
 		test(t, l, digest)
 		l.Close()
 	})
@@ -262,9 +262,9 @@ func FuzzItem(f *testing.F) {
 	for _, item := range []string{good, bad, `{}`, `{"description":"Refunds.","name":"refund"}`, `{"name":"refund","name":"x"}`} {
 		f.Add([]byte(item))
 	}
-	l := pin.New(&server{}, func(string, string) string { return digest }, func(string, string, string) {}, func() time.Duration { return 0 })
+	l := pin.New(&server{}, func(string, string) string { return digest }, &notes{}, func() time.Duration { return 0 })
 	f.Fuzz(func(t *testing.T, item []byte) {
-		if !l.Item("desk", "refund", item) {
+		if !l.Passing("desk").Item("refund", item, true) {
 			return
 		}
 		if _, canonical, err := schema.Digest(item); err != nil || canonical != `{"description":"Refunds.","name":"refund"}` {
