@@ -291,4 +291,15 @@ func (r *records) await(t *testing.T, want ...string) {
 	}
 }
 
+// awaitOne waits until records say one of these.
+func (r *records) awaitOne(t *testing.T, these ...string) {
+	t.Helper()
+	said := func(line string) bool { return slices.Contains(r.all(), line) }
+	for deadline := time.Now().Add(10 * time.Second); !slices.ContainsFunc(these, said); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("records = %q, want one of %q", r.all(), these)
+		}
+	}
+}
+
 func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
