@@ -160,7 +160,7 @@ func TestNotRunning(t *testing.T) {
 		t.Errorf("told %s", line)
 	}
 	k.say(initialize)
-	time.Sleep(100 * time.Millisecond)
+	time.Sleep(100 * time.Millisecond) // so that it has looked once in vain; nothing outside tells when it has
 	s.run("late", "tcp", till(false))
 	if line := k.hear(); !strings.Contains(line, `"id":0,"result"`) {
 		t.Errorf("of a sidecar that starts: %s", line)

@@ -84,7 +84,7 @@ func TestListChangedStateless(t *testing.T) {
 	}
 	g.apply(t, nil, allow("polite", "prompt support/polite"))
 	g.apply(t, nil, allow("calendar", "resource support/calendar://*"))
-	time.Sleep(300 * time.Millisecond)
+	time.Sleep(300 * time.Millisecond) // past the pause in which changes are gathered: what came must have said nothing
 	g.apply(t, nil, allow("add", "tool support/add"))
 	const want = `{"jsonrpc":"2.0","method":"notifications/tools/list_changed","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":"sub-1"}}}`
 	if got := hears(t, heard); got != want {
