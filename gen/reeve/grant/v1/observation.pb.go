@@ -29,7 +29,7 @@ type ReportToolsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The server, by id, of the agent's own namespace.
 	Server string `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"`
-	// The definitions that the sidecar withholds, each an item of tools/list.
+	// The definitions, each an item of tools/list.
 	Tools         []*ObservedTool `protobuf:"bytes,2,rep,name=tools,proto3" json:"tools,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -32,7 +32,8 @@ const (
 // with what was accepted. It changes nothing that anyone may do.
 type ObservationsClient interface {
 	// ReportTools stores definitions that differ from those that are pinned, or
-	// that are of tools the catalogue does not have. PERMISSION_DENIED for a
+	// that are of tools without a pin, and forgets what was stored of a tool that
+	// is again as it was pinned. PERMISSION_DENIED for a
 	// server that no grant of the caller's agent reaches.
 	ReportTools(ctx context.Context, in *ReportToolsRequest, opts ...grpc.CallOption) (*ReportToolsResponse, error)
 }
@@ -63,7 +64,8 @@ func (c *observationsClient) ReportTools(ctx context.Context, in *ReportToolsReq
 // with what was accepted. It changes nothing that anyone may do.
 type ObservationsServer interface {
 	// ReportTools stores definitions that differ from those that are pinned, or
-	// that are of tools the catalogue does not have. PERMISSION_DENIED for a
+	// that are of tools without a pin, and forgets what was stored of a tool that
+	// is again as it was pinned. PERMISSION_DENIED for a
 	// server that no grant of the caller's agent reaches.
 	ReportTools(context.Context, *ReportToolsRequest) (*ReportToolsResponse, error)
 	mustEmbedUnimplementedObservationsServer()
