@@ -127,7 +127,7 @@ func (s *stage) everything() other {
 	return other{
 		id: "everything", command: []string{s.node(), s.script("server-everything"), "stdio"},
 		grants: grantOf("try-everything", "", "tool: everything/echo", "tool: everything/get-env", "tool: everything/trigger-sampling-request",
-			"prompt: everything/simple-prompt", "resource: everything/demo://resource/static/*", "method: everything/sampling/createMessage", "method: everything/logging/setLevel"),
+			"prompt: everything/simple-prompt", "resource: everything/demo://resource/static/*", "method: everything/sampling/createMessage"),
 		steps: []step{
 			{Method: "tools/list", has: `echo`, lacks: "get-sum"},
 			call("echo", map[string]any{"message": "hello there"}).gives("hello there"),
