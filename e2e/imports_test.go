@@ -47,6 +47,7 @@ var rules = []rule{
 			"sidecar/internal/pep → sidecar/internal/quota",
 			"sidecar/internal/session → sidecar/internal/replica",
 			"sidecar/internal/mcp/... → sidecar/internal/pep",
+			"sidecar/internal/{mcp/wire,stdio} → sidecar/internal/gated",
 			"sidecar/internal/mcp → sidecar/internal/door",
 			"sidecar/internal/mcp → sidecar/internal/replica",
 			"sidecar/internal/audit → sidecar/internal/spool",

@@ -15,6 +15,7 @@ import (
 
 	grantv1 "github.com/reeve-authz/reeve/gen/reeve/grant/v1"
 	"github.com/reeve-authz/reeve/sidecar/grant"
+	"github.com/reeve-authz/reeve/sidecar/internal/gated"
 	"github.com/reeve-authz/reeve/sidecar/internal/stdio/launch"
 )
 
@@ -222,32 +223,7 @@ func (p *process) put(text []byte, pass func() error) (n int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	waitErr := raw.Write(func(fd uintptr) (done bool) {
-		for n < len(text) {
-			if pass != nil {
-				if err = pass(); err != nil {
-					return true
-				}
-			}
-			var wrote int
-			wrote, err = unix.Write(int(fd), text[n:]) // does not block
-			switch {
-			case err == nil:
-				n += wrote
-			case errors.Is(err, unix.EINTR):
-			case errors.Is(err, unix.EAGAIN):
-				return false
-			default:
-				err = os.NewSyscallError("write", err)
-				return true
-			}
-		}
-		return true
-	})
-	if waitErr != nil {
-		return n, waitErr
-	}
-	return n, err
+	return gated.Write(raw, text, pass)
 }
 
 // over returns why nothing can be written to the process any more.

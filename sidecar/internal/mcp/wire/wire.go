@@ -6,19 +6,16 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptrace"
-	"os"
 	"sync/atomic"
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/reeve-authz/reeve/sidecar/grant"
+	"github.com/reeve-authz/reeve/sidecar/internal/gated"
 )
 
 // newTransport returns how servers are reached. HTTP/1.1 only: a connection
@@ -171,39 +168,12 @@ func dial(ctx context.Context, network, address string) (net.Conn, error) {
 	return &conn{Conn: c, raw: raw}, nil
 }
 
-// Write writes b, and asks the gate directly before every write(2), also after
-// it had to wait for room: whatever time passed until then, by a slow server or
-// because the process or the machine stood still, has been seen. What remains is
-// the instant between the answer and the system call. A process that is stopped
-// in just that instant hands what b was to the kernel when it goes on; nothing
-// in a process can exclude that.
+// Write writes b, and asks the gate before every
+// write(2): see [gated.Write].
 func (c *conn) Write(b []byte) (n int, err error) {
 	g := c.gate.Load()
 	if g == nil {
 		return c.Conn.Write(b)
 	}
-	waitErr := c.raw.Write(func(fd uintptr) (done bool) {
-		for n < len(b) {
-			if err = g.pass(); err != nil {
-				return true
-			}
-			var wrote int
-			wrote, err = unix.Write(int(fd), b[n:]) // does not block
-			switch {
-			case err == nil:
-				n += wrote
-			case errors.Is(err, unix.EINTR):
-			case errors.Is(err, unix.EAGAIN):
-				return false
-			default:
-				err = os.NewSyscallError("write", err)
-				return true
-			}
-		}
-		return true
-	})
-	if waitErr != nil {
-		return n, waitErr
-	}
-	return n, err
+	return gated.Write(c.raw, b, g.pass)
 }
