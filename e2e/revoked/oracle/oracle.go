@@ -9,8 +9,13 @@ import (
 )
 
 // Transit is how much later than a wait's return a call may arrive: it was on
-// its way. Records are compared without any allowance.
+// its way. Records of calls that were sent are compared without any allowance.
 const Transit = 250 * time.Millisecond
+
+// Recording is how much later the record may be of a call that was withdrawn
+// before anything was sent: a wait may return between its decision and its record,
+// and a process may have to wait for a processor in between.
+const Recording = 50 * time.Millisecond
 
 // A Unit is authority that is given and taken as a whole: one agent's use of
 // one target, "server/tool".
@@ -69,7 +74,9 @@ type Arrival struct {
 	Time time.Time
 }
 
-// Late returns a sentence for each allow and each arrival that P2 forbids.
+// Late returns a sentence for each allow and each arrival that P2 forbids. A wait
+// may return between a decision and its record; such a call is looked at again
+// before it is sent, and withdrawn.
 func Late(revocations []*Revocation, allows []Allow, arrivals []Arrival) []string {
 	byUnit := make(map[Unit][]*Revocation)
 	bySession := make(map[string][]*Revocation)
@@ -90,7 +97,11 @@ func Late(revocations []*Revocation, allows []Allow, arrivals []Arrival) []strin
 		}
 	}
 	for _, a := range allows {
-		tell(fmt.Sprintf("decision %s allowed %s %s%s", a.ID, a.Agent, a.Target, in(a.Session)), a.Unit, a.Session, a.Time, 0)
+		var allowance time.Duration
+		if a.Withdrawn {
+			allowance = Recording
+		}
+		tell(fmt.Sprintf("decision %s allowed %s %s%s", a.ID, a.Agent, a.Target, in(a.Session)), a.Unit, a.Session, a.Time, allowance)
 	}
 	for _, a := range arrivals {
 		tell(fmt.Sprintf("call %s of %s to %s arrived", a.ID, a.Agent, a.Target), a.Unit, a.Session, a.Time, Transit)
