@@ -185,6 +185,8 @@ func TestManyUnpinned(t *testing.T) {
 		}
 	})
 	run(t, func(r *observe.Reporter, p *plane) {
+		r.Unpinned("shop", "first", "d", `{}`)
+		synctest.Wait() // the pause after this report holds back what follows
 		for i := range 256 {
 			r.Unpinned("desk", "tool"+strconv.Itoa(i), "d", `{}`)
 		}
