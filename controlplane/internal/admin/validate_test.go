@@ -156,7 +156,7 @@ func TestValidateOnly(t *testing.T) {
 	}
 	cases := mutations(t, w)
 	// DeleteNamespace needs one that is not halted.
-	cases[adminv1.Namespaces_DeleteNamespace_FullMethodName][0].(*adminv1.DeleteNamespaceRequest).Name = w.namespace + "-empty-2" //nolint:forcetypeassert // it is one
+	cases[adminv1.Namespaces_DeleteNamespace_FullMethodName][0].(*adminv1.DeleteNamespaceRequest).Name = w.namespace + "-empty-2" //nolint:forcetypeassert // the map is by the request's method
 	if _, err = adminv1.NewSessionsClient(conn).StartSession(t.Context(), &adminv1.StartSessionRequest{Parent: w.agent}); err != nil {
 		t.Fatal(err)
 	}

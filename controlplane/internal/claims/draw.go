@@ -49,7 +49,7 @@ func (s *Server) draw(ctx context.Context, c caller, r *grantv1.DrawCallsRequest
 		}
 		resp.Calls = min(r.GetCalls(), left)
 		if resp.GetCalls() == 0 {
-			return nil, nil //nolint:nilnil // as above
+			return nil, nil //nolint:nilnil // nothing is to be stored
 		}
 		resp.Left -= resp.GetCalls()
 		from.Calls += resp.GetCalls()

@@ -59,6 +59,20 @@ type Allow struct {
 	Withdrawn, Broken, Cut bool
 }
 
+// outcome says, for people, what is known of the call after the decision.
+func (a *Allow) outcome() string {
+	switch {
+	case a.Withdrawn:
+		return "withdrawn: nothing was sent"
+	case a.Broken:
+		return "it came to nothing"
+	case a.Cut:
+		return "it was cut"
+	default:
+		return "sent, or without an outcome"
+	}
+}
+
 // Nobody is the sidecar of a call that no agent made.
 const Nobody = -1
 
@@ -101,7 +115,7 @@ func Late(revocations []*Revocation, allows []Allow, arrivals []Arrival) []strin
 		if a.Withdrawn {
 			allowance = Recording
 		}
-		tell(fmt.Sprintf("decision %s allowed %s %s%s", a.ID, a.Agent, a.Target, in(a.Session)), a.Unit, a.Session, a.Time, allowance)
+		tell(fmt.Sprintf("decision %s allowed %s %s%s (%s)", a.ID, a.Agent, a.Target, in(a.Session), a.outcome()), a.Unit, a.Session, a.Time, allowance)
 	}
 	for _, a := range arrivals {
 		tell(fmt.Sprintf("call %s of %s to %s arrived", a.ID, a.Agent, a.Target), a.Unit, a.Session, a.Time, Transit)

@@ -195,7 +195,7 @@ func instantSum(instant []byte, o owner, n uint64) uint32 {
 // parseInstant reads what appendInstant wrote for the n-th.
 func parseInstant(b []byte, o owner, n uint64) (int64, error) {
 	le := binary.LittleEndian
-	if len(b) != instantSize || le.Uint32(b[8:]) != uint32(n) || le.Uint32(b[12:]) != instantSum(b[:8], o, n) { //nolint:gosec // as it was written
+	if len(b) != instantSize || le.Uint32(b[8:]) != uint32(n) || le.Uint32(b[12:]) != instantSum(b[:8], o, n) { //nolint:gosec // the low 32 bits are what was written
 		return 0, errDamaged
 	}
 	return int64(le.Uint64(b)), nil //nolint:gosec // the same 64 bits

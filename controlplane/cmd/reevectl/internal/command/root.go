@@ -39,7 +39,7 @@ func Run(ctx context.Context, p session.Process, args []string) int {
 	}
 	var usage session.UsageError
 	if errors.As(err, &usage) {
-		fmt.Fprintf(p.Err, "see: %s --help\n", cmd.CommandPath()) //nolint:errcheck // as above
+		fmt.Fprintf(p.Err, "see: %s --help\n", cmd.CommandPath()) //nolint:errcheck // there is nobody else to tell
 	}
 	return code
 }

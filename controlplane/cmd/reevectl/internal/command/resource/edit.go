@@ -188,7 +188,7 @@ func withoutHeading(text []byte) []byte {
 func (a *app) openEditor(ctx context.Context, path string) error {
 	editor := cmp.Or(a.Getenv("VISUAL"), a.Getenv("EDITOR"), "vi")
 	// The editor is the person's own command line, options and all.
-	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", editor+` "$1"`, "sh", path) //nolint:gosec // as said
+	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", editor+` "$1"`, "sh", path) //nolint:gosec // the editor is the user's own choice
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = a.In, a.Out, a.Err
 	if a.Format.Machine() {
 		cmd.Stdout = a.Err
