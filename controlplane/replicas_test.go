@@ -407,6 +407,24 @@ func TestReplicas(t *testing.T) {
 	if _, took = h.await(2); took > 7*time.Second {
 		t.Errorf("with it back: in force after %s", took)
 	}
+
+	// Without the store they answer each other and administrators, and say so.
+	h.etcd()
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+		all, err = sidecars.ListReplicas(t.Context(), &adminv1.ListReplicasRequest{})
+		detached := 0
+		for _, r := range all.GetReplicas() {
+			if r.GetState() == adminv1.Replica_DETACHED && r.GetRevision() > 0 {
+				detached++
+			}
+		}
+		if detached == 3 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("without the store: %v, %v", all, err)
+		}
+	}
 }
 
 // The key encryption key is one for all: whoever has none, or another, is told

@@ -97,6 +97,11 @@ func (r *Replicas) Head(ctx context.Context) (int64, error) {
 	if errors.Is(err, store.ErrFenced) {
 		r.fenced(incarnation)
 	}
+	if err == nil {
+		r.mu.Lock()
+		r.read = time.Now()
+		r.mu.Unlock()
+	}
 	return head.Revision, err
 }
 

@@ -509,6 +509,62 @@ func TestLists(t *testing.T) {
 	})
 }
 
+// A control plane that answers and has been without the store for a while is told
+// as detached, by itself and by the others, with how long the sidecars are fresh
+// that it let act; and as serving when it has the store again.
+func TestDetached(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, a, b, c := three(t)
+		want := func(at *node, state adminv1.Replica_State) *adminv1.Replica {
+			t.Helper()
+			got := at.replicas.Replicas(t.Context())
+			if len(got) != 3 || got[0].GetState() != adminv1.Replica_SERVING || got[2].GetState() != adminv1.Replica_SERVING {
+				t.Fatalf("control planes: %v", got)
+			}
+			if m := got[1]; m.GetState() != state || m.GetSidecars() != 1 || m.GetRevision() != 1 {
+				t.Errorf("%s tells %v, want %s", at.address, m, state)
+			}
+			return got[1]
+		}
+		s := w.sidecar("x", "1")
+		s.connect(b)
+		s.receive(true)
+		w.set(func() { b.cut = true })
+		want(a, adminv1.Replica_SERVING)
+		time.Sleep(detachedAfter + lookEvery)
+		if m := want(a, adminv1.Replica_DETACHED); m.GetFreshFor() != nil {
+			t.Errorf("with nobody let act: %v", m)
+		}
+		want(b, adminv1.Replica_DETACHED) // by what it knew of the others
+		w.set(func() { b.before = true })
+		want(c, adminv1.Replica_SERVING)
+		w.set(func() { b.before, b.cut = false, false })
+		time.Sleep(2 * lookEvery)
+		want(b, adminv1.Replica_SERVING)
+		if err := s.renew(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second / 2)
+		w.set(func() { b.cut = true })
+		time.Sleep(detachedAfter + lookEvery)
+		if m := want(a, adminv1.Replica_DETACHED); m.GetFreshFor().AsDuration() != lasts-detachedAfter-lookEvery-time.Second/2 {
+			t.Errorf("with one let act a while ago: %v", m)
+		}
+	})
+}
+
+// What is read for freshness counts as reading the store.
+func TestHeadReadsStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		a := w.launch("a:1", bound, func(*node) {}) // it never looks
+		time.Sleep(2 * detachedAfter)
+		if _, err := a.replicas.Head(t.Context()); err != nil || a.replicas.here().StoreAge != 0 {
+			t.Errorf("read %s ago, after a read: %v", a.replicas.here().StoreAge, err)
+		}
+	})
+}
+
 // Sidecars are told of every control plane that has not ended, first of the one
 // that was asked, whether the store answers or not.
 func TestAddresses(t *testing.T) {

@@ -22,17 +22,39 @@ const listWithin = time.Second
 // planes than serve a store together, and few enough for a command line.
 const maxAdvertised = 9
 
-// A listing is what one control plane tells of itself; the zero value nothing.
+// detachedAfter is how long a control plane may go without reading the store before
+// it is said to be detached: as long as one read may take, which is above what an
+// election of etcd takes.
+const detachedAfter = 5 * time.Second
+
+// A Listing is what one control plane tells of itself.
+type Listing struct {
+	// Sidecars are those that it knows.
+	Sidecars []*adminv1.Sidecar
+	// Revision is the newest that it has published.
+	Revision int64
+	// StoreAge is how long ago it last read the store; 0 if it does not say.
+	StoreAge time.Duration
+}
+
+// A listing is what a control plane told, or why it did not.
 type listing struct {
-	presence *storev1.Presence
-	sidecars []*adminv1.Sidecar
-	revision int64
+	Listing
+	presence *storev1.Presence // nil for this process
 	err      error
+}
+
+// here is what this process tells of itself.
+func (r *Replicas) here() Listing {
+	r.mu.Lock()
+	age := time.Since(r.read)
+	r.mu.Unlock()
+	return Listing{Sidecars: r.cfg.Rollout.List(), Revision: r.cfg.Rollout.Applied(), StoreAge: age}
 }
 
 // listings asks all who have not ended, this process first.
 func (r *Replicas) listings(ctx context.Context, present []*storev1.Presence) []listing {
-	all := []listing{{sidecars: r.cfg.Rollout.List(), revision: r.cfg.Rollout.Applied()}}
+	all := []listing{{Listing: r.here()}}
 	for _, p := range present {
 		if p.GetEndTime() == nil && !r.isOwn(p.GetIncarnation()) {
 			all = append(all, listing{presence: p})
@@ -46,7 +68,7 @@ func (r *Replicas) listings(ctx context.Context, present []*storev1.Presence) []
 		asking.Go(func() {
 			var peer Peer
 			if peer, l.err = r.peer(l.presence.GetAddress()); l.err == nil {
-				l.sidecars, l.revision, l.err = peer.ListHere(ctx, l.presence.GetIncarnation())
+				l.Listing, l.err = peer.ListHere(ctx, l.presence.GetIncarnation())
 			}
 			if l.err == nil {
 				r.heard(l.presence.GetIncarnation())
@@ -80,7 +102,7 @@ func (r *Replicas) List(ctx context.Context) (all []*adminv1.Sidecar, unreachabl
 			unreachable = append(unreachable, cmp.Or(l.presence.GetReplica(), l.presence.GetIncarnation()))
 			continue
 		}
-		for _, s := range l.sidecars {
+		for _, s := range l.Sidecars {
 			id := [2]string{s.GetAgent(), s.GetInstance()}
 			merged[id] = merge(merged[id], s)
 		}
@@ -175,19 +197,31 @@ func (r *Replicas) Replicas(ctx context.Context) []*adminv1.Replica {
 			all = append(all, replicaOf(p, adminv1.Replica_UNREACHABLE, rollout.Outlast(max(longest, p.GetBound().AsDuration()))))
 			continue
 		}
-		m := replicaOf(p, adminv1.Replica_SERVING, 0)
-		m.Revision = l.revision
-		for _, s := range l.sidecars {
-			if s.GetConnected() {
-				m.Sidecars++
-			}
-		}
-		all = append(all, m)
+		all = append(all, answering(p, l.Listing))
 	}
 	slices.SortFunc(all, func(a, b *adminv1.Replica) int {
 		return cmp.Or(cmp.Compare(a.GetReplica(), b.GetReplica()), cmp.Compare(a.GetIncarnation(), b.GetIncarnation()))
 	})
 	return all
+}
+
+// answering is a control plane that tells of itself.
+func answering(p *storev1.Presence, l Listing) *adminv1.Replica {
+	state, freshFor := adminv1.Replica_SERVING, time.Duration(0)
+	if l.StoreAge > detachedAfter {
+		state = adminv1.Replica_DETACHED
+		for _, s := range l.Sidecars { // it knows whom it let act, and lets nobody act again
+			freshFor = max(freshFor, s.GetFreshFor().AsDuration())
+		}
+	}
+	m := replicaOf(p, state, freshFor)
+	m.Revision = l.Revision
+	for _, s := range l.Sidecars {
+		if s.GetConnected() {
+			m.Sidecars++
+		}
+	}
+	return m
 }
 
 func replicaOf(p *storev1.Presence, state adminv1.Replica_State, freshFor time.Duration) *adminv1.Replica {

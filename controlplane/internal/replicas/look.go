@@ -149,7 +149,7 @@ func (r *Replicas) note(head store.Head, present []*storev1.Presence) {
 			delete(r.taken, address)
 		}
 	}
-	r.last, r.head = present, head
+	r.last, r.head, r.read = present, head, now
 	r.mu.Unlock()
 	for _, conn := range unused {
 		_ = conn.Close() // nobody is there to be told anything

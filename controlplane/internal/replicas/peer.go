@@ -14,9 +14,9 @@ import (
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/reeve-authz/reeve/controlplane/internal/rollout"
-	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
 	peerv1 "github.com/reeve-authz/reeve/gen/reeve/peer/v1"
 )
 
@@ -94,14 +94,17 @@ func (s *server) ListHere(r *peerv1.ListHereRequest, stream grpc.ServerStreaming
 	if err := s.meant(r.GetIncarnation()); err != nil {
 		return err
 	}
-	revision := s.replicas.cfg.Rollout.Applied()
-	all := s.replicas.cfg.Rollout.List()
+	here := s.replicas.here()
+	all := here.Sidecars
 	for first := true; first || len(all) > 0; first = false {
 		n := 0
 		for size := 0; n < min(len(all), maxListed) && size < maxListedBytes; n++ {
 			size += proto.Size(all[n])
 		}
-		if err := stream.Send(&peerv1.ListHereResponse{Sidecars: all[:n], Revision: revision}); err != nil {
+		err := stream.Send(&peerv1.ListHereResponse{
+			Sidecars: all[:n], Revision: here.Revision, StoreAge: durationpb.New(here.StoreAge),
+		})
+		if err != nil {
 			return err
 		}
 		all = all[n:]
@@ -186,22 +189,24 @@ func ask(ctx context.Context, stream peerv1.Peers_AwaitHereClient, questions <-c
 }
 
 // ListHere implements [Peer].
-func (c *client) ListHere(ctx context.Context, incarnation string) (sidecars []*adminv1.Sidecar, revision int64, err error) {
+func (c *client) ListHere(ctx context.Context, incarnation string) (Listing, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stream, err := c.peers.ListHere(ctx, &peerv1.ListHereRequest{Incarnation: incarnation})
 	if err != nil {
-		return nil, 0, errorOf(err)
+		return Listing{}, errorOf(err)
 	}
+	var l Listing
 	for {
 		m, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
-			return sidecars, revision, nil
+			return l, nil
 		}
 		if err != nil {
-			return nil, 0, errorOf(err)
+			return Listing{}, errorOf(err)
 		}
-		sidecars, revision = append(sidecars, m.GetSidecars()...), m.GetRevision()
+		l.Sidecars = append(l.Sidecars, m.GetSidecars()...)
+		l.Revision, l.StoreAge = m.GetRevision(), m.GetStoreAge().AsDuration()
 	}
 }
 

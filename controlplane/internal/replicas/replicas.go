@@ -73,7 +73,6 @@ import (
 
 	"github.com/reeve-authz/reeve/controlplane/internal/rollout"
 	"github.com/reeve-authz/reeve/controlplane/internal/store"
-	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
 	storev1 "github.com/reeve-authz/reeve/gen/reeve/store/v1"
 )
 
@@ -117,9 +116,8 @@ type Peer interface {
 	// AwaitHere is [rollout.Rollout.AwaitHere] there. It does not return before
 	// tell does, and fails when the connection is lost.
 	AwaitHere(ctx context.Context, incarnation string, revision int64, questions <-chan rollout.Question, tell func(rollout.Answer) error) error
-	// ListHere returns the sidecars that it knows, and the revision that it has
-	// published.
-	ListHere(ctx context.Context, incarnation string) (sidecars []*adminv1.Sidecar, revision int64, err error)
+	// ListHere returns what it tells of itself.
+	ListHere(ctx context.Context, incarnation string) (Listing, error)
 	// Close ends the connection.
 	Close() error
 }
@@ -171,8 +169,9 @@ type Replicas struct {
 	conns map[string]Peer // by address
 	// taken is how often who was at an address was taken for dead in a row.
 	taken map[string]int
-	// looked is when Run last read the presences.
-	looked time.Time
+	// looked is when Run last read the presences, and read when anything here last
+	// read the store linearizably.
+	looked, read time.Time
 	// last are the presences and the head as of the last look.
 	last []*storev1.Presence
 	head store.Head

@@ -67,6 +67,7 @@ type node struct {
 
 	// All below are guarded by the world's mu.
 	paused, cut, lagging bool            // stopped; without the store; behind
+	before               bool            // of a version before, which says less of itself
 	apart                map[string]bool // from whom it is cut off, by address
 	applied              int64
 }
@@ -608,13 +609,17 @@ func (l *line) AwaitHere(ctx context.Context, incarnation string, revision int64
 }
 
 // ListHere implements [Peer].
-func (l *line) ListHere(ctx context.Context, incarnation string) ([]*adminv1.Sidecar, int64, error) {
+func (l *line) ListHere(ctx context.Context, incarnation string) (Listing, error) {
 	n, err := l.pass(ctx, nil)
 	if err != nil {
-		return nil, 0, err
+		return Listing{}, err
 	}
 	if !n.replicas.isOwn(incarnation) {
-		return nil, 0, ErrIncarnation
+		return Listing{}, ErrIncarnation
 	}
-	return n.rollout.List(), n.rollout.Applied(), nil
+	told := n.replicas.here()
+	if n.before {
+		told.StoreAge = 0
+	}
+	return told, nil
 }

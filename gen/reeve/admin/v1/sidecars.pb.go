@@ -38,6 +38,9 @@ const (
 	Replica_UNREACHABLE Replica_State = 2
 	// It grants no more freshness; what it granted has not run out yet.
 	Replica_ENDED Replica_State = 3
+	// It answers, and has not been able to read the store for 5 s: it grants no
+	// freshness until it can.
+	Replica_DETACHED Replica_State = 4
 )
 
 // Enum value maps for Replica_State.
@@ -47,12 +50,14 @@ var (
 		1: "SERVING",
 		2: "UNREACHABLE",
 		3: "ENDED",
+		4: "DETACHED",
 	}
 	Replica_State_value = map[string]int32{
 		"STATE_UNSPECIFIED": 0,
 		"SERVING":           1,
 		"UNREACHABLE":       2,
 		"ENDED":             3,
+		"DETACHED":          4,
 	}
 )
 
@@ -100,7 +105,8 @@ type Replica struct {
 	Sidecars int32 `protobuf:"varint,6,opt,name=sidecars,proto3" json:"sidecars,omitempty"`
 	// When it started.
 	StartTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
-	// How long sidecars that it served may still be fresh, for all that is known.
+	// How long sidecars that it served may still be fresh, for all that is known;
+	// of one that is detached, by its own account, in which unset is not at all.
 	// Unset if it is serving.
 	FreshFor      *durationpb.Duration `protobuf:"bytes,8,opt,name=fresh_for,json=freshFor,proto3" json:"fresh_for,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -785,7 +791,7 @@ var File_reeve_admin_v1_sidecars_proto protoreflect.FileDescriptor
 
 const file_reeve_admin_v1_sidecars_proto_rawDesc = "" +
 	"\n" +
-	"\x1dreeve/admin/v1/sidecars.proto\x12\x0ereeve.admin.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x88\x03\n" +
+	"\x1dreeve/admin/v1/sidecars.proto\x12\x0ereeve.admin.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x96\x03\n" +
 	"\aReplica\x12\x18\n" +
 	"\areplica\x18\x01 \x01(\tR\areplica\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\tR\vincarnation\x12\x18\n" +
@@ -795,12 +801,13 @@ const file_reeve_admin_v1_sidecars_proto_rawDesc = "" +
 	"\bsidecars\x18\x06 \x01(\x05R\bsidecars\x129\n" +
 	"\n" +
 	"start_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x126\n" +
-	"\tfresh_for\x18\b \x01(\v2\x19.google.protobuf.DurationR\bfreshFor\"G\n" +
+	"\tfresh_for\x18\b \x01(\v2\x19.google.protobuf.DurationR\bfreshFor\"U\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\v\n" +
 	"\aSERVING\x10\x01\x12\x0f\n" +
 	"\vUNREACHABLE\x10\x02\x12\t\n" +
-	"\x05ENDED\x10\x03\"\x15\n" +
+	"\x05ENDED\x10\x03\x12\f\n" +
+	"\bDETACHED\x10\x04\"\x15\n" +
 	"\x13ListReplicasRequest\"K\n" +
 	"\x14ListReplicasResponse\x123\n" +
 	"\breplicas\x18\x01 \x03(\v2\x17.reeve.admin.v1.ReplicaR\breplicas\"\x99\x03\n" +

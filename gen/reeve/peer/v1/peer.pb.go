@@ -14,6 +14,7 @@ import (
 	v1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -292,7 +293,10 @@ type ListHereResponse struct {
 	// At most 500 of them.
 	Sidecars []*v1.Sidecar `protobuf:"bytes,1,rep,name=sidecars,proto3" json:"sidecars,omitempty"`
 	// The newest revision that this control plane has published.
-	Revision      int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	Revision int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	// How long ago this control plane last read the store. One of a version before
+	// does not say, and counts as if it just had.
+	StoreAge      *durationpb.Duration `protobuf:"bytes,3,opt,name=store_age,json=storeAge,proto3" json:"store_age,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -341,11 +345,18 @@ func (x *ListHereResponse) GetRevision() int64 {
 	return 0
 }
 
+func (x *ListHereResponse) GetStoreAge() *durationpb.Duration {
+	if x != nil {
+		return x.StoreAge
+	}
+	return nil
+}
+
 var File_reeve_peer_v1_peer_proto protoreflect.FileDescriptor
 
 const file_reeve_peer_v1_peer_proto_rawDesc = "" +
 	"\n" +
-	"\x18reeve/peer/v1/peer.proto\x12\rreeve.peer.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1dreeve/admin/v1/sidecars.proto\"\x98\x01\n" +
+	"\x18reeve/peer/v1/peer.proto\x12\rreeve.peer.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1dreeve/admin/v1/sidecars.proto\"\x98\x01\n" +
 	"\x06Holder\x12\x1e\n" +
 	"\x05agent\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\x05agent\x12#\n" +
 	"\binstance\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18@R\binstance\x12&\n" +
@@ -362,10 +373,11 @@ const file_reeve_peer_v1_peer_proto_rawDesc = "" +
 	"\x04left\x18\x02 \x03(\v2\x15.reeve.peer.v1.HolderR\x04left\x12)\n" +
 	"\x04held\x18\x03 \x03(\v2\x15.reeve.peer.v1.HolderR\x04held\"<\n" +
 	"\x0fListHereRequest\x12)\n" +
-	"\vincarnation\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x18@R\vincarnation\"c\n" +
+	"\vincarnation\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x18@R\vincarnation\"\x9b\x01\n" +
 	"\x10ListHereResponse\x123\n" +
 	"\bsidecars\x18\x01 \x03(\v2\x17.reeve.admin.v1.SidecarR\bsidecars\x12\x1a\n" +
-	"\brevision\x18\x02 \x01(\x03R\brevision2\xaa\x01\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\x126\n" +
+	"\tstore_age\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\bstoreAge2\xaa\x01\n" +
 	"\x05Peers\x12R\n" +
 	"\tAwaitHere\x12\x1f.reeve.peer.v1.AwaitHereRequest\x1a .reeve.peer.v1.AwaitHereResponse(\x010\x01\x12M\n" +
 	"\bListHere\x12\x1e.reeve.peer.v1.ListHereRequest\x1a\x1f.reeve.peer.v1.ListHereResponse0\x01B\xab\x01\n" +
@@ -392,6 +404,7 @@ var file_reeve_peer_v1_peer_proto_goTypes = []any{
 	(*ListHereResponse)(nil),         // 4: reeve.peer.v1.ListHereResponse
 	(*v1.AwaitRevisionResponse)(nil), // 5: reeve.admin.v1.AwaitRevisionResponse
 	(*v1.Sidecar)(nil),               // 6: reeve.admin.v1.Sidecar
+	(*durationpb.Duration)(nil),      // 7: google.protobuf.Duration
 }
 var file_reeve_peer_v1_peer_proto_depIdxs = []int32{
 	0, // 0: reeve.peer.v1.AwaitHereRequest.elsewhere:type_name -> reeve.peer.v1.Holder
@@ -400,15 +413,16 @@ var file_reeve_peer_v1_peer_proto_depIdxs = []int32{
 	0, // 3: reeve.peer.v1.AwaitHereResponse.left:type_name -> reeve.peer.v1.Holder
 	0, // 4: reeve.peer.v1.AwaitHereResponse.held:type_name -> reeve.peer.v1.Holder
 	6, // 5: reeve.peer.v1.ListHereResponse.sidecars:type_name -> reeve.admin.v1.Sidecar
-	1, // 6: reeve.peer.v1.Peers.AwaitHere:input_type -> reeve.peer.v1.AwaitHereRequest
-	3, // 7: reeve.peer.v1.Peers.ListHere:input_type -> reeve.peer.v1.ListHereRequest
-	2, // 8: reeve.peer.v1.Peers.AwaitHere:output_type -> reeve.peer.v1.AwaitHereResponse
-	4, // 9: reeve.peer.v1.Peers.ListHere:output_type -> reeve.peer.v1.ListHereResponse
-	8, // [8:10] is the sub-list for method output_type
-	6, // [6:8] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	7, // 6: reeve.peer.v1.ListHereResponse.store_age:type_name -> google.protobuf.Duration
+	1, // 7: reeve.peer.v1.Peers.AwaitHere:input_type -> reeve.peer.v1.AwaitHereRequest
+	3, // 8: reeve.peer.v1.Peers.ListHere:input_type -> reeve.peer.v1.ListHereRequest
+	2, // 9: reeve.peer.v1.Peers.AwaitHere:output_type -> reeve.peer.v1.AwaitHereResponse
+	4, // 10: reeve.peer.v1.Peers.ListHere:output_type -> reeve.peer.v1.ListHereResponse
+	9, // [9:11] is the sub-list for method output_type
+	7, // [7:9] is the sub-list for method input_type
+	7, // [7:7] is the sub-list for extension type_name
+	7, // [7:7] is the sub-list for extension extendee
+	0, // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_reeve_peer_v1_peer_proto_init() }

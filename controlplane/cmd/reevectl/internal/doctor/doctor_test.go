@@ -59,6 +59,16 @@ func TestJudgeFleet(t *testing.T) {
 			w.Sidecars = append(w.Sidecars, sidecar(func(s *adminv1.Sidecar) { s.Version = "v0" }))
 		}, doctor.Warn, "versions: sidecars are of several: v0 (1), v1 (1)"},
 		"unheard":     {func(w *doctor.World) { w.Replicas[0].State = adminv1.Replica_UNREACHABLE }, doctor.Fail, "control plane r: does not answer the others"},
+		"detached": {
+			func(w *doctor.World) { w.Replicas[0].State = adminv1.Replica_DETACHED }, doctor.Fail,
+			"control plane r: is detached: it answers, and cannot read the store, so it grants no freshness; none of its sidecars is fresh by it any more",
+		},
+		"detached of late": {
+			func(w *doctor.World) {
+				w.Replicas[0].State, w.Replicas[0].FreshFor = adminv1.Replica_DETACHED, durationpb.New(4*time.Second)
+			}, doctor.Fail,
+			"control plane r: is detached: it answers, and cannot read the store, so it grants no freshness; its sidecars are fresh by it for 4s at the most",
+		},
 		"ended":       {func(w *doctor.World) { w.Replicas[0].State = adminv1.Replica_ENDED }, doctor.Warn, "control plane r: has ended"},
 		"unreachable": {func(w *doctor.World) { w.Unreachable = []string{"r2"} }, doctor.Warn, "sidecars: those at r2 are not known"},
 		"retired":     {func(w *doctor.World) { w.Namespaces[0].Agents[0].State = grantv1.Agent_RETIRED }, doctor.Warn, "agent x/a: is retired"},

@@ -39,6 +39,13 @@ func (r *Report) replicas(w *World) {
 			}
 		case adminv1.Replica_ENDED:
 			r.warn("control plane "+p.GetReplica(), "", "has ended; its sidecars may be fresh for %s", output.Duration(p.GetFreshFor().AsDuration()))
+		case adminv1.Replica_DETACHED:
+			left := "none of its sidecars is fresh by it any more"
+			if p.GetFreshFor() != nil {
+				left = "its sidecars are fresh by it for " + output.Duration(p.GetFreshFor().AsDuration()) + " at the most"
+			}
+			r.fail("control plane "+p.GetReplica(), "look at etcd, and whether "+p.GetReplica()+" reaches it; if all are detached, etcd has no quorum",
+				"is detached: it answers, and cannot read the store, so it grants no freshness; %s", left)
 		default:
 			r.fail("control plane "+p.GetReplica(), "look whether it runs, and whether the others reach it at "+p.GetAddress(),
 				"does not answer the others")

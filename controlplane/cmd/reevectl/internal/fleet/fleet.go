@@ -80,7 +80,7 @@ func Replicas(found []*adminv1.Replica, now time.Time) *output.Table {
 	}}
 	for _, r := range found {
 		revision, sidecars, fresh := "", "", ""
-		if r.GetState() == adminv1.Replica_SERVING {
+		if s := r.GetState(); s == adminv1.Replica_SERVING || s == adminv1.Replica_DETACHED {
 			revision, sidecars = strconv.FormatInt(r.GetRevision(), 10), strconv.Itoa(int(r.GetSidecars()))
 		}
 		if r.GetFreshFor() != nil {

@@ -44,6 +44,10 @@ var (
 			StartTime: timestamppb.New(now.Add(-time.Hour)), FreshFor: durationpb.New(8 * time.Second),
 		},
 		{Replica: "cp-3", State: adminv1.Replica_ENDED, FreshFor: durationpb.New(1200 * time.Millisecond)},
+		{
+			Replica: "cp-4", Address: "10.0.0.4:7447", State: adminv1.Replica_DETACHED, Revision: 41, Sidecars: 3,
+			StartTime: timestamppb.New(now.Add(-time.Hour)), FreshFor: durationpb.New(4 * time.Second),
+		},
 	}
 )
 
@@ -87,6 +91,7 @@ frontline  0123456789abcdef  cp-1     open    42     3s ago  for 8.2s  1h       
 cp-1     serving      42        5012      10.0.0.1:7447  3d
 cp-2     unreachable                      10.0.0.2:7447  1h   8s
 cp-3     ended                                                1.2s
+cp-4     detached     41        3         10.0.0.4:7447  1h   4s
 `,
 		},
 		"halts": {

@@ -71,9 +71,10 @@ func (a *app) replicasCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "replicas",
 		Short: "Show the control planes that serve sidecars",
-		Long: `Show the control planes of the store: those that serve, those that do not
-answer, and those that have ended and whose sidecars may still be fresh, with
-for how long at the most.`,
+		Long: `Show the control planes of the store: those that serve; detached ones, which
+answer but have not been able to read the store for 5s, and let no sidecar act
+any more; those that do not answer; and those that have ended and whose sidecars
+may still be fresh, with for how long at the most.`,
 		Example: "  reevectl replicas\n  reevectl replicas -o json",
 		Args:    cli.Exactly(0, ""),
 		RunE: a.Call(func(ctx context.Context, conn session.Conn, _ []string) error {
