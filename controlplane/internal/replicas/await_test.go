@@ -453,8 +453,19 @@ func TestWithoutStore(t *testing.T) {
 			time.Sleep(30 * time.Second)
 			w.set(func() { a.cut = false })
 		})
-		if took := w.await(a, r, nil); took < 20*time.Second || took > 31*time.Second {
+		var unheard *adminv1.AwaitRevisionResponse
+		took := w.await(a, r, func(p *adminv1.AwaitRevisionResponse) error {
+			if len(p.GetUnheardReplicas()) > 0 {
+				unheard = p
+			}
+			return nil
+		})
+		if took < 20*time.Second || took > 31*time.Second {
 			t.Errorf("in force after %s", took)
+		}
+		if u := unheard.GetUnheardReplicas(); len(u) != 1 || u[0].GetReplica() != "a:1" || u[0].GetState() != adminv1.Replica_DETACHED ||
+			u[0].GetFreshFor().AsDuration() > unheard.GetSafeIn().AsDuration() || unheard.GetSafeIn() == nil {
+			t.Errorf("without the store: %v", unheard)
 		}
 	})
 }

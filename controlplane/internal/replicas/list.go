@@ -46,10 +46,14 @@ type listing struct {
 
 // here is what this process tells of itself.
 func (r *Replicas) here() Listing {
+	return Listing{Sidecars: r.cfg.Rollout.List(), Revision: r.cfg.Rollout.Applied(), StoreAge: r.storeAge()}
+}
+
+// storeAge is how long ago this process last read the store.
+func (r *Replicas) storeAge() time.Duration {
 	r.mu.Lock()
-	age := time.Since(r.read)
-	r.mu.Unlock()
-	return Listing{Sidecars: r.cfg.Rollout.List(), Revision: r.cfg.Rollout.Applied(), StoreAge: age}
+	defer r.mu.Unlock()
+	return time.Since(r.read)
 }
 
 // listings asks all who have not ended, this process first.
@@ -281,6 +285,10 @@ func (w *wait) summary(now time.Time) *adminv1.AwaitRevisionResponse {
 	}
 	if !w.known && now.Before(w.deadline) {
 		p.InForce, safeIn = false, w.deadline.Sub(now)
+		if r := w.replicas; r.storeAge() > detachedAfter { // it cannot say who else is there
+			self := &storev1.Presence{Replica: r.cfg.Name, Address: r.cfg.Address, CreateTime: r.started}
+			p.UnheardReplicas = append(p.UnheardReplicas, replicaOf(self, adminv1.Replica_DETACHED, safeIn))
+		}
 	}
 	if !p.GetInForce() {
 		p.SafeIn = durationpb.New(safeIn)

@@ -83,16 +83,18 @@ func (s *Sidecars) AwaitRevision(
 	req *adminv1.AwaitRevisionRequest, stream grpc.ServerStreamingServer[adminv1.AwaitRevisionResponse],
 ) error {
 	ctx := stream.Context()
-	head, err := s.Ledger.Store.Head(ctx)
-	if err != nil {
-		return err
-	}
 	revision := req.GetRevision()
-	switch {
-	case revision == 0:
-		revision = head.Revision
-	case revision > head.Revision:
-		return refusal.Invalid("revision: %d is not made yet: the newest is %d", revision, head.Revision)
+	// What is published was made: that can be awaited also without the store.
+	if newest, _ := s.Ledger.Newest(); revision == 0 || revision > newest.Revision() {
+		head, err := s.Ledger.Store.Head(ctx)
+		switch {
+		case err != nil:
+			return err
+		case revision == 0:
+			revision = head.Revision
+		case revision > head.Revision:
+			return refusal.Invalid("revision: %d is not made yet: the newest is %d", revision, head.Revision)
+		}
 	}
 	caller := guard.CallerFrom(ctx)
 	return s.Fleet.Await(ctx, revision, func(p *adminv1.AwaitRevisionResponse) error {

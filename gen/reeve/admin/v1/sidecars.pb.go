@@ -679,7 +679,8 @@ type AwaitRevisionResponse struct {
 	Stragglers []*Sidecar `protobuf:"bytes,8,rep,name=stragglers,proto3" json:"stragglers,omitempty"`
 	// The control planes that are waited for because of what they cannot say:
 	// they do not answer, or have ended, and sidecars that they served may be
-	// fresh.
+	// fresh; or it is the one that was asked, and is detached: it cannot say who
+	// else let sidecars act.
 	UnheardReplicas []*Replica `protobuf:"bytes,9,rep,name=unheard_replicas,json=unheardReplicas,proto3" json:"unheard_replicas,omitempty"`
 	// How long it has taken so far.
 	Elapsed       *durationpb.Duration `protobuf:"bytes,10,opt,name=elapsed,proto3" json:"elapsed,omitempty"`

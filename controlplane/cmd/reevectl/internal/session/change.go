@@ -137,7 +137,11 @@ func (c *Change) bounded(ctx context.Context, s *Session, conn Conn, args []stri
 		last, err = s.Await(ctx, conn, c.awaited(), c.Timeout, began)
 	}
 	if s.hold {
-		if e := s.report(last, c.awaited(), s.Now().Sub(began)); e != nil && err == nil {
+		reason := ""
+		if err != nil {
+			reason = s.explained(conn, err)
+		}
+		if e := s.report(last, c.awaited(), s.Now().Sub(began), reason); e != nil && err == nil {
 			return e
 		}
 	}

@@ -110,14 +110,22 @@ func why(s *adminv1.Sidecar) string {
 // unheardReplica says what a replica cannot say.
 func unheardReplica(r *adminv1.Replica) string {
 	state := "does not answer"
-	if r.GetState() == adminv1.Replica_ENDED {
+	switch r.GetState() {
+	case adminv1.Replica_ENDED:
 		state = "has ended"
+	case adminv1.Replica_DETACHED:
+		state = "cannot read the store, and so who else let sidecars act"
+	default:
 	}
 	left := ""
 	if r.GetFreshFor() != nil {
 		left = " for " + output.Duration(r.GetFreshFor().AsDuration())
 	}
-	return fmt.Sprintf("replica %s (%s; its sidecars may be fresh%s)", r.GetReplica(), state, left)
+	whose := "its sidecars"
+	if r.GetState() == adminv1.Replica_DETACHED {
+		whose = "some"
+	}
+	return fmt.Sprintf("replica %s (%s; %s may be fresh%s)", r.GetReplica(), state, whose, left)
 }
 
 // stragglers lists all that is waited for, as far as it was told.

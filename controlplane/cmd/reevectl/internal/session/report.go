@@ -19,6 +19,9 @@ type report struct {
 	// Revision is what was waited for; 0 if it was not told.
 	Revision string `json:"revision"`
 	InForce  bool   `json:"inForce"`
+	// Reason is why it is not in force, or not known to be, in words; empty if it
+	// is.
+	Reason string `json:"reason,omitempty"`
 	// Elapsed is from the start of the change.
 	Elapsed         string            `json:"elapsed"`
 	Applied         int32             `json:"applied"`
@@ -32,11 +35,11 @@ type report struct {
 	Result json.RawMessage `json:"result,omitempty"`
 }
 
-// report prints the document: with the last that was heard, which may be nil,
-// and what was held back.
-func (s *Session) report(last *adminv1.AwaitRevisionResponse, revision int64, elapsed time.Duration) error {
+// report prints the document: with the last that was heard, which may be nil, why
+// that is not that it is in force, and what was held back.
+func (s *Session) report(last *adminv1.AwaitRevisionResponse, revision int64, elapsed time.Duration, reason string) error {
 	r := report{
-		Revision: strconv.FormatInt(max(revision, last.GetRevision()), 10), InForce: last.GetInForce(),
+		Revision: strconv.FormatInt(max(revision, last.GetRevision()), 10), InForce: last.GetInForce(), Reason: reason,
 		Elapsed: fmt.Sprintf("%.3fs", elapsed.Seconds()),
 		Applied: last.GetApplied(), Pending: last.GetPending(), Refused: last.GetRefused(), CutOff: last.GetCutOff(),
 	}

@@ -158,6 +158,7 @@ result:
 			`{
   "revision": "42",
   "inForce": false,
+  "reason": "revision 42 is stored but not in force after 5s: it waits for coding/reviewer at cp-2 (cut off, fresh for 3s) and 1 more, and is in force in 1s at the latest: go on waiting with reevectl wait 42",
   "elapsed": "5.000s",
   "applied": 0,
   "pending": 0,
@@ -188,6 +189,7 @@ result:
 			`{
   "revision": "42",
   "inForce": false,
+  "reason": "you may not: revision 42 is stored, and it is not known whether it is in force: go on waiting with reevectl wait 42",
   "elapsed": "0.000s",
   "applied": 0,
   "pending": 0,
@@ -214,6 +216,30 @@ result:
 				}
 				if said.Len() > 0 {
 					t.Errorf("said %s", said)
+				}
+			})
+		})
+	}
+}
+
+// TestReportWithoutStore: a control plane that answers and knows nothing does not
+// leave a report without a word.
+func TestReportWithoutStore(t *testing.T) {
+	t.Parallel()
+	for name, revision := range map[string]int64{"of the newest": 0, "of one": 42} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				conn := serve(t, &fleet{answer: func(int32, *adminv1.AwaitRevisionRequest, awaiting) error {
+					return status.Error(codes.Unavailable, "the store does not answer")
+				}})
+				s, _ := newSession()
+				var out bytes.Buffer
+				s.Out, s.Format = &out, output.AsJSON
+				change := Change{Timeout: 5 * time.Second, Wait: true, made: true, revision: revision, untold: revision == 0}
+				err := change.bounded(t.Context(), s, conn, nil, func(context.Context, Conn, []string) error { return nil })
+				const want = `"reason": "reeve.test:7443 did not say within 5s whether it is in force (the store does not answer): `
+				if ExitCode(err) != ExitNotInForce || !strings.Contains(out.String(), `"inForce": false`) || !strings.Contains(out.String(), want) {
+					t.Errorf("%v, and printed:\n%s", err, &out)
 				}
 			})
 		})

@@ -13,6 +13,7 @@ import (
 
 	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/kind"
 	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/output"
+	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/profile"
 	adminv1 "github.com/reeve-authz/reeve/gen/reeve/admin/v1"
 )
 
@@ -44,11 +45,12 @@ func (s *Session) Await(ctx context.Context, conn Conn, revision int64, timeout 
 	defer s.clear()
 	var last *adminv1.AwaitRevisionResponse
 	var told, heard time.Time
+	var broke error // why nothing was heard the last time
 	away := false
 	for {
 		err := s.follow(ctx, conn, revision, func(p *adminv1.AwaitRevisionResponse) {
 			s.sinceBegan(p, began)
-			heard, away = s.Now(), false
+			heard, away, broke = s.Now(), false, nil
 			if !s.hold && (!sameCounts(p, last) || heard.Sub(told) >= tellEvery || s.width() > 0) {
 				if p.GetInForce() {
 					s.Say("%s", progress(p))
@@ -66,7 +68,7 @@ func (s *Session) Await(ctx context.Context, conn Conn, revision int64, timeout 
 			return last, &waitError{errors.New("interrupted"), revision}
 		case ctx.Err() != nil, status.Code(err) == codes.DeadlineExceeded:
 			if last == nil || away || heard.IsZero() || s.Now().Sub(heard) >= silence {
-				return last, &waitError{s.unheard(conn, last, timeout), revision}
+				return last, &waitError{s.unheard(conn, last, broke, timeout), revision}
 			}
 			return last, s.late(last, timeout)
 		case hopeless(err):
@@ -78,7 +80,7 @@ func (s *Session) Await(ctx context.Context, conn Conn, revision int64, timeout 
 			s.Say("%s no longer answers; trying %s", s.addressOf(conn), s.next())
 		}
 		// The change is made and its revision stays: only the news broke off.
-		away = true
+		away, broke = true, err
 		if m, ok := conn.(mover); ok {
 			m.Move()
 		}
@@ -192,11 +194,21 @@ type lateError struct{ text string }
 
 func (e *lateError) Error() string { return e.text }
 
-// unheard says that the control plane was waited for in vain.
-func (s *Session) unheard(conn Conn, last *adminv1.AwaitRevisionResponse, timeout time.Duration) error {
+// unheard says that the control plane was waited for in vain, and what there was to
+// hear instead, if that is known.
+func (s *Session) unheard(conn Conn, last *adminv1.AwaitRevisionResponse, broke error, timeout time.Duration) error {
 	said := "did not answer within " + output.Duration(timeout)
 	if last != nil {
 		said = "no longer answers"
+	}
+	var nowhere *profile.UnreachableError
+	if broke != nil && !errors.As(broke, &nowhere) {
+		text := output.Visible(status.Convert(broke).Message())
+		what, _ := (&callError{broke, s.reached, s.addressOf(conn)}).unavailable(text, "")
+		if breakOf(text) == fromServer {
+			said, what = "did not say within "+output.Duration(timeout)+" whether it is in force", text
+		}
+		said += " (" + what + ")"
 	}
 	return fmt.Errorf("%s %s", s.addressOf(conn), said)
 }
