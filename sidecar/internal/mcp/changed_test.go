@@ -2,6 +2,7 @@ package mcp_test
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -27,18 +28,29 @@ func TestListChanged(t *testing.T) {
 	if got := hears(t, heard); !strings.Contains(got, "begun") {
 		t.Fatalf("heard %s", got)
 	}
-	told := func(what string, want ...string) {
+	next := func() string {
+		return strings.TrimSuffix(strings.TrimPrefix(hears(t, heard), `{"jsonrpc":"2.0","method":"notifications/`), `/list_changed"}`)
+	}
+	// rest is what is told from now on until all is told.
+	rest := func() (got []string) {
 		t.Helper()
 		time.Sleep(300 * time.Millisecond) // what is told is told by then
 		s.pushes <- `{"jsonrpc":"2.0","method":"notifications/message","params":{"data":"until here"}}`
-		var got []string
 		for {
-			line := hears(t, heard)
+			line := next()
 			if strings.Contains(line, "until here") {
-				break
+				return got
 			}
-			got = append(got, strings.TrimSuffix(strings.TrimPrefix(line, `{"jsonrpc":"2.0","method":"notifications/`), `/list_changed"}`))
+			got = append(got, line)
 		}
+	}
+	told := func(what string, want ...string) {
+		t.Helper()
+		var got []string
+		for range want { // however long it takes
+			got = append(got, next())
+		}
+		got = append(got, rest()...)
 		if strings.Join(got, " ") != strings.Join(want, " ") {
 			t.Errorf("%s: told %q, want %q", what, got, want)
 		}
@@ -60,16 +72,21 @@ func TestListChanged(t *testing.T) {
 	g.apply(t, nil, pin(t, "add", item("add", "Adds.")))
 	told("a pin", "tools")
 	soon := allow("soon", "tool support/wait")
-	soon.NotBefore = timestamppb.New(time.Now().Add(700 * time.Millisecond))
+	soon.NotBefore = timestamppb.New(time.Now().Add(2 * time.Second))
 	g.apply(t, nil, soon)
 	told("what is not valid yet")
 	if got := hears(t, heard); !strings.Contains(got, "tools/list_changed") {
 		t.Errorf("when it began: %s", got)
 	}
+	began := time.Now()
 	for i := range 20 {
 		g.apply(t, nil, allow("many", "tool support/"+[]string{"ask", "progress"}[i%2]))
 	}
-	told("twenty changes", "tools")
+	// A machine that is too slow to make them at once makes them several.
+	most := 1 + int(time.Since(began)/(100*time.Millisecond))
+	if got := append([]string{next()}, rest()...); len(got) > most || slices.ContainsFunc(got, func(what string) bool { return what != "tools" }) {
+		t.Errorf("twenty changes: told %q, want tools %d times at the most", got, most)
+	}
 }
 
 // From 2026-07-28 on an agent is told what it asked for, on the stream where it

@@ -75,6 +75,7 @@ func TestQuestionRepeated(t *testing.T) {
 func TestHeadersOfMessage(t *testing.T) {
 	s, a := newAsker(t)
 	resp := a.send(t.Context(), t, http.MethodPost, callGreet, "Mcp-Method", "tools/call", "Mcp-Name", "greet", "Mcp-Param-Name", "Ann")
+	_, _ = io.ReadAll(resp.Body) // who leaves before the question is answered ends that too
 	resp.Body.Close()
 	h := <-s.answers
 	for _, name := range []string{"Mcp-Method", "Mcp-Name", "Mcp-Param-Name"} {

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -97,7 +98,13 @@ const callWait = `{"jsonrpc":"2.0","id":9,"method":"tools/call","params":{"name"
 // that may be made is used up by it.
 func TestResume(t *testing.T) {
 	desk := newDesk(t)
-	server := httptest.NewServer(desk.handler(t, &sdk.StreamableHTTPOptions{EventStore: sdk.NewMemoryEventStore(nil)}))
+	handler := desk.handler(t, &sdk.StreamableHTTPOptions{EventStore: sdk.NewMemoryEventStore(nil)})
+	var serving sync.WaitGroup
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		serving.Add(1)
+		defer serving.Done()
+		handler.ServeHTTP(w, r)
+	}))
 	t.Cleanup(server.Close)
 	q, err := quota.Open(filepath.Join(t.TempDir(), "quota"), time.Now, discard(), noop.Meter{})
 	if err != nil {
@@ -119,6 +126,7 @@ func TestResume(t *testing.T) {
 	leave()
 	resp.Body.Close()
 	g.records.await(t, "instance-1 CANCELLED")
+	serving.Wait() // until it knows that nobody reads, the server refuses whoever resumes
 	close(desk.release)
 
 	_, _, original, _ := cutID(event.ID)
