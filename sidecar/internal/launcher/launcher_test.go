@@ -159,6 +159,8 @@ func TestNotRunning(t *testing.T) {
 		!strings.Contains(line, "Start it with: reeve-sidecar run --state-dir /here") {
 		t.Errorf("told %s", line)
 	}
+	s.waits = 10 * time.Second // a machine may take its time to start one
+	k = s.start()
 	k.say(initialize)
 	time.Sleep(100 * time.Millisecond) // so that it has looked once in vain; nothing outside tells when it has
 	s.run("late", "tcp", till(false))

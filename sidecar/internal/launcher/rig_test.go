@@ -2,6 +2,7 @@ package launcher_test
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -28,6 +29,8 @@ func TestMain(m *testing.M) {
 // A sidecar is a local door, which can go away and come back elsewhere.
 type sidecar struct {
 	t *testing.T
+	// waits is how long a launcher waits for it; 0 is half a second.
+	waits time.Duration
 
 	mu       sync.Mutex
 	endpoint launcher.Endpoint
@@ -120,7 +123,7 @@ func (s *sidecar) start(configure ...func(*launcher.Config)) *talk {
 	inR, inW := io.Pipe()
 	outR, outW := io.Pipe()
 	log := slog.New(slog.DiscardHandler)
-	door := launcher.NewDoor(s.read, "reeve-sidecar run --state-dir /here", 500*time.Millisecond, log)
+	door := launcher.NewDoor(s.read, "reeve-sidecar run --state-dir /here", cmp.Or(s.waits, 500*time.Millisecond), log)
 	cfg := launcher.Config{Server: "till", Door: door, In: inR, Out: outW, Log: log}
 	for _, c := range configure {
 		c(&cfg)
