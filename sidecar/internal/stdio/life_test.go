@@ -203,14 +203,14 @@ func TestShared(t *testing.T) {
 
 // A process that nobody uses ends; one that somebody listens to does not.
 func TestIdle(t *testing.T) {
-	g := newRig(t, "script", func(c *stdio.Config) { c.Idle = 600 * time.Millisecond })
-	used, unused := g.begin(), g.begin()
-	resp, err := g.send(t.Context(), http.MethodGet, used, "", allowed)
+	g := newRig(t, "script", func(c *stdio.Config) { c.Idle = 2 * time.Second })
+	used := g.begin()
+	resp, err := g.send(t.Context(), http.MethodGet, used, "", allowed) // before another starts, which can take long
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	pid := g.pid(unused)
+	pid := g.pid(g.begin())
 	eventually(t, "it has ended", func() bool { return !alive(pid) })
 	if a := g.ask(used, "echo", `{"text":"here"}`); !strings.Contains(a.text, "here") {
 		t.Errorf("the other: %s", a)

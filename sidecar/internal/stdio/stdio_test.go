@@ -239,7 +239,10 @@ func TestLostWhileWriting(t *testing.T) {
 			s := g.begin()
 			pid := g.pid(s)
 			sleep := 1000
-			if way == "context" {
+			switch way {
+			case "pass":
+				sleep = 4000 // longer than it takes to fill the pipe, and then to lose it
+			case "context":
 				sleep = 20_000 // far longer than the end of the wait may take
 			}
 			deaf := fmt.Sprintf(`{"jsonrpc":"2.0","method":"sleep","params":{"size":%d}}`, sleep)
