@@ -43,20 +43,23 @@ func TestControlPlaneAway(t *testing.T) {
 
 	killed := time.Now()
 	s.ControlPlane.Kill()
+	gone := time.Now()
 	eventually(t, "calls are denied", func() bool { return d.denied.Load() > 0 })
 	lasted := time.Since(killed)
 	t.Logf("with a bound of %v calls went on for %v", bound, lasted.Round(time.Millisecond))
-	if lasted > bound+500*time.Millisecond {
-		t.Errorf("P2: calls went on for %v, past the bound of %v", lasted, bound)
-	}
 	if lasted < bound/2 {
 		t.Errorf("P8: calls were denied after %v, well within the bound of %v", lasted, bound)
 	}
+	back := time.Now()
 	restart(t, s.ControlPlane)
 	d.flows(t, 20)
 
 	calls := d.stop()
 	for _, c := range calls {
+		// By when a call was begun: a busy machine may be late to see that it was denied.
+		if began := c.begin.Sub(gone); c.report.Verdict == "allow" && began > bound && c.begin.Before(back) {
+			t.Errorf("P2: a call that was begun %v after the kill was allowed, past the bound of %v", began, bound)
+		}
 		if c.report.Verdict == "deny" && c.report.Reason != "stale" {
 			t.Errorf("denied %s, want stale", c.report.Reason)
 		}
