@@ -203,3 +203,20 @@ func allow(id, target string, agents ...string) *grantv1.Grant {
 		ExpireTime: timestamppb.New(time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC)),
 	}
 }
+
+// inForce awaits a revision and returns after how long it was in force.
+func (p *plane) inForce(t *testing.T, revision int64) time.Duration {
+	t.Helper()
+	start := time.Now()
+	if err := p.rollout.Await(t.Context(), revision, nil); err != nil {
+		t.Fatal(err)
+	}
+	return time.Since(start)
+}
+
+func crm() []proto.Message {
+	return []proto.Message{
+		agentOf("a"), agentOf("b"), serverOf("crm"), toolOf("crm", "read"), toolOf("crm", "write"),
+		allow("reads", "crm/read", "a"), allow("writes", "crm/*", "b"),
+	}
+}

@@ -19,7 +19,7 @@ func Serve(t interface {
 ) *grpc.ClientConn {
 	t.Helper()
 	listener := bufconn.Listen(1 << 16)
-	server := grpc.NewServer()
+	server := grpc.NewServer(grpc.WaitForHandlers(true))
 	register(server)
 	ended := make(chan struct{})
 	go func() {
