@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/reeve-authz/reeve/sidecar/grant"
 	"github.com/reeve-authz/reeve/sidecar/internal/mcp/message"
 	"github.com/reeve-authz/reeve/sidecar/internal/mcp/rule"
 	"github.com/reeve-authz/reeve/sidecar/internal/mcp/sight"
@@ -119,7 +120,10 @@ func (x *exchange) untilDrained(ctx context.Context, listen func(context.Context
 	var watching sync.WaitGroup
 	defer watching.Wait()
 	defer cancel(nil)
-	watching.Go(func() { x.watch(ctx) })
+	// What is seen at first is noted before the stream begins: what changes from
+	// then on is told.
+	first := x.see()
+	watching.Go(func() { x.watch(ctx, first) })
 	watching.Go(func() {
 		select {
 		case <-x.h.draining:
@@ -134,16 +138,30 @@ func (x *exchange) untilDrained(ctx context.Context, listen func(context.Context
 // are one.
 const settled = 100 * time.Millisecond
 
-// watch tells the agent, on a stream that listens, when it may see something else
-// of the server.
-func (x *exchange) watch(ctx context.Context) {
-	views := x.h.config.Views
-	seen, snapshot := sight.Sight{}, views.View().Snapshot
-	at, live := views.View().At()
-	if live {
-		seen = sight.Of(snapshot, x.server, x.session, at)
+// A glance is what the agent may see of the server, by a view.
+type glance struct {
+	sight    sight.Sight
+	snapshot *grant.Snapshot
+	// live is whether the sidecar might act at all.
+	live bool
+}
+
+func (x *exchange) see() glance {
+	v := x.h.config.Views.View()
+	g := glance{snapshot: v.Snapshot}
+	at, live := v.At()
+	if g.live = live; live {
+		g.sight = sight.Of(v.Snapshot, x.server, x.session, at)
 	}
-	for known := live; ; {
+	return g
+}
+
+// watch tells the agent, on a stream that listens, when it may see something else
+// of the server than at first.
+func (x *exchange) watch(ctx context.Context, first glance) {
+	views := x.h.config.Views
+	seen, snapshot := first.sight, first.snapshot
+	for known := first.live; ; {
 		v := views.View()
 		if v.Snapshot == snapshot && known {
 			at, _ := v.At()
