@@ -179,6 +179,14 @@ func TestNear(t *testing.T) {
 			t.Errorf("Near(%q) = %q, %t; want %q", name, got, ok, want)
 		}
 	}
+	fields := []string{"targets", "subjects", "selector", "expireTime", "tool"}
+	for name, want := range map[string]string{
+		"tagets": "targets", "target": "targets", "expiretime": "expireTime", "expire_time": "expireTime", "tools": "tool", "nothing": "", "": "",
+	} {
+		if got, ok := schema.Near(name, slices.Values(fields)); got != want || ok != (want != "") {
+			t.Errorf("Near(%q) = %q, %t; want %q", name, got, ok, want)
+		}
+	}
 	for _, order := range [][]string{{"bat", "cat"}, {"cat", "bat"}} {
 		if got, _ := schema.Near("rat", slices.Values(order)); got != "bat" {
 			t.Errorf("Near(rat) of %v = %q; want bat", order, got)

@@ -9,9 +9,9 @@ import (
 	"github.com/reeve-authz/reeve/controlplane/internal/admin/noun"
 	"github.com/reeve-authz/reeve/controlplane/internal/admin/refusal"
 	"github.com/reeve-authz/reeve/controlplane/internal/store"
-	"github.com/reeve-authz/reeve/controlplane/spelling"
 	grantv1 "github.com/reeve-authz/reeve/gen/reeve/grant/v1"
 	"github.com/reeve-authz/reeve/sidecar/grant"
+	"github.com/reeve-authz/reeve/sidecar/schema"
 )
 
 // Exists returns an error that names what was probably meant if there is no
@@ -59,7 +59,7 @@ func within(n grant.Name) string {
 // nearest returns the id among others that is nearest to a misspelt one. The id
 // of a tool is server/tool.
 func nearest(c grant.Collection, id string, others []store.Resource) (string, bool) {
-	return spelling.Nearest(id, func(yield func(string) bool) {
+	return schema.Near(id, func(yield func(string) bool) {
 		for _, r := range others {
 			n, err := grant.ParseName(r.Name)
 			if err != nil || n.Collection != c {

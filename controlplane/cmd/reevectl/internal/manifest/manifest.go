@@ -17,7 +17,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/reeve-authz/reeve/controlplane/cmd/reevectl/internal/kind"
-	"github.com/reeve-authz/reeve/controlplane/spelling"
+	"github.com/reeve-authz/reeve/sidecar/schema"
 )
 
 // An Entry is one resource of a file.
@@ -148,7 +148,7 @@ func explain(err error, d protoreflect.MessageDescriptor) error {
 		known := map[string]bool{}
 		fieldsOf(d, known)
 		text = fmt.Sprintf("%s has no field %q", d.Name(), f[1])
-		if meant, ok := spelling.Nearest(f[1], maps.Keys(known)); ok {
+		if meant, ok := schema.Near(f[1], maps.Keys(known)); ok {
 			text += fmt.Sprintf(": did you mean %q?", meant)
 		}
 	}
