@@ -40,6 +40,7 @@ func (r *Replicas) Await(ctx context.Context, revision int64, progress func(*adm
 	w := &wait{
 		replicas: r, revision: revision, start: time.Now(), progress: progress,
 		events: make(chan event), lacked: make(map[rollout.Holder][]*member), held: make(map[rollout.Holder]int64),
+		standings: make(map[uint64]standing),
 	}
 	defer func() { r.measure(ctx, w, err) }()
 	defer w.running.Wait()
@@ -76,8 +77,16 @@ type wait struct {
 	// those who lack them; held are those of them that hold the revision.
 	lacked map[rollout.Holder][]*member
 	held   map[rollout.Holder]int64
+	// standings are how sidecars stand, each by whoever saw it last.
+	standings map[uint64]standing
 	// waitedOut says that a bound had to pass.
 	waitedOut bool
+}
+
+// A standing is how a sidecar stands by the word of a member.
+type standing struct {
+	rollout.Standing
+	from *member
 }
 
 // An event is something that a member said, or that the presences were read.
@@ -185,6 +194,13 @@ func (w *wait) settle(now time.Time) bool {
 func (w *wait) take(from *member, a rollout.Answer) {
 	from.heard, from.told = time.Now(), a.Progress
 	from.settled = from.settled || a.Progress.GetInForce()
+	for _, s := range a.Standings {
+		from.stands = true
+		last := w.standings[s.Sidecar]
+		if s.Ordinal > last.Ordinal || s.Ordinal == last.Ordinal && last.State != rollout.Applied {
+			w.standings[s.Sidecar] = standing{s, from}
+		}
+	}
 	var held []rollout.Sighting
 	var ask []rollout.Holder
 	say := make(map[*member]rollout.Question)

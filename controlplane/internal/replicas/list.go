@@ -244,9 +244,10 @@ func (w *wait) summary(now time.Time) *adminv1.AwaitRevisionResponse {
 	p := &adminv1.AwaitRevisionResponse{
 		Revision: w.revision, InForce: true, Elapsed: durationpb.New(now.Sub(w.start)),
 	}
+	w.count(p, now)
 	var safeIn time.Duration
 	for _, m := range w.members {
-		if m.counted {
+		if m.counted && !m.stands {
 			p.Applied += m.told.GetApplied()
 			p.CutOff += m.told.GetCutOff()
 			if !m.settled && now.Before(w.deadline) {
@@ -295,4 +296,21 @@ func (w *wait) summary(now time.Time) *adminv1.AwaitRevisionResponse {
 	}
 	w.waitedOut = w.waitedOut || p.GetInForce() && p.GetCutOff() > 0
 	return p
+}
+
+// count adds how the sidecars stand that members told of one by one.
+func (w *wait) count(p *adminv1.AwaitRevisionResponse, now time.Time) {
+	for _, s := range w.standings {
+		over := s.from.settled || !now.Before(w.deadline) // whoever is late is past its bound
+		switch {
+		case s.State == rollout.Applied:
+			p.Applied++
+		case s.State == rollout.CutOff || over:
+			p.CutOff++
+		case s.State == rollout.Refused:
+			p.Refused++
+		default:
+			p.Pending++
+		}
+	}
 }

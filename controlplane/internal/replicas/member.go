@@ -136,12 +136,13 @@ type member struct {
 	script   *script
 	// deadline is when whatever it granted before the revision has run out.
 	deadline time.Time
-	// counted says that its sidecars are counted: one process may be several
-	// incarnations.
-	counted bool
-	heard   time.Time // when it last said something
-	told    *adminv1.AwaitRevisionResponse
-	settled bool
+	// counted says that its sidecars are counted, where it says only how many there
+	// are: one process may be several incarnations. stands says that it says how
+	// each of them stands.
+	counted, stands bool
+	heard           time.Time // when it last said something
+	told            *adminv1.AwaitRevisionResponse
+	settled         bool
 }
 
 func (w *wait) add(m *member) *member {

@@ -67,7 +67,7 @@ func (s *server) AwaitHere(stream grpc.BidiStreamingServer[peerv1.AwaitHereReque
 		// does then.
 		_ = s.replicas.cfg.Rollout.AwaitHere(ctx, first.GetRevision(), questions, func(a rollout.Answer) error {
 			return stream.Send(&peerv1.AwaitHereResponse{
-				Progress: a.Progress, Left: toHolders(a.Left), Held: toSightings(a.Held),
+				Progress: a.Progress, Left: toHolders(a.Left), Held: toSightings(a.Held), Standings: toStandings(a.Standings),
 			})
 		})
 	})
@@ -163,7 +163,10 @@ func (c *client) AwaitHere(ctx context.Context, incarnation string, revision int
 		if err != nil {
 			return errorOf(err)
 		}
-		a := rollout.Answer{Progress: m.GetProgress(), Left: fromHolders(m.GetLeft()), Held: fromSightings(m.GetHeld())}
+		a := rollout.Answer{
+			Progress: m.GetProgress(), Left: fromHolders(m.GetLeft()), Held: fromSightings(m.GetHeld()),
+			Standings: fromStandings(m.GetStandings()),
+		}
 		if err := tell(a); err != nil {
 			return err
 		}
@@ -252,6 +255,22 @@ func fromSightings(all []*peerv1.Holder) []rollout.Sighting {
 				Ordinal: h.GetOrdinal(),
 			})
 		}
+	}
+	return out
+}
+
+func toStandings(all []rollout.Standing) []*peerv1.Standing {
+	out := make([]*peerv1.Standing, len(all))
+	for i, s := range all {
+		out[i] = &peerv1.Standing{Sidecar: s.Sidecar, Ordinal: s.Ordinal, State: peerv1.Standing_State(s.State)} //nolint:gosec // it is one of four
+	}
+	return out
+}
+
+func fromStandings(all []*peerv1.Standing) []rollout.Standing {
+	out := make([]rollout.Standing, len(all))
+	for i, s := range all {
+		out[i] = rollout.Standing{Sidecar: s.GetSidecar(), Ordinal: s.GetOrdinal(), State: rollout.State(s.GetState())}
 	}
 	return out
 }

@@ -604,6 +604,9 @@ func (l *line) AwaitHere(ctx context.Context, incarnation string, revision int64
 		if _, err := l.pass(ctx, n); err != nil {
 			return err
 		}
+		if n.before {
+			a.Standings = nil
+		}
 		return tell(a)
 	})
 }

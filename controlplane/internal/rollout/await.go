@@ -58,6 +58,7 @@ func (r *Rollout) AwaitHere(ctx context.Context, revision int64, questions <-cha
 		last = a.Progress
 		if len(a.Left) > 0 || a.Progress.GetInForce() || time.Since(told) >= progressEvery {
 			told = time.Now()
+			a.Standings = r.stand(w)
 			if err := tell(a); err != nil {
 				return err
 			}
@@ -121,7 +122,7 @@ func (r *Rollout) tellAnswers(w *waiter, p *adminv1.AwaitRevisionResponse, tell 
 	r.mu.Unlock()
 	for len(answers) > 0 {
 		n := min(len(answers), maxHolders)
-		if err := tell(Answer{Progress: p, Held: answers[:n]}); err != nil {
+		if err := tell(Answer{Progress: p, Held: answers[:n], Standings: r.stand(w)}); err != nil {
 			return err
 		}
 		answers = answers[n:]

@@ -115,6 +115,8 @@ type Rollout struct {
 type sidecar struct {
 	agent, instance, version string
 	key                      Key
+	// number tells it from others, where that bears on counts only.
+	number uint64
 
 	// stream is the newest open one, and ready what was acknowledged on it; a
 	// sidecar that came back must show again that it holds everything before it

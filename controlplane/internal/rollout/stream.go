@@ -46,6 +46,7 @@ func (r *Rollout) Open(st Stream) error {
 	case s == nil:
 		// Until it acknowledges, nothing is known of what it holds.
 		s = &sidecar{agent: st.Agent, instance: st.Instance, key: st.Key, touched: max(1, r.applied)}
+		s.number = numberOf(s.holder())
 		if r.byAgent[st.Agent] == nil {
 			r.byAgent[st.Agent] = make(map[string]*sidecar)
 		}

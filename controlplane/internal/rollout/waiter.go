@@ -28,6 +28,8 @@ type Answer struct {
 	Left []Holder
 	// Held are of those asked after, each named once for each of its streams.
 	Held []Sighting
+	// Standings are how sidecars stand, each again when that has changed.
+	Standings []Standing
 }
 
 // A waiter waits for a revision. Its fields are guarded by the rollout's mu.
@@ -52,6 +54,8 @@ type waiter struct {
 	asked    map[Holder]int64
 	answers  []Sighting
 	answered chan struct{}
+	// stood is how sidecars were told to stand.
+	stood map[*sidecar]Standing
 }
 
 func newWaiter(revision int64) *waiter {
@@ -60,6 +64,7 @@ func newWaiter(revision int64) *waiter {
 		none: make(chan struct{}, 1), answered: make(chan struct{}, 1),
 		late: make(map[Holder]struct{}), left: make(map[Holder]struct{}),
 		held: make(map[Holder]int64), asked: make(map[Holder]int64),
+		stood: make(map[*sidecar]Standing),
 	}
 }
 

@@ -664,7 +664,8 @@ type AwaitRevisionResponse struct {
 	Revision int64 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
 	// Whether it is in force. Set on the last message only.
 	InForce bool `protobuf:"varint,2,opt,name=in_force,json=inForce,proto3" json:"in_force,omitempty"`
-	// How many sidecars have acknowledged everything up to the revision.
+	// How many sidecars have acknowledged everything up to the revision. Each sidecar
+	// is counted once, as the control plane that it came to last knows it.
 	Applied int32 `protobuf:"varint,3,opt,name=applied,proto3" json:"applied,omitempty"`
 	// How many are connected and have not yet.
 	Pending int32 `protobuf:"varint,4,opt,name=pending,proto3" json:"pending,omitempty"`

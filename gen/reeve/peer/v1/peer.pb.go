@@ -27,6 +27,67 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// How it stands.
+type Standing_State int32
+
+const (
+	// Never told.
+	Standing_STATE_UNSPECIFIED Standing_State = 0
+	// It has acknowledged everything up to the revision.
+	Standing_APPLIED Standing_State = 1
+	// It is connected and has not yet.
+	Standing_PENDING Standing_State = 2
+	// It is connected and refuses something.
+	Standing_REFUSED Standing_State = 3
+	// It has not, and is not connected, or is past its bound.
+	Standing_CUT_OFF Standing_State = 4
+)
+
+// Enum value maps for Standing_State.
+var (
+	Standing_State_name = map[int32]string{
+		0: "STATE_UNSPECIFIED",
+		1: "APPLIED",
+		2: "PENDING",
+		3: "REFUSED",
+		4: "CUT_OFF",
+	}
+	Standing_State_value = map[string]int32{
+		"STATE_UNSPECIFIED": 0,
+		"APPLIED":           1,
+		"PENDING":           2,
+		"REFUSED":           3,
+		"CUT_OFF":           4,
+	}
+)
+
+func (x Standing_State) Enum() *Standing_State {
+	p := new(Standing_State)
+	*p = x
+	return p
+}
+
+func (x Standing_State) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Standing_State) Descriptor() protoreflect.EnumDescriptor {
+	return file_reeve_peer_v1_peer_proto_enumTypes[0].Descriptor()
+}
+
+func (Standing_State) Type() protoreflect.EnumType {
+	return &file_reeve_peer_v1_peer_proto_enumTypes[0]
+}
+
+func (x Standing_State) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Standing_State.Descriptor instead.
+func (Standing_State) EnumDescriptor() ([]byte, []int) {
+	return file_reeve_peer_v1_peer_proto_rawDescGZIP(), []int{3, 0}
+}
+
 // A Holder is one sidecar instance.
 type Holder struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -185,7 +246,11 @@ type AwaitHereResponse struct {
 	// the revision, at most 1000.
 	Left []*Holder `protobuf:"bytes,2,rep,name=left,proto3" json:"left,omitempty"`
 	// Those of the sidecars asked after that hold the revision.
-	Held          []*Holder `protobuf:"bytes,3,rep,name=held,proto3" json:"held,omitempty"`
+	Held []*Holder `protobuf:"bytes,3,rep,name=held,proto3" json:"held,omitempty"`
+	// How sidecars of this control plane stand, each again when that changes. One
+	// of a version before tells only how many there are, in progress. It bears on
+	// what is counted, not on what is in force.
+	Standings     []*Standing `protobuf:"bytes,4,rep,name=standings,proto3" json:"standings,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -241,6 +306,79 @@ func (x *AwaitHereResponse) GetHeld() []*Holder {
 	return nil
 }
 
+func (x *AwaitHereResponse) GetStandings() []*Standing {
+	if x != nil {
+		return x.Standings
+	}
+	return nil
+}
+
+// Standing is how one sidecar stands to the revision.
+type Standing struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The sidecar: the first 8 bytes of the SHA-256 of its agent, instance and key
+	// digest.
+	Sidecar uint64 `protobuf:"fixed64,1,opt,name=sidecar,proto3" json:"sidecar,omitempty"`
+	// The stream on which it was seen so, by the number that the instance gave it:
+	// who saw it on the latest one is right.
+	Ordinal int64 `protobuf:"varint,2,opt,name=ordinal,proto3" json:"ordinal,omitempty"`
+	// How it stands.
+	State         Standing_State `protobuf:"varint,3,opt,name=state,proto3,enum=reeve.peer.v1.Standing_State" json:"state,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Standing) Reset() {
+	*x = Standing{}
+	mi := &file_reeve_peer_v1_peer_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Standing) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Standing) ProtoMessage() {}
+
+func (x *Standing) ProtoReflect() protoreflect.Message {
+	mi := &file_reeve_peer_v1_peer_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Standing.ProtoReflect.Descriptor instead.
+func (*Standing) Descriptor() ([]byte, []int) {
+	return file_reeve_peer_v1_peer_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Standing) GetSidecar() uint64 {
+	if x != nil {
+		return x.Sidecar
+	}
+	return 0
+}
+
+func (x *Standing) GetOrdinal() int64 {
+	if x != nil {
+		return x.Ordinal
+	}
+	return 0
+}
+
+func (x *Standing) GetState() Standing_State {
+	if x != nil {
+		return x.State
+	}
+	return Standing_STATE_UNSPECIFIED
+}
+
 // ListHereRequest says who is asked.
 type ListHereRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -252,7 +390,7 @@ type ListHereRequest struct {
 
 func (x *ListHereRequest) Reset() {
 	*x = ListHereRequest{}
-	mi := &file_reeve_peer_v1_peer_proto_msgTypes[3]
+	mi := &file_reeve_peer_v1_peer_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -264,7 +402,7 @@ func (x *ListHereRequest) String() string {
 func (*ListHereRequest) ProtoMessage() {}
 
 func (x *ListHereRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_reeve_peer_v1_peer_proto_msgTypes[3]
+	mi := &file_reeve_peer_v1_peer_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -277,7 +415,7 @@ func (x *ListHereRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHereRequest.ProtoReflect.Descriptor instead.
 func (*ListHereRequest) Descriptor() ([]byte, []int) {
-	return file_reeve_peer_v1_peer_proto_rawDescGZIP(), []int{3}
+	return file_reeve_peer_v1_peer_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ListHereRequest) GetIncarnation() string {
@@ -303,7 +441,7 @@ type ListHereResponse struct {
 
 func (x *ListHereResponse) Reset() {
 	*x = ListHereResponse{}
-	mi := &file_reeve_peer_v1_peer_proto_msgTypes[4]
+	mi := &file_reeve_peer_v1_peer_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -315,7 +453,7 @@ func (x *ListHereResponse) String() string {
 func (*ListHereResponse) ProtoMessage() {}
 
 func (x *ListHereResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_reeve_peer_v1_peer_proto_msgTypes[4]
+	mi := &file_reeve_peer_v1_peer_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -328,7 +466,7 @@ func (x *ListHereResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHereResponse.ProtoReflect.Descriptor instead.
 func (*ListHereResponse) Descriptor() ([]byte, []int) {
-	return file_reeve_peer_v1_peer_proto_rawDescGZIP(), []int{4}
+	return file_reeve_peer_v1_peer_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ListHereResponse) GetSidecars() []*v1.Sidecar {
@@ -367,11 +505,22 @@ const file_reeve_peer_v1_peer_proto_rawDesc = "" +
 	"\vincarnation\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x18@R\vincarnation\x12#\n" +
 	"\brevision\x18\x02 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\brevision\x12>\n" +
 	"\telsewhere\x18\x03 \x03(\v2\x15.reeve.peer.v1.HolderB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\telsewhere\x124\n" +
-	"\x04held\x18\x04 \x03(\v2\x15.reeve.peer.v1.HolderB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\x04held\"\xac\x01\n" +
+	"\x04held\x18\x04 \x03(\v2\x15.reeve.peer.v1.HolderB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\x04held\"\xe3\x01\n" +
 	"\x11AwaitHereResponse\x12A\n" +
 	"\bprogress\x18\x01 \x01(\v2%.reeve.admin.v1.AwaitRevisionResponseR\bprogress\x12)\n" +
 	"\x04left\x18\x02 \x03(\v2\x15.reeve.peer.v1.HolderR\x04left\x12)\n" +
-	"\x04held\x18\x03 \x03(\v2\x15.reeve.peer.v1.HolderR\x04held\"<\n" +
+	"\x04held\x18\x03 \x03(\v2\x15.reeve.peer.v1.HolderR\x04held\x125\n" +
+	"\tstandings\x18\x04 \x03(\v2\x17.reeve.peer.v1.StandingR\tstandings\"\xc7\x01\n" +
+	"\bStanding\x12\x18\n" +
+	"\asidecar\x18\x01 \x01(\x06R\asidecar\x12\x18\n" +
+	"\aordinal\x18\x02 \x01(\x03R\aordinal\x123\n" +
+	"\x05state\x18\x03 \x01(\x0e2\x1d.reeve.peer.v1.Standing.StateR\x05state\"R\n" +
+	"\x05State\x12\x15\n" +
+	"\x11STATE_UNSPECIFIED\x10\x00\x12\v\n" +
+	"\aAPPLIED\x10\x01\x12\v\n" +
+	"\aPENDING\x10\x02\x12\v\n" +
+	"\aREFUSED\x10\x03\x12\v\n" +
+	"\aCUT_OFF\x10\x04\"<\n" +
 	"\x0fListHereRequest\x12)\n" +
 	"\vincarnation\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x18@R\vincarnation\"\x9b\x01\n" +
 	"\x10ListHereResponse\x123\n" +
@@ -395,34 +544,39 @@ func file_reeve_peer_v1_peer_proto_rawDescGZIP() []byte {
 	return file_reeve_peer_v1_peer_proto_rawDescData
 }
 
-var file_reeve_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_reeve_peer_v1_peer_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_reeve_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_reeve_peer_v1_peer_proto_goTypes = []any{
-	(*Holder)(nil),                   // 0: reeve.peer.v1.Holder
-	(*AwaitHereRequest)(nil),         // 1: reeve.peer.v1.AwaitHereRequest
-	(*AwaitHereResponse)(nil),        // 2: reeve.peer.v1.AwaitHereResponse
-	(*ListHereRequest)(nil),          // 3: reeve.peer.v1.ListHereRequest
-	(*ListHereResponse)(nil),         // 4: reeve.peer.v1.ListHereResponse
-	(*v1.AwaitRevisionResponse)(nil), // 5: reeve.admin.v1.AwaitRevisionResponse
-	(*v1.Sidecar)(nil),               // 6: reeve.admin.v1.Sidecar
-	(*durationpb.Duration)(nil),      // 7: google.protobuf.Duration
+	(Standing_State)(0),              // 0: reeve.peer.v1.Standing.State
+	(*Holder)(nil),                   // 1: reeve.peer.v1.Holder
+	(*AwaitHereRequest)(nil),         // 2: reeve.peer.v1.AwaitHereRequest
+	(*AwaitHereResponse)(nil),        // 3: reeve.peer.v1.AwaitHereResponse
+	(*Standing)(nil),                 // 4: reeve.peer.v1.Standing
+	(*ListHereRequest)(nil),          // 5: reeve.peer.v1.ListHereRequest
+	(*ListHereResponse)(nil),         // 6: reeve.peer.v1.ListHereResponse
+	(*v1.AwaitRevisionResponse)(nil), // 7: reeve.admin.v1.AwaitRevisionResponse
+	(*v1.Sidecar)(nil),               // 8: reeve.admin.v1.Sidecar
+	(*durationpb.Duration)(nil),      // 9: google.protobuf.Duration
 }
 var file_reeve_peer_v1_peer_proto_depIdxs = []int32{
-	0, // 0: reeve.peer.v1.AwaitHereRequest.elsewhere:type_name -> reeve.peer.v1.Holder
-	0, // 1: reeve.peer.v1.AwaitHereRequest.held:type_name -> reeve.peer.v1.Holder
-	5, // 2: reeve.peer.v1.AwaitHereResponse.progress:type_name -> reeve.admin.v1.AwaitRevisionResponse
-	0, // 3: reeve.peer.v1.AwaitHereResponse.left:type_name -> reeve.peer.v1.Holder
-	0, // 4: reeve.peer.v1.AwaitHereResponse.held:type_name -> reeve.peer.v1.Holder
-	6, // 5: reeve.peer.v1.ListHereResponse.sidecars:type_name -> reeve.admin.v1.Sidecar
-	7, // 6: reeve.peer.v1.ListHereResponse.store_age:type_name -> google.protobuf.Duration
-	1, // 7: reeve.peer.v1.Peers.AwaitHere:input_type -> reeve.peer.v1.AwaitHereRequest
-	3, // 8: reeve.peer.v1.Peers.ListHere:input_type -> reeve.peer.v1.ListHereRequest
-	2, // 9: reeve.peer.v1.Peers.AwaitHere:output_type -> reeve.peer.v1.AwaitHereResponse
-	4, // 10: reeve.peer.v1.Peers.ListHere:output_type -> reeve.peer.v1.ListHereResponse
-	9, // [9:11] is the sub-list for method output_type
-	7, // [7:9] is the sub-list for method input_type
-	7, // [7:7] is the sub-list for extension type_name
-	7, // [7:7] is the sub-list for extension extendee
-	0, // [0:7] is the sub-list for field type_name
+	1,  // 0: reeve.peer.v1.AwaitHereRequest.elsewhere:type_name -> reeve.peer.v1.Holder
+	1,  // 1: reeve.peer.v1.AwaitHereRequest.held:type_name -> reeve.peer.v1.Holder
+	7,  // 2: reeve.peer.v1.AwaitHereResponse.progress:type_name -> reeve.admin.v1.AwaitRevisionResponse
+	1,  // 3: reeve.peer.v1.AwaitHereResponse.left:type_name -> reeve.peer.v1.Holder
+	1,  // 4: reeve.peer.v1.AwaitHereResponse.held:type_name -> reeve.peer.v1.Holder
+	4,  // 5: reeve.peer.v1.AwaitHereResponse.standings:type_name -> reeve.peer.v1.Standing
+	0,  // 6: reeve.peer.v1.Standing.state:type_name -> reeve.peer.v1.Standing.State
+	8,  // 7: reeve.peer.v1.ListHereResponse.sidecars:type_name -> reeve.admin.v1.Sidecar
+	9,  // 8: reeve.peer.v1.ListHereResponse.store_age:type_name -> google.protobuf.Duration
+	2,  // 9: reeve.peer.v1.Peers.AwaitHere:input_type -> reeve.peer.v1.AwaitHereRequest
+	5,  // 10: reeve.peer.v1.Peers.ListHere:input_type -> reeve.peer.v1.ListHereRequest
+	3,  // 11: reeve.peer.v1.Peers.AwaitHere:output_type -> reeve.peer.v1.AwaitHereResponse
+	6,  // 12: reeve.peer.v1.Peers.ListHere:output_type -> reeve.peer.v1.ListHereResponse
+	11, // [11:13] is the sub-list for method output_type
+	9,  // [9:11] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_reeve_peer_v1_peer_proto_init() }
@@ -435,13 +589,14 @@ func file_reeve_peer_v1_peer_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_reeve_peer_v1_peer_proto_rawDesc), len(file_reeve_peer_v1_peer_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   5,
+			NumEnums:      1,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_reeve_peer_v1_peer_proto_goTypes,
 		DependencyIndexes: file_reeve_peer_v1_peer_proto_depIdxs,
+		EnumInfos:         file_reeve_peer_v1_peer_proto_enumTypes,
 		MessageInfos:      file_reeve_peer_v1_peer_proto_msgTypes,
 	}.Build()
 	File_reeve_peer_v1_peer_proto = out.File

@@ -58,7 +58,7 @@ func TestJudgeFleet(t *testing.T) {
 		"old": {func(w *doctor.World) {
 			w.Sidecars = append(w.Sidecars, sidecar(func(s *adminv1.Sidecar) { s.Version = "v0" }))
 		}, doctor.Warn, "versions: sidecars are of several: v0 (1), v1 (1)"},
-		"unheard":     {func(w *doctor.World) { w.Replicas[0].State = adminv1.Replica_UNREACHABLE }, doctor.Fail, "control plane r: does not answer the others"},
+		"unheard": {func(w *doctor.World) { w.Replicas[0].State = adminv1.Replica_UNREACHABLE }, doctor.Fail, "control plane r: does not answer the others"},
 		"detached": {
 			func(w *doctor.World) { w.Replicas[0].State = adminv1.Replica_DETACHED }, doctor.Fail,
 			"control plane r: is detached: it answers, and cannot read the store, so it grants no freshness; none of its sidecars is fresh by it any more",
