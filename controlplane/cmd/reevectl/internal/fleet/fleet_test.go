@@ -131,7 +131,7 @@ namespace support  0s
 
 func TestDocument(t *testing.T) {
 	t.Parallel()
-	got, err := fleet.Document(nil, replicas[2:], fleet.Sum(sidecars, 42))
+	got, err := fleet.Document(nil, replicas[2:3], fleet.Sum(sidecars, 42))
 	if err != nil {
 		t.Fatal(err)
 	}
