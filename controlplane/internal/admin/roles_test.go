@@ -273,9 +273,9 @@ func TestUpdateAdmin(t *testing.T) {
 	}
 }
 
-// TestLastOwnerKeepsItsRole holds P7 in a store of its own.
-func TestLastOwnerKeepsItsRole(t *testing.T) {
-	t.Parallel()
+// alone returns a house with a store of its own, and its owner's connection.
+func alone(t *testing.T, owner string) (*house, *grpc.ClientConn) {
+	t.Helper()
 	h, err := build(t.Context(), t.TempDir())
 	if err != nil {
 		t.Fatal(err)
@@ -286,9 +286,16 @@ func TestLastOwnerKeepsItsRole(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(stop)
-	h.appoint(t, "admins/only", "u1", adminv1.Admin_OWNER)
-	admins := adminv1.NewAdminsClient(h.admin(t, address, "admins/only", "u1"))
-	_, err = admins.UpdateAdmin(t.Context(), &adminv1.UpdateAdminRequest{Admin: &adminv1.Admin{Name: "admins/only", Role: adminv1.Admin_AUTHOR}})
+	h.appoint(t, owner, "u1", adminv1.Admin_OWNER)
+	return h, h.admin(t, address, owner, "u1")
+}
+
+// TestLastOwnerKeepsItsRole holds P7 in a store of its own.
+func TestLastOwnerKeepsItsRole(t *testing.T) {
+	t.Parallel()
+	h, conn := alone(t, "admins/only")
+	admins := adminv1.NewAdminsClient(conn)
+	_, err := admins.UpdateAdmin(t.Context(), &adminv1.UpdateAdminRequest{Admin: &adminv1.Admin{Name: "admins/only", Role: adminv1.Admin_AUTHOR}})
 	wantStatus(t, err, codes.FailedPrecondition, "last owner")
 	_, err = admins.RevokeAdmin(t.Context(), &adminv1.RevokeAdminRequest{Name: "admins/only"})
 	wantStatus(t, err, codes.FailedPrecondition, "last owner")

@@ -130,17 +130,23 @@ func TestStartSessionRefused(t *testing.T) {
 	}
 }
 
+// billing returns the world of another agent of the namespace.
+func (w world) billing(t *testing.T, owner *grpc.ClientConn) world {
+	t.Helper()
+	w.agent = w.namespace + "/agents/billing"
+	if _, err := adminv1.NewAgentsClient(owner).CreateAgent(t.Context(), &adminv1.CreateAgentRequest{Agent: &grantv1.Agent{Name: w.agent}}); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
 // Sessions that are over are not shown, whether or not they were swept; and lists
 // of agents do not show sessions.
 func TestListSessions(t *testing.T) {
 	t.Parallel()
 	owner := as(t, adminv1.Admin_OWNER)
 	w := newWorld(t, owner)
-	other := w
-	other.agent = w.namespace + "/agents/billing"
-	if _, err := adminv1.NewAgentsClient(owner).CreateAgent(t.Context(), &adminv1.CreateAgentRequest{Agent: &grantv1.Agent{Name: other.agent}}); err != nil {
-		t.Fatal(err)
-	}
+	other := w.billing(t, owner)
 	want := []string{other.start(t, owner, "").GetName()}
 	for range 4 {
 		want = append(want, w.start(t, owner, "").GetName())
@@ -181,11 +187,7 @@ func TestEndSessions(t *testing.T) {
 	t.Parallel()
 	owner := as(t, adminv1.Admin_OWNER)
 	w := newWorld(t, owner)
-	other := w
-	other.agent = w.namespace + "/agents/billing"
-	if _, err := adminv1.NewAgentsClient(owner).CreateAgent(t.Context(), &adminv1.CreateAgentRequest{Agent: &grantv1.Agent{Name: other.agent}}); err != nil {
-		t.Fatal(err)
-	}
+	other := w.billing(t, owner)
 	client := adminv1.NewSessionsClient(owner)
 	end := func(req *adminv1.EndSessionsRequest) (*adminv1.EndSessionsResponse, error) {
 		req.Parent = w.namespace

@@ -126,21 +126,10 @@ func mutations(t *testing.T, w world) map[string][2]proto.Message {
 // makes no revision, and is refused as it would be.
 func TestValidateOnly(t *testing.T) {
 	// It looks at the head of the store that the tests share: nothing else may run.
-	h, err := build(t.Context(), t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = h.close() })
-	address, stop, err := h.serve(h.newest)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(stop)
-	h.appoint(t, "admins/owner", "u1", adminv1.Admin_OWNER)
-	conn := h.admin(t, address, "admins/owner", "u1")
+	h, conn := alone(t, "admins/owner")
 	w := newWorld(t, conn)
 	empty := w.namespace + "-empty"
-	_, err = adminv1.NewApplyClient(conn).ApplyResources(t.Context(), file(
+	_, err := adminv1.NewApplyClient(conn).ApplyResources(t.Context(), file(
 		&grantv1.Namespace{Name: empty}, &grantv1.Namespace{Name: w.namespace + "-empty-2"},
 		&grantv1.Agent{Name: w.namespace + "/agents/idle"}, w.grantOf("held"), tool(w.server+"/tools/idle", nil),
 		&grantv1.Server{Name: w.namespace + "/servers/idle", Upstream: &grantv1.Server_Http_{Http: &grantv1.Server_Http{Url: "http://127.0.0.1:1/mcp"}}},

@@ -109,6 +109,36 @@ func TestRestoreRefuses(t *testing.T) {
 	}
 }
 
+// backUp returns the file of a backup of a store.
+func backUp(t *testing.T, s *Store) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "backup")
+	out, err := os.Create(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(s.Backup(t.Context(), out), out.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// openBackup opens the store that is made of a backup, until the test ends.
+func openBackup(t *testing.T, file string) *Store {
+	t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	dir := filepath.Join(t.TempDir(), "restored")
+	if err := Restore(t.Context(), file, dir, "me", time.Second, log); err != nil {
+		t.Fatal(err)
+	}
+	restored, err := Open(t.Context(), Config{Dir: dir}, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = restored.Close() })
+	return restored
+}
+
 func TestRestoreOfNoBackup(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "restored")
 	file := filepath.Join(t.TempDir(), "backup")

@@ -3,9 +3,6 @@ package store
 import (
 	"context"
 	"errors"
-	"log/slog"
-	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -203,34 +200,19 @@ func TestRestoreOfSessionsAndCounts(t *testing.T) {
 		t.Skip("starts etcd")
 	}
 	s := newStore(t)
-	ctx, log := t.Context(), slog.New(slog.DiscardHandler)
+	ctx := t.Context()
 	put(t, s, "a", "")
 	session := &grantv1.Session{Name: agentName("a") + "/sessions/s-1", ExpireTime: timestamppb.New(time.Now().Add(time.Hour))}
 	if _, err := s.Update(ctx, Meta{Action: "start"}, func(tx *Tx) error { return tx.Put(session.GetName(), session) }); err != nil {
 		t.Fatal(err)
 	}
 	drawOwn(t, s)
-	file := filepath.Join(t.TempDir(), "backup")
-	out, err := os.Create(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(s.Backup(ctx, out), out.Close()); err != nil {
-		t.Fatal(err)
-	}
+	file := backUp(t, s)
 	drawOwn(t, s)
 	if _, err := s.Update(ctx, Meta{Action: "end"}, func(tx *Tx) error { return tx.Delete(session.GetName()) }); err != nil {
 		t.Fatal(err)
 	}
-	dir := filepath.Join(t.TempDir(), "restored")
-	if err := Restore(ctx, file, dir, "me", time.Second, log); err != nil {
-		t.Fatal(err)
-	}
-	restored, err := Open(ctx, Config{Dir: dir}, log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer restored.Close()
+	restored := openBackup(t, file)
 	if _, err := restored.Get(ctx, session.GetName()); err != nil {
 		t.Error(err)
 	}

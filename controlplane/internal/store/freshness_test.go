@@ -3,9 +3,6 @@ package store
 import (
 	"errors"
 	"fmt"
-	"log/slog"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -214,28 +211,11 @@ func TestRestoreHalts(t *testing.T) {
 	}
 	s := newStore(t)
 	ctx := t.Context()
-	log := slog.New(slog.DiscardHandler)
 	putGrant(t, s, "long", time.Minute)
 	if err := s.PutPresence(ctx, &storev1.Presence{Incarnation: "a", Bound: durationpb.New(5 * time.Second)}); err != nil {
 		t.Fatal(err)
 	}
-	file := filepath.Join(t.TempDir(), "backup")
-	out, err := os.Create(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(s.Backup(ctx, out), out.Close()); err != nil {
-		t.Fatal(err)
-	}
-	dir := filepath.Join(t.TempDir(), "restored")
-	if err := Restore(ctx, file, dir, "me", time.Second, log); err != nil {
-		t.Fatal(err)
-	}
-	restored, err := Open(ctx, Config{Dir: dir}, log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer restored.Close()
+	restored := openBackup(t, backUp(t, s))
 	r, err := restored.Get(ctx, "fleet")
 	if err != nil || r.Message.(*grantv1.FleetState).GetState() != grantv1.FleetState_HALTED ||
 		!strings.Contains(r.Message.(*grantv1.FleetState).GetReason(), "reevectl fleet resume") {

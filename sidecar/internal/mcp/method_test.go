@@ -6,11 +6,28 @@ import (
 	"testing"
 )
 
+// free is the grant that a method needs which needs none.
+const free = ""
+
+// passesBy has try without a grant, with grants of other kinds, and with the one
+// by which a message is to pass.
+func passesBy(grant string, try func(grant string, want bool)) {
+	try("", grant == free)
+	if grant == free {
+		return
+	}
+	for _, other := range []string{"tool *", "prompt *", "resource *", "method *"} {
+		if kind, _, _ := strings.Cut(grant, " "); !strings.HasPrefix(other, kind) {
+			try(other, false)
+		}
+	}
+	try(grant, true)
+}
+
 // P1: every method of every revision, in both directions: without a grant it is
 // denied, unless it is free; with a grant of what it needs it passes; with a grant
 // of another kind it is denied.
 func TestEveryMethod(t *testing.T) {
-	const free = ""
 	for _, c := range []struct{ method, params, grant string }{
 		{"initialize", `{}`, free},
 		{"ping", `{}`, free},
@@ -65,16 +82,7 @@ func TestEveryMethod(t *testing.T) {
 					t.Errorf("with %q: passed is %t: %s", grant, passed, body)
 				}
 			}
-			tryWith("", c.grant == free)
-			if c.grant == free {
-				return
-			}
-			for _, other := range []string{"tool *", "prompt *", "resource *", "method *"} {
-				if kind, _, _ := strings.Cut(c.grant, " "); !strings.HasPrefix(other, kind) {
-					tryWith(other, false)
-				}
-			}
-			tryWith(c.grant, true)
+			passesBy(c.grant, tryWith)
 		})
 	}
 }
@@ -82,7 +90,6 @@ func TestEveryMethod(t *testing.T) {
 // P1: whatever a server says by itself needs a grant of the method, but for what
 // the protocol itself needs.
 func TestEveryMethodOfServers(t *testing.T) {
-	const free = ""
 	for _, c := range []struct{ message, grant string }{
 		{`"id":1,"method":"ping"`, free},
 		{`"id":1,"method":"sampling/createMessage","params":{}`, "method support/sampling/createMessage"},
@@ -131,16 +138,7 @@ func TestEveryMethodOfServers(t *testing.T) {
 					t.Errorf("with %q: heard %q", grant, got)
 				}
 			}
-			tryWith("", c.grant == free)
-			if c.grant == free {
-				return
-			}
-			for _, other := range []string{"tool *", "prompt *", "resource *", "method *"} {
-				if kind, _, _ := strings.Cut(c.grant, " "); !strings.HasPrefix(other, kind) {
-					tryWith(other, false)
-				}
-			}
-			tryWith(c.grant, true)
+			passesBy(c.grant, tryWith)
 		})
 	}
 }

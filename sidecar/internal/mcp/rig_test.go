@@ -284,7 +284,7 @@ func (r *records) all() []string {
 func (r *records) await(t *testing.T, want ...string) {
 	t.Helper()
 	missing := func(line string) bool { return !slices.Contains(r.all(), line) }
-	for deadline := time.Now().Add(10 * time.Second); slices.ContainsFunc(want, missing); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(15 * time.Second); slices.ContainsFunc(want, missing); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("records = %q, want %q", r.all(), want)
 		}
@@ -295,7 +295,7 @@ func (r *records) await(t *testing.T, want ...string) {
 func (r *records) awaitOne(t *testing.T, these ...string) {
 	t.Helper()
 	said := func(line string) bool { return slices.Contains(r.all(), line) }
-	for deadline := time.Now().Add(10 * time.Second); !slices.ContainsFunc(these, said); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(15 * time.Second); !slices.ContainsFunc(these, said); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("records = %q, want one of %q", r.all(), these)
 		}

@@ -258,7 +258,7 @@ func TestClientIsToldWhy(t *testing.T) {
 			g := newRig(t, desk.handler(t, options), allow("wait", "tool support/wait"), allow("greet", "tool support/greet"))
 			said := make(chan any, 10)
 			client := &sdk.ClientOptions{}
-			//nolint:staticcheck // of the revision that streams which listen are of
+			//nolint:staticcheck // MCP has deprecated it, and clients of today have it
 			client.LoggingMessageHandler = func(_ context.Context, r *sdk.LoggingMessageRequest) { said <- r.Params.Data }
 			s := g.client(t, client)
 			got := make(chan error, 1)
