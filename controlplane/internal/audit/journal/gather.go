@@ -15,8 +15,9 @@ import (
 
 const (
 	// gatherFrom is how many messages must be on their way before they are stored
-	// together. JetStream writes such a group twice and syncs both, about 3 ms of
-	// work here; a message by itself is 0.2 ms.
+	// together. JetStream writes such a group twice and syncs both, which costs as
+	// much as some fifteen messages by themselves (go test
+	// -bench Ingest ./controlplane/internal/audit).
 	gatherFrom = 24
 	// gatherMost and gatherBytes bound a group; JetStream takes 1,000 messages.
 	gatherMost  = 500
