@@ -46,7 +46,7 @@ func TestStamps(t *testing.T) {
 		if _, err := client.Write([]byte("hello")); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(lie)
+		time.Sleep(lie) // what was sent lies in the kernel meanwhile, and has the time of its arrival
 		b := make([]byte, 8)
 		if n, err := s.Read(b); err != nil || !bytes.Equal(b[:n], []byte("hello")) {
 			t.Fatalf("read %q, error %v", b[:n], err)

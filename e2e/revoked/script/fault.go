@@ -202,11 +202,11 @@ func flicker(ctx context.Context, p *stack.Process, lasts time.Duration) error {
 		if err := p.Pause(); err != nil {
 			return err
 		}
-		time.Sleep(30 * time.Millisecond)
+		time.Sleep(30 * time.Millisecond) // asleep for most of the time
 		if err := p.Resume(); err != nil {
 			return err
 		}
-		time.Sleep(2 * time.Millisecond)
+		time.Sleep(2 * time.Millisecond) // its moment
 	}
 	return nil
 }
