@@ -18,6 +18,10 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 
 # Without cgo the binaries are static and no C compiler is asked for.
 export CGO_ENABLED := 0
+# gRPC without its traces, which nobody reads: their pages are templates, and one
+# template makes the linker keep every exported method there is.
+TAGS := grpcnotrace
+export GOFLAGS := $(GOFLAGS) -tags=$(TAGS)
 export PATH := $(BIN):$(PATH)
 
 # `make bench BENCH=short` runs a little of everything, and shows that it runs.
@@ -102,12 +106,12 @@ REVOKED ?=
 # Each switches one mechanism off and wants to see what it holds broken.
 .PHONY: controls
 controls: ## Show that the tests of P2 would see a mechanism that is missing
-	$(GO) test -tags reeve_fault ./sidecar/fault
-	REEVE_FAULT_OFF=freshness $(GO) test -tags reeve_fault -run '^TestLiveWithoutBound$$' ./sidecar/internal/replica
-	REEVE_FAULT_OFF=recheck $(GO) test -tags reeve_fault -run '^TestForwardedWithoutALook$$' ./sidecar/internal/pep
-	REEVE_FAULT_OFF=ack_gate $(GO) test -tags reeve_fault -run '^TestAcknowledgeThenCut$$' ./sidecar/internal/xds
+	$(GO) test -tags reeve_fault,$(TAGS) ./sidecar/fault
+	REEVE_FAULT_OFF=freshness $(GO) test -tags reeve_fault,$(TAGS) -run '^TestLiveWithoutBound$$' ./sidecar/internal/replica
+	REEVE_FAULT_OFF=recheck $(GO) test -tags reeve_fault,$(TAGS) -run '^TestForwardedWithoutALook$$' ./sidecar/internal/pep
+	REEVE_FAULT_OFF=ack_gate $(GO) test -tags reeve_fault,$(TAGS) -run '^TestAcknowledgeThenCut$$' ./sidecar/internal/xds
 	mkdir -p $(BUILD) && rm -f $(BUILD)/clocks
-	REEVE_CLOCK_OFFSETS=$(BUILD)/clocks $(GO) test -tags reeve_fault -run '^TestBeginsAgainByTheWallClock$$' ./sidecar
+	REEVE_CLOCK_OFFSETS=$(BUILD)/clocks $(GO) test -tags reeve_fault,$(TAGS) -run '^TestBeginsAgainByTheWallClock$$' ./sidecar
 
 .PHONY: revoked
 revoked: build build-faults controls $(BIN)/etcd ## Try to find a call that is allowed after its revocation, under faults
@@ -143,7 +147,7 @@ man: ## Write reevectl's man pages into .build/man
 
 .PHONY: build-faults
 build-faults: ## Build binaries in which tests can switch mechanisms off, into .build/fault
-	$(GO) build -tags reeve_fault -o $(BUILD)/fault/ \
+	$(GO) build -tags reeve_fault,$(TAGS) -o $(BUILD)/fault/ \
 		./controlplane/cmd/reeve-controlplane ./controlplane/cmd/reevectl ./sidecar/cmd/reeve-sidecar
 
 .PHONY: gen

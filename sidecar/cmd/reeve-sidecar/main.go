@@ -17,9 +17,6 @@ import (
 	"github.com/reeve-authz/reeve/sidecar/settings"
 )
 
-// version is set by the linker.
-var version = "devel"
-
 // Exit codes.
 const (
 	exitFailed = 1
@@ -61,27 +58,14 @@ plane grants the agent, recorded, and only then forwarded.
 
 A sidecar is enrolled once, with the command that reevectl token create prints,
 and then run.`,
-		Version:       version,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          cobra.NoArgs,
 	}
-	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return fmt.Errorf("%w: %w; see %s --help", errUsage, err, c.CommandPath())
 	})
-	root.AddCommand(runCommand(), enrollCommand(), endpointCommand(), mcpCommand(), sessionCommand(), versionCommand())
+	root.AddCommand(runCommand(), enrollCommand(), endpointCommand(), mcpCommand(), sessionCommand())
+	addVersion(root)
 	return root
-}
-
-func versionCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "version",
-		Short: "Print the version",
-		Args:  cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintln(c.OutOrStdout(), "reeve-sidecar", version)
-			return err
-		},
-	}
 }
