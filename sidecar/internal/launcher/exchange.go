@@ -57,6 +57,11 @@ func (r *relay) request(ctx context.Context, m *wire.Message) error {
 		<-r.calls
 		return r.fail(m.ID.Text, codeInvalid, "A request with this id is still in progress.")
 	}
+	answered := func() {}
+	if m.Method == "initialize" {
+		b := &beginning{id: id, done: make(chan struct{})}
+		r.beginning, answered = b, func() { close(b.done) }
+	}
 	sent := make(chan struct{})
 	left := sync.OnceFunc(func() { close(sent) })
 	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteRequest: func(info httptrace.WroteRequestInfo) {
@@ -73,6 +78,7 @@ func (r *relay) request(ctx context.Context, m *wire.Message) error {
 			cancel(errAnswered)
 			left()
 			<-r.calls
+			answered()
 		}()
 		if err := r.call(traced, m); err != nil {
 			r.log.WarnContext(ctx, "client not answered", slog.Any("error", err))

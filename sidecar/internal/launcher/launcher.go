@@ -53,6 +53,9 @@ type relay struct {
 	log   *slog.Logger
 	calls chan struct{} // holds a token for each request in progress
 	tasks sync.WaitGroup
+	// beginning is the last initialize while it is in progress, else nil. It is of
+	// the goroutine that takes lines alone.
+	beginning *beginning
 
 	out sync.Mutex // held while a line is written
 
@@ -104,23 +107,6 @@ func Run(ctx context.Context, cfg Config) error {
 // errQuit ends what is in progress at the end.
 var errQuit = errors.New("the launcher has ended")
 
-// serve takes lines until there are no more.
-func (r *relay) serve(reading, working context.Context, lines <-chan []byte, ended <-chan error, fail func(error)) error {
-	for {
-		select {
-		case line := <-lines:
-			if err := r.take(working, line); err != nil {
-				fail(err)
-				return err
-			}
-		case err := <-ended:
-			return err
-		case <-reading.Done():
-			return nil
-		}
-	}
-}
-
 // read reads the input.
 func (r *relay) read(ctx context.Context, lines chan<- []byte) error {
 	reader := wire.NewReader(r.cfg.In, maxLine)
@@ -151,7 +137,7 @@ func (r *relay) read(ctx context.Context, lines chan<- []byte) error {
 
 // take passes a line on. Messages leave in the order in which they came: of a
 // request it waits until it has been sent, of anything else until it was
-// answered.
+// answered. After an initialize the next is for when r.beginning is done.
 func (r *relay) take(ctx context.Context, line []byte) error {
 	m, err := wire.Open(line)
 	if err != nil {
