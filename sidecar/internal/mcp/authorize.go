@@ -3,7 +3,6 @@ package mcp
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"net/http"
 	"slices"
 	"strconv"
@@ -154,7 +153,7 @@ func (x *exchange) checkPin(ctx context.Context, c pdp.Call) *refusal {
 		p := x.h.config.Enforcer.Refuse(ctx, c, pdp.DefinitionChanged)
 		return x.denied(p, p.Decision)
 	}
-	x.h.log.WarnContext(ctx, "definition not checked", slog.String("server", x.server), slog.Any("error", err))
+	x.unchecked(ctx, err)
 	p := x.h.config.Enforcer.Refuse(ctx, c, pdp.Unavailable)
 	refused := x.denied(p, p.Decision)
 	refused.message = "Denied: server " + strconv.Quote(x.server) + " could not be asked whether the tool is still the one that was accepted. Retry later."

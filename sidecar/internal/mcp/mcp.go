@@ -99,6 +99,8 @@ type Handler struct {
 	states   *state.Sealer
 	metrics  *metrics
 	log      *slog.Logger
+	// unchecked is where it was said that a server could not be asked.
+	unchecked said
 
 	requests, streams chan struct{} // a place for each that may be in progress
 	drain             func()        // closes draining, once

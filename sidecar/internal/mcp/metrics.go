@@ -29,12 +29,13 @@ type metrics struct {
 	duration  metric.Float64Histogram
 	streams   metric.Int64UpDownCounter
 	withheld  metric.Int64Counter
+	unchecked metric.Int64Counter
 	outcomes  [len(outcomeWords)]metric.MeasurementOption
 }
 
 func newMetrics(meter metric.Meter) (*metrics, error) {
 	var m metrics
-	var errs [4]error
+	var errs [5]error
 	m.exchanges, errs[0] = meter.Int64Counter("reeve.mcp.exchanges",
 		metric.WithUnit("{exchange}"), metric.WithDescription("HTTP exchanges with the agent, by how they ended."))
 	m.duration, errs[1] = meter.Float64Histogram("reeve.mcp.exchange.duration",
@@ -43,6 +44,8 @@ func newMetrics(meter metric.Meter) (*metrics, error) {
 		metric.WithUnit("{stream}"), metric.WithDescription("Streams that are open to the agent."))
 	m.withheld, errs[3] = meter.Int64Counter("reeve.mcp.withheld",
 		metric.WithUnit("{message}"), metric.WithDescription("Messages of servers that were not passed on to the agent."))
+	m.unchecked, errs[4] = meter.Int64Counter("reeve.mcp.unchecked",
+		metric.WithUnit("{call}"), metric.WithDescription("Calls denied because the server could not be asked for its list of tools."))
 	for i, word := range outcomeWords {
 		m.outcomes[i] = metric.WithAttributeSet(attribute.NewSet(attribute.String("outcome", word)))
 	}
