@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -95,7 +96,7 @@ func (o *mcpOptions) run(c *cobra.Command) error {
 				more = append(more, "--"+f.Name, f.Value.String())
 			}
 		})
-		return printClient(c.OutOrStdout(), o.print, o.server, more)
+		return printClient(c.OutOrStdout(), o.print, self(os.Args[0]), o.server, more)
 	case o.session != "" && o.opens():
 		return fmt.Errorf("%w: --session names a session that is open; leave it out to open one by --session-purpose", errUsage)
 	}
@@ -139,6 +140,29 @@ func (o *mcpOptions) stateFlag(c *cobra.Command) []string {
 	return []string{"--state-dir", dir}
 }
 
+// self is the path of this program, which was called as name: clients start it with
+// another PATH, or none. A link that it was called by is kept, since what it leads to
+// may be another file after an upgrade.
+func self(name string) string {
+	running, err := os.Executable()
+	if err != nil {
+		return name // what was given is the best there is
+	}
+	called, err := exec.LookPath(name)
+	if err != nil {
+		return running
+	}
+	if called, err = filepath.Abs(called); err != nil {
+		return running
+	}
+	a, errA := os.Stat(called)
+	b, errB := os.Stat(running)
+	if errA != nil || errB != nil || !os.SameFile(a, b) {
+		return running // what called this gave it another's name
+	}
+	return called
+}
+
 // wrappers are under which name clients want their servers. Those that are not
 // here cannot be printed for.
 var wrappers = map[string]string{"claude": "mcpServers", "cursor": "mcpServers", "vscode": "servers", "generic": ""}
@@ -146,13 +170,13 @@ var wrappers = map[string]string{"claude": "mcpServers", "cursor": "mcpServers",
 func clients() []string { return slices.Sorted(maps.Keys(wrappers)) }
 
 // printClient prints what the configuration of a client needs to start the
-// launcher for server.
-func printClient(w io.Writer, client, server string, more []string) error {
+// launcher for server, which is the program at path.
+func printClient(w io.Writer, client, path, server string, more []string) error {
 	wrapper, ok := wrappers[client]
 	if !ok {
 		return fmt.Errorf("%w: --print-config must be one of %s", errUsage, strings.Join(clients(), ", "))
 	}
-	command := map[string]any{"command": "reeve-sidecar", "args": append([]string{"mcp", "--server", server}, more...)}
+	command := map[string]any{"command": path, "args": append([]string{"mcp", "--server", server}, more...)}
 	var config any = command
 	switch {
 	case client == "vscode":

@@ -27,6 +27,10 @@ func runs(t *testing.T, stdin string, args ...string) (string, error) {
 }
 
 func TestPrintConfig(t *testing.T) {
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
 	for client, want := range map[string]string{
 		"claude":  `{"mcpServers":{"tickets":{"args":["mcp","--server","tickets"],"command":"reeve-sidecar"}}}`,
 		"cursor":  `{"mcpServers":{"tickets":{"args":["mcp","--server","tickets"],"command":"reeve-sidecar"}}}`,
@@ -35,7 +39,7 @@ func TestPrintConfig(t *testing.T) {
 	} {
 		out, err := runs(t, "", "mcp", "--server", "tickets", "--print-config", client)
 		var compact bytes.Buffer
-		if err != nil || json.Compact(&compact, []byte(out)) != nil || compact.String() != want {
+		if err != nil || json.Compact(&compact, []byte(out)) != nil || compact.String() != strings.ReplaceAll(want, "reeve-sidecar", program) {
 			t.Errorf("%s: %s, %v", client, out, err)
 		}
 	}
@@ -47,6 +51,28 @@ func TestPrintConfig(t *testing.T) {
 	var compact bytes.Buffer
 	if want := `"--session-max-calls","3","--session-purpose","triage"]`; err != nil || json.Compact(&compact, []byte(out)) != nil || !strings.Contains(compact.String(), want) {
 		t.Errorf("with a session: %s, %v", out, err)
+	}
+}
+
+// What is printed is found from anywhere, and by the link that people keep.
+func TestSelf(t *testing.T) {
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	link := filepath.Join(dir, "linked-sidecar")
+	if err := os.Symlink(program, link); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir)
+	t.Chdir(dir)
+	for called, want := range map[string]string{
+		link: link, "linked-sidecar": link, "./linked-sidecar": link, program: program, "nowhere": program, "/bin/sh": program,
+	} {
+		if got := self(called); got != want {
+			t.Errorf("called as %s, it is %s; want %s", called, got, want)
+		}
 	}
 }
 
