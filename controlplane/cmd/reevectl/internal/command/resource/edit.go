@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -32,7 +33,10 @@ func (a *app) editCommand() *cobra.Command {
 		Long: `Open resources as YAML in $VISUAL, or $EDITOR, or vi, and apply what was saved,
 all of it in one transaction. What is refused is opened again with the reason on
 top; to give up, save it unchanged or empty. What you wrote is never lost: if it
-was not applied, it is kept in a file that is named.`,
+was not applied, it is kept in a file that is named.
+
+Without a terminal it is refused, unless VISUAL or EDITOR says what to run: get
+resources with -o yaml, and apply them.`,
 		Example: `  reevectl edit grant refunds
   EDITOR='code --wait' reevectl edit agent support --reason 'new owner' --wait`,
 		Args:              cli.Between(2, 0, "KIND NAME"),
@@ -44,6 +48,10 @@ was not applied, it is kept in a file that is named.`,
 		k, err := kind.Parse(args[0])
 		if err != nil {
 			return session.UsageError{Err: err}
+		}
+		if a.editor() == "" && !a.onTerminal() {
+			return cli.Usage("there is no terminal to edit on: reevectl get %s -o yaml > f, change it, then reevectl apply -f f; "+
+				"or set VISUAL or EDITOR to what changes a file by itself", strings.Join(args, " "))
 		}
 		var e *edited
 		err = a.Call(func(ctx context.Context, conn session.Conn, args []string) error {
@@ -184,9 +192,23 @@ func withoutHeading(text []byte) []byte {
 	return kept
 }
 
+// editor is the editor that the person chose; empty for none.
+func (a *app) editor() string { return cmp.Or(a.Getenv("VISUAL"), a.Getenv("EDITOR")) }
+
+// onTerminal reports whether an editor that is started finds a terminal: without
+// one it would wait for ever for what nobody can type.
+func (a *app) onTerminal() bool {
+	in, ok := a.In.(*os.File)
+	out := a.Out
+	if a.Format.Machine() {
+		out = a.Err
+	}
+	return ok && term.IsTerminal(int(in.Fd())) && output.Width(out) != 0
+}
+
 // openEditor opens a file in the person's editor, and returns when it is closed.
 func (a *app) openEditor(ctx context.Context, path string) error {
-	editor := cmp.Or(a.Getenv("VISUAL"), a.Getenv("EDITOR"), "vi")
+	editor := cmp.Or(a.editor(), "vi")
 	// The editor is the person's own command line, options and all.
 	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", editor+` "$1"`, "sh", path) //nolint:gosec // the editor is the user's own choice
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = a.In, a.Out, a.Err
