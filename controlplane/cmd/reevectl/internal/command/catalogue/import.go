@@ -45,6 +45,8 @@ given, which takes the role of an approver.
 The server is reached as the catalogue says: over HTTP from here, or started
 here by its line. Others may have written that line, and it runs as you: it is
 started only with --launch, or after a yes on a terminal that it was shown on.
+What was looked at may be another line by the time that it is started: with
+--launch=DIGEST, which is printed without it, only that line is.
 With --observed the server is not asked: what sidecars saw and withheld is taken
 instead. A header that it wants goes into a file, not on the
 command line, which everyone on the machine can read.`,

@@ -36,7 +36,7 @@ const (
 // reading is how a server's tools are read.
 type reading struct {
 	observed        bool
-	launch          bool
+	launch          launchFlag
 	url, headerFile string
 	within          time.Duration
 }
@@ -44,7 +44,8 @@ type reading struct {
 func (r *reading) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.BoolVar(&r.observed, "observed", false, "take what sidecars saw, instead of asking the server")
-	f.BoolVar(&r.launch, "launch", false, "start a server that speaks over standard input and output:\nits line runs here, as you")
+	f.Var(&r.launch, "launch", "start a server that speaks over standard input and output:\nits line runs here, as you; with a digest, only the line that\nhas it")
+	f.Lookup("launch").NoOptDefVal = anyLine
 	f.StringVar(&r.url, "url", "", "where to reach the server from here, if not as the catalogue says")
 	f.StringVar(&r.headerFile, "header-file", "", "file of headers to send, \"Name: value\" a line")
 	_ = cmd.MarkFlagFilename("header-file") // there is such a flag
@@ -62,7 +63,7 @@ func (a *app) compare(ctx context.Context, conn session.Conn, name string, r *re
 		return nil, err
 	}
 	if r.observed {
-		if r.url != "" || r.headerFile != "" || r.launch {
+		if r.url != "" || r.headerFile != "" || r.launch.said {
 			return nil, cli.Usage("--observed asks no server: leave --url, --header-file and --launch out")
 		}
 		return compareObserved(ctx, conn, name, stored)

@@ -128,7 +128,8 @@ func (a *app) toolDiffCommand() *cobra.Command {
 		Short: "Show how what a server serves differs from what is pinned",
 		Long: `Read the tools of a server as tool import does, and show how they differ from
 what is pinned. Nothing is changed. As there, the line of a server is started
-here only with --launch, or after a yes on a terminal that it was shown on.
+here only with --launch or --launch=DIGEST, or after a yes on a terminal that it
+was shown on.
 
 The exit code is 0 if nothing differs, 1 if something does, and more if that is
 not known.`,
