@@ -155,7 +155,7 @@ func self(name string) string {
 	if called, err = filepath.Abs(called); err != nil {
 		return running
 	}
-	a, errA := os.Stat(called)
+	a, errA := os.Stat(called) //nolint:gosec // it is only compared with the program that runs
 	b, errB := os.Stat(running)
 	if errA != nil || errB != nil || !os.SameFile(a, b) {
 		return running // what called this gave it another's name
