@@ -1,6 +1,7 @@
 package observations
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -81,6 +82,7 @@ type house struct {
 	server   *Server
 	admitted bool
 	now      time.Time
+	log      bytes.Buffer
 }
 
 func newHouse(t *testing.T, tools ...*grantv1.Tool) *house {
@@ -100,7 +102,7 @@ func newHouse(t *testing.T, tools ...*grantv1.Tool) *house {
 		},
 		Reaches: func(a, s string) bool { return a == agent && s == server },
 		Now:     func() time.Time { return h.now },
-		Log:     slog.New(slog.DiscardHandler),
+		Log:     slog.New(slog.NewTextHandler(&h.log, nil)),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -217,6 +219,31 @@ func TestKeep(t *testing.T) {
 	must(loose)
 	if _, ok := h.kept[server+"/tools/refund"]; ok {
 		t.Error("what is pinned was kept, for it was written otherwise")
+	}
+}
+
+// What was accepted goes when the next sidecar reports that it sees it, and only
+// that; the log says who reported, and nothing of what was refused.
+func TestAccepted(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, pinned(t, seen("refund", "one")))
+	if err := h.report(t, seen("refund", "two"), seen("new", "")); err != nil {
+		t.Fatal(err)
+	}
+	if want := `level=INFO msg="tools reported" agent=` + agent + " server=" + server + " tools=2"; !strings.Contains(h.log.String(), want) {
+		t.Errorf("logged %q; want %q", h.log.String(), want)
+	}
+	h.tools = []store.Resource{{Name: server + "/tools/refund", Message: pinned(t, seen("refund", "two"))}}
+	if err := h.report(t, seen("refund", "two")); err != nil {
+		t.Fatal(err)
+	}
+	if got := slices.Sorted(maps.Keys(h.kept)); !slices.Equal(got, []string{server + "/tools/new"}) {
+		t.Errorf("kept %v", got)
+	}
+	h.log.Reset()
+	h.admitted = false
+	if err := h.report(t, seen("refund", "three")); err == nil || h.log.Len() > 0 {
+		t.Errorf("refused: %v, and logged %q", err, h.log.String())
 	}
 }
 

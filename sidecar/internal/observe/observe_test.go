@@ -1,6 +1,7 @@
 package observe_test
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
 	"strconv"
@@ -53,9 +54,14 @@ func (p *plane) seen() (calls int, reports string) {
 
 func run(t *testing.T, test func(r *observe.Reporter, p *plane)) {
 	t.Helper()
+	runWith(t, slog.DiscardHandler, test)
+}
+
+func runWith(t *testing.T, log slog.Handler, test func(r *observe.Reporter, p *plane)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		p := &plane{}
-		r := observe.New(p, slog.New(slog.DiscardHandler))
+		r := observe.New(p, slog.New(log))
 		ctx, cancel := context.WithCancel(t.Context())
 		var running sync.WaitGroup
 		running.Go(func() { _ = r.Run(ctx) })
@@ -86,6 +92,30 @@ func TestOnce(t *testing.T) {
 		if calls != 3 || strings.Count(got, "desk refund") != 2 || !strings.Contains(got, `desk refund {"a":2}`) || !strings.Contains(got, `mail refund {"a":1}`) {
 			t.Errorf("%d calls: %s", calls, got)
 		}
+	})
+}
+
+// The log says what was reported: as a warning, if agents are denied for it.
+func TestLog(t *testing.T) {
+	var log bytes.Buffer
+	runWith(t, slog.NewTextHandler(&log, nil), func(r *observe.Reporter, p *plane) {
+		said := func(want string) {
+			t.Helper()
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			_, got, _ := strings.Cut(log.String(), " ") // after the time
+			if !strings.HasPrefix(got, want) || strings.Count(log.String(), "\n") != 1 {
+				t.Errorf("said %q; want %q", log.String(), want)
+			}
+			log.Reset()
+		}
+		r.Withheld("desk", "refund", "d1", `{}`)
+		said(`level=WARN msg="definitions of tools reported" server=desk tools=1 withheld=true`)
+		r.Unpinned("desk", "close", "d1", `{}`)
+		said(`level=INFO msg="definitions of tools reported" server=desk tools=1 withheld=false`)
+		p.fail(status.Error(codes.PermissionDenied, "no"))
+		r.Withheld("desk", "refund", "d2", `{"b":1}`)
+		said(`level=WARN msg="definitions of tools not taken note of" server=desk tools=1 withheld=true error=`)
 	})
 }
 
