@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/reeve-authz/reeve/sidecar"
+	"github.com/reeve-authz/reeve/sidecar/internal/stdio/supervisor"
 	"github.com/reeve-authz/reeve/sidecar/settings"
 )
 
@@ -24,6 +25,9 @@ const (
 )
 
 func main() {
+	if supervisor.Called(os.Args) { // before anything is made that it has no use for
+		os.Exit(supervisor.Main())
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	// There is one sidecar to an agent, so its memory counts for more than the

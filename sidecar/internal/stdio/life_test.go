@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"os/user"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -73,6 +74,34 @@ func TestGiant(t *testing.T) {
 	text, _ := json.Marshal(map[string]string{"text": strings.Repeat("x", 3<<20) + "\n"})
 	if a := g.ask(s, "say", string(text)); sentence(a.err) != "was ended: it wrote a line that is too long." {
 		t.Errorf("what is nobody's: %s", a)
+	}
+}
+
+// A server that closes its output is over at once, not when its callers give up.
+func TestMute(t *testing.T) {
+	for name, c := range map[string]struct{ first, told string }{
+		"it ends with its input": {"echo", "has ended ("},
+		"it heeds nothing":       {"stubborn", "has ended (it closed its output)"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := newRig(t, "script")
+			s := g.begin()
+			pid := g.pid(s)
+			g.ask(s, c.first, "")
+			other := make(chan answered, 1)
+			go func() { other <- g.ask(s, "silent", "") }()
+			eventually(t, "it has the call", func() bool { return strings.Contains(g.ask(s, "heard", "").text, "silent") })
+			for _, a := range []answered{g.ask(s, "mute", ""), <-other} {
+				if !strings.Contains(sentence(a.err), c.told) {
+					t.Errorf("told %s", a)
+				}
+			}
+			gone(t, pid)
+			eventually(t, "it is logged", func() bool { return strings.Contains(g.log.String(), `level=WARN msg="server ended"`) })
+			if a := g.ask(s, "echo", ""); a.status != http.StatusNotFound {
+				t.Errorf("its session: %s", a)
+			}
+		})
 	}
 }
 
@@ -296,11 +325,17 @@ func TestUser(t *testing.T) {
 		line := g.line("script")
 		line.Command[0] = copied + "/server"
 		g.serve(line)
-		a := g.ask(g.begin(), "self", "")
+		session := g.begin()
+		a := g.ask(session, "self", "")
 		for _, want := range []string{`"uid":` + nobody.Uid, `"gid":` + nobody.Gid, "HOME=" + nobody.HomeDir} {
 			if !strings.Contains(a.text, want) {
 				t.Errorf("%s is not in %s", want, a.text)
 			}
+		}
+		if runtime.GOOS == "linux" {
+			pids := g.family(session)
+			g.end()
+			gone(t, pids...)
 		}
 	}
 }

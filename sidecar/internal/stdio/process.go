@@ -111,7 +111,7 @@ func (p *process) serve(ctx context.Context) {
 	reading.Go(func() { p.hear(ctx) })
 
 	how := p.await(ctx)
-	// What holds its output open now has left its group.
+	// What holds its output open now could not be ended with it.
 	_ = p.program.Out.SetReadDeadline(time.Now().Add(grace))
 	_ = p.program.Problems.SetReadDeadline(time.Now().Add(grace))
 	slow := time.AfterFunc(lastWords, func() { close(p.gone) })
@@ -141,7 +141,7 @@ func (p *process) reason(how string) (why error, unasked bool) { //nolint:revive
 	p.mu.Lock()
 	asked := p.why
 	p.mu.Unlock()
-	if asked == nil {
+	if asked == nil || errors.Is(asked, errMute) {
 		return &failure{
 			sentence: "has ended (" + how + "). Begin anew; the sidecar's log, at level debug, has what the server said of it.",
 			cause:    errors.New(how),
@@ -151,7 +151,8 @@ func (p *process) reason(how string) (why error, unasked bool) { //nolint:revive
 }
 
 // await returns how the process ended. When it is to end, that is by the end of
-// its input, by SIGTERM, and at last by SIGKILL.
+// its input, by SIGTERM, and at last by SIGKILL, again and again, since somebody
+// may have stopped who is to send it.
 func (p *process) await(ctx context.Context) (how string) {
 	reaped := make(chan struct{})
 	go func() {
@@ -167,17 +168,23 @@ func (p *process) await(ctx context.Context) (how string) {
 	case <-p.stopping:
 	}
 	_ = p.program.In.Close() // a pipe
-	p.calls.end(&failure{sentence: "was ended: " + p.why.Error() + ".", cause: p.why})
-	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
+	mute := errors.Is(p.why, errMute)
+	if !mute { // else it may be ending, and say in a moment how
+		why, _ := p.reason("")
+		p.calls.end(why)
+	}
+	for signal := syscall.SIGTERM; ; signal = syscall.SIGKILL {
 		select {
 		case <-reaped:
 			return how
 		case <-time.After(grace):
-			p.program.Signal(signal)
 		}
+		if mute {
+			why, _ := p.reason(errMute.Error())
+			p.calls.end(why)
+		}
+		p.program.Signal(signal)
 	}
-	<-reaped
-	return how
 }
 
 // write writes a line to the process. pass is asked directly before every

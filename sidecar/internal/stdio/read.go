@@ -13,8 +13,10 @@ import (
 	"github.com/reeve-authz/reeve/sidecar/internal/stdio/wire"
 )
 
-// read passes on what the process writes.
+// read passes on what the process writes. A process that can be read no more is
+// over.
 func (p *process) read(ctx context.Context) {
+	defer p.stop(errMute)
 	reader := wire.NewReader(p.program.Out, p.l.cfg.MaxLine)
 	for {
 		line, err := reader.Next()

@@ -1,7 +1,9 @@
 package stdio_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -98,8 +101,35 @@ func (g *rig) serve(line *grantv1.Server_Stdio) {
 
 func (g *rig) server() *grant.Server { return g.held.Load().Server("till") }
 
-// alive reports whether there is a process.
-func alive(pid int) bool { return syscall.Kill(pid, 0) == nil }
+// alive reports whether there is a process that has not ended.
+func alive(pid int) bool {
+	state, _ := stat(pid)
+	return syscall.Kill(pid, 0) == nil && state != "Z"
+}
+
+// stat returns the state and the parent of a process, if the system says so.
+func stat(pid int) (state string, parent int) {
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	_, _ = fmt.Sscan(string(text[bytes.LastIndexByte(text, ')')+1:]), &state, &parent)
+	return state, parent
+}
+
+// family has the server of a session start processes, and returns them and its
+// own.
+func (g *rig) family(session string) []int {
+	g.t.Helper()
+	var answer struct{ Result struct{ PIDs []int } }
+	if err := json.Unmarshal([]byte(g.ask(session, "family", "").text), &answer); err != nil || len(answer.Result.PIDs) != 4 {
+		g.t.Fatalf("family: %v, %v", answer, err)
+	}
+	return answer.Result.PIDs
+}
+
+// gone waits until none of these processes is alive.
+func gone(tb testing.TB, pids ...int) {
+	tb.Helper()
+	eventually(tb, fmt.Sprint("all have ended: ", pids), func() bool { return !slices.ContainsFunc(pids, alive) })
+}
 
 // eventually waits until ok.
 func eventually(tb testing.TB, what string, ok func() bool) {

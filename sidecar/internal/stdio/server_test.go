@@ -16,12 +16,17 @@ import (
 
 	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
 	"go.uber.org/goleak"
+
+	"github.com/reeve-authz/reeve/sidecar/internal/stdio/supervisor"
 )
 
 // role is the variable by which this program is a server instead of a test.
 const role = "REEVE_TEST_ROLE"
 
 func TestMain(m *testing.M) {
+	if supervisor.Called(os.Args) {
+		os.Exit(supervisor.Main())
+	}
 	switch os.Getenv(role) {
 	case "":
 		goleak.VerifyTestMain(m)
@@ -142,6 +147,21 @@ func scriptServer() {
 				os.Exit(1)
 			}
 			answer(m.ID, fmt.Sprintf(`{"pid":%d,"child":%d}`, os.Getpid(), child.Process.Pid))
+		case "family": // a child, one that left for a session of its own, and a child of that
+			script := `sleep 300 & echo $!; exec setsid sh -c 'sleep 300 & echo $$ $!; exec sleep 300'`
+			child := exec.Command("/bin/sh", "-c", script)
+			out, err := child.StdoutPipe()
+			if err != nil || child.Start() != nil {
+				os.Exit(1)
+			}
+			var pids [3]int
+			if _, err := fmt.Fscan(out, &pids[0], &pids[1], &pids[2]); err != nil {
+				os.Exit(1)
+			}
+			text, _ := json.Marshal(append(pids[:], os.Getpid()))
+			answer(m.ID, fmt.Sprintf(`{"pids":%s}`, text))
+		case "mute":
+			_ = os.Stdout.Close()
 		case "stubborn":
 			signal.Ignore(syscall.SIGTERM)
 			os.Args = append(os.Args, "stubborn")

@@ -156,6 +156,9 @@ var (
 	errRejected = errors.New("it is of another version of the protocol")
 	errTorn     = errors.New("it was sent part of a message whose rest may not follow")
 	errTooLong  = errors.New("it wrote a line that is too long")
+	// errMute is no decision of the sidecar's: the server counts as one that ended
+	// by itself.
+	errMute = errors.New("it closed its output")
 )
 
 // Revise ends what may not run any more by what is held now. Run calls it, and

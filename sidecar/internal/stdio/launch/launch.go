@@ -12,10 +12,10 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 
 	grantv1 "github.com/reeve-authz/reeve/gen/reeve/grant/v1"
+	"github.com/reeve-authz/reeve/sidecar/internal/stdio/supervisor"
 )
 
 // kept are the variables that a server gets of the sidecar's environment.
@@ -40,45 +40,57 @@ type Program struct {
 	// output and its standard error. They have deadlines.
 	In, Out, Problems *os.File
 
-	cmd *exec.Cmd
-	dir string // to be removed; empty if it is the operator's
-
-	mu     sync.Mutex // held while it is reaped or sent a signal
-	reaped bool
+	child child
+	dir   string // to be removed; empty if it is the operator's
 }
 
-// Start starts a server by its launch line. On Linux it is killed when the
-// calling thread ends. The error says what to do.
+// A child is what the system started for a Program.
+type child interface {
+	// PID is the number of its first process, which is also that of its group.
+	PID() int
+	// Signal sends a signal to the whole group, if there still is one.
+	Signal(signal syscall.Signal)
+	// Wait waits until the server has ended, ends what it leaves, and returns how
+	// its first process ended.
+	Wait() (how string, err error)
+}
+
+// Start starts a server by its launch line. On Linux the calling thread must last
+// as long as the sidecar. The error says what to do.
 func Start(line *grantv1.Server_Stdio, as *Account) (_ *Program, err error) {
 	path, err := find(line.GetCommand()[0])
 	if err != nil {
 		return nil, err
 	}
-	p := &Program{cmd: &exec.Cmd{Path: path, Args: line.GetCommand(), Env: environment(line, as), Dir: line.GetWorkingDir()}}
+	p := &Program{}
+	attr := &os.ProcAttr{Env: environment(line, as), Dir: line.GetWorkingDir(), Sys: &syscall.SysProcAttr{Setpgid: true}}
 	defer func() {
 		if err != nil {
 			p.Close()
 			err = errors.Join(err, p.clean())
 		}
 	}()
-	if p.cmd.Dir == "" {
+	if attr.Dir == "" {
 		if p.dir, err = emptyDir(as); err != nil {
 			return nil, err
 		}
-		p.cmd.Dir = p.dir
-	} else if info, err := os.Stat(p.cmd.Dir); err != nil || !info.IsDir() {
-		return nil, fmt.Errorf("its working directory %q is not a directory of the sidecar's machine: make it, or correct the launch line in the catalogue", p.cmd.Dir)
+		attr.Dir = p.dir
+	} else if info, err := os.Stat(attr.Dir); err != nil || !info.IsDir() {
+		return nil, fmt.Errorf("its working directory %q is not a directory of the sidecar's machine: make it, or correct the launch line in the catalogue", attr.Dir)
 	}
-	p.cmd.SysProcAttr = attributes()
 	if as != nil {
-		p.cmd.SysProcAttr.Credential = &syscall.Credential{Uid: as.uid, Gid: as.gid, Groups: as.groups}
+		attr.Sys.Credential = &syscall.Credential{Uid: as.uid, Gid: as.gid, Groups: as.groups}
 	}
 	theirs, err := p.connect()
 	if err != nil {
 		return nil, err
 	}
-	err = p.cmd.Start()
+	attr.Files = []*os.File{theirs.in, theirs.out, theirs.problems}
+	p.child, err = startChild(path, line.GetCommand(), attr)
 	theirs.close()
+	if errors.Is(err, supervisor.ErrNone) {
+		return nil, err
+	}
 	if err != nil {
 		return nil, fmt.Errorf("its program %q does not start: %w; correct the launch line in the catalogue, or what it names on the sidecar's machine", line.GetCommand()[0], err)
 	}
@@ -95,7 +107,6 @@ func (p *Program) connect() (theirs pipes, err error) {
 		theirs.close()
 		return pipes{}, fmt.Errorf("make pipes: %w", err)
 	}
-	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = theirs.in, theirs.out, theirs.problems
 	return theirs, nil
 }
 
@@ -108,39 +119,18 @@ func (p *Program) Close() {
 	}
 }
 
-// PID returns the number of the process, which is also that of its group.
-func (p *Program) PID() int { return p.cmd.Process.Pid }
+// PID returns the number of its first process, which is also that of its group.
+func (p *Program) PID() int { return p.child.PID() }
 
-// Signal sends a signal to the whole group, if the process has not been reaped.
-func (p *Program) Signal(signal syscall.Signal) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !p.reaped {
-		_ = syscall.Kill(-p.PID(), signal) // all of it may have ended
-	}
-}
+// Signal sends a signal to the whole group, if there still is one; on Linux,
+// SIGKILL to every process there is of the server.
+func (p *Program) Signal(signal syscall.Signal) { p.child.Signal(signal) }
 
-// Reap waits until the process has ended, kills what it leaves of its group, and
-// returns how it ended.
+// Reap waits until the program has ended, ends what it leaves, and returns how
+// its first process ended. If an error comes with that, something is left.
 func (p *Program) Reap() (how string, err error) {
-	var state *os.ProcessState
-	if awaitExit(p.PID()) {
-		p.mu.Lock()
-		_ = syscall.Kill(-p.PID(), syscall.SIGKILL)
-		state, err = p.cmd.Process.Wait()
-		p.reaped = true
-		p.mu.Unlock()
-	} else {
-		state, err = p.cmd.Process.Wait()
-		p.mu.Lock()
-		p.reaped = true
-		_ = syscall.Kill(-p.PID(), syscall.SIGKILL)
-		p.mu.Unlock()
-	}
-	if err != nil {
-		return "", errors.Join(fmt.Errorf("await its end: %w", err), p.clean())
-	}
-	return state.String(), p.clean()
+	how, err = p.child.Wait()
+	return how, errors.Join(err, p.clean())
 }
 
 // clean removes the directory that was made for the server.

@@ -1,20 +1,23 @@
 package launch
 
 import (
-	"errors"
 	"math"
 	"os"
 	"strconv"
-	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/reeve-authz/reeve/sidecar/internal/stdio/supervisor"
 )
 
-// attributes are how a server is started: as the first of its own process
-// group, killed by the kernel when the thread that started it ends, which is
-// when the sidecar does, however that ends.
-func attributes() *syscall.SysProcAttr {
-	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+// startChild starts a server under a supervisor, which sees to it that nothing of
+// the server outlives it, or the sidecar.
+func startChild(path string, args []string, attr *os.ProcAttr) (child, error) {
+	s, err := supervisor.Start(path, args, attr)
+	if err != nil {
+		return nil, err // not a child that is nil
+	}
+	return s, nil
 }
 
 // KeepDescriptors sees to it that no descriptor passes on to a server that the
@@ -34,17 +37,4 @@ func KeepDescriptors() error {
 		}
 	}
 	return nil
-}
-
-// awaitExit waits until the process has ended, leaves it to be reaped, and
-// reports whether it could: until it is reaped no other process can have its
-// number, or that of its group.
-func awaitExit(pid int) bool {
-	for {
-		var info unix.Siginfo
-		err := unix.Waitid(unix.P_PID, pid, &info, unix.WEXITED|unix.WNOWAIT, nil)
-		if !errors.Is(err, unix.EINTR) {
-			return err == nil
-		}
-	}
 }
