@@ -48,7 +48,7 @@ var loopback = net.IPv4(127, byte(1+os.Getpid()>>16), byte(os.Getpid()>>8), byte
 func freePorts(t *testing.T, n int) (all []string) {
 	t.Helper()
 	if runtime.GOOS != "linux" {
-		t.Skip("needs loopback addresses of its own")
+		t.Skip("needs loopback addresses of its own: other systems have 127.0.0.1 alone, where another process may take what was free")
 	}
 	for range n {
 		l, err := net.Listen("tcp", net.JoinHostPort(loopback.String(), "0"))

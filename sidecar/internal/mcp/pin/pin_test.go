@@ -183,7 +183,7 @@ func TestStorm(t *testing.T) {
 		var storming sync.WaitGroup
 		storming.Go(func() {
 			for storm.Err() == nil {
-				time.Sleep(100 * time.Millisecond)
+				time.Sleep(100 * time.Millisecond) // on the bubble's clock
 				l.Drop("desk")
 			}
 		})

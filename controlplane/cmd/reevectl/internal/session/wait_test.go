@@ -190,7 +190,7 @@ func TestProgressIsSaidSparingly(t *testing.T) {
 				if err := stream.Send(p); err != nil {
 					return err
 				}
-				time.Sleep(100 * time.Millisecond)
+				time.Sleep(100 * time.Millisecond) // on the bubble's clock
 			}
 			return stream.Send(&adminv1.AwaitRevisionResponse{Revision: 42, Applied: 2, InForce: true})
 		}})
